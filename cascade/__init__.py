@@ -1,0 +1,1 @@
+"""Answers narrow agent calls from the cheapest model that is proven good enough."""

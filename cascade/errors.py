@@ -1,0 +1,159 @@
+"""Every error that Cascade raises on purpose.
+
+Each class stands for one thing that went wrong, carries the gRPC status that a caller gets for it, and
+says what was wrong, where, and what to do. `cascade.server.status` turns them into gRPC statuses.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CascadeError(Exception):
+    """Base of all errors that Cascade raises on purpose.
+
+    Attributes
+    ----------
+    code : str
+        Name of the gRPC status code, a member of `grpc.StatusCode`.
+    reason : str
+        Stable machine-readable reason, sent as `google.rpc.ErrorInfo.reason`.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "INTERNAL"
+
+    @property
+    def message(self) -> str:
+        """The text for the caller."""
+        return str(self)
+
+
+class InvalidInput(CascadeError):
+    """A request field is wrong. `field` is its path in the request message."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_INPUT"
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+
+class UnknownNode(CascadeError):
+    """No node has that name."""
+
+    code = "NOT_FOUND"
+    reason = "UNKNOWN_NODE"
+
+    def __init__(self, node: str, known: list[str]) -> None:
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(f"no node is named {node!r}; the configured nodes are: {names}")
+        self.node = node
+
+
+class UnknownDecision(CascadeError):
+    """No decision has that id."""
+
+    code = "NOT_FOUND"
+    reason = "UNKNOWN_DECISION"
+
+
+class ContractViolation(CascadeError):
+    """Even the teacher's answer does not satisfy the node's contract, so there is no answer."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "TEACHER_BROKE_CONTRACT"
+
+
+class RungError(CascadeError):
+    """A rung could not answer. The ladder goes on to the next rung.
+
+    Parameters
+    ----------
+    message : str
+        What happened, without secrets.
+    retry_after : float, optional
+        Seconds after which another try is worthwhile.
+    """
+
+    code = "UNAVAILABLE"
+    reason = "RUNG_FAILED"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TeacherUnavailable(RungError):
+    """The teacher was needed and could not answer."""
+
+    reason = "TEACHER_UNAVAILABLE"
+
+
+class DeadlineExceeded(CascadeError):
+    """The caller's deadline leaves no time for the rung that would have to answer."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "DEADLINE_EXCEEDED"
+
+    def __init__(self, rung: str, message: str = "") -> None:
+        super().__init__(message or f"the deadline passed at rung {rung!r}")
+        self.rung = rung
+
+
+class Overloaded(CascadeError):
+    """More work waits than the limits allow."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, retry_after: float = 0.1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConfigError(CascadeError):
+    """`cascade.yaml` is wrong. The message holds file, line, key and the nearest valid key."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CONFIG"
+
+
+class BundleError(CascadeError):
+    """A bundle is refused whole. `file` is the offending file's name inside the bundle."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "BUNDLE_REFUSED"
+
+    def __init__(self, file: str, description: str) -> None:
+        super().__init__(f"{file}: {description}")
+        self.file = file
+
+
+class TrafficFileError(CascadeError):
+    """A traffic file holds bad lines. `lines` maps line numbers (from 1) to reasons."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "TRAFFIC_FILE"
+
+    def __init__(self, path: str, lines: dict[int, str]) -> None:
+        shown = "\n".join(f"  line {n}: {why}" for n, why in list(lines.items())[:20])
+        more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+        super().__init__(f"{path}: {len(lines)} bad lines, nothing was imported:\n{shown}{more}")
+        self.lines = lines
+
+
+class StoreError(CascadeError):
+    """The traffic store could not take or give a record."""
+
+    code = "UNAVAILABLE"
+    reason = "STORE"
+
+
+class RetrainRefused(CascadeError):
+    """Retraining was refused; the serving bundle is untouched. The message says what is missing."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "RETRAIN_REFUSED"

@@ -1,0 +1,51 @@
+"""The features are the same alone, in any batch, and between training and serving."""
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade.features import Featurizer, hash_grams, normalise
+
+CORPUS = ["where is my card", "my card did not arrive", "cancel my order", "is my order here?", "naïve café"]
+FEATURIZER = Featurizer.fit(CORPUS * 2)
+
+
+@given(st.lists(st.text(max_size=200), min_size=1, max_size=6))
+def test_a_text_has_the_same_features_alone_and_in_any_batch(texts: list[str]) -> None:
+    together = FEATURIZER(texts)
+    for i, text in enumerate(texts):
+        alone, taken = FEATURIZER([text]), together.take([i])
+        np.testing.assert_array_equal(alone.columns, taken.columns)
+        np.testing.assert_array_equal(alone.values, taken.values)
+        np.testing.assert_array_equal(alone.surface, taken.surface)
+
+
+def test_the_vocabulary_survives_a_round_trip_with_its_fingerprint(tmp_path: Path) -> None:
+    FEATURIZER.save(tmp_path / "vocabulary.npy")
+    again = Featurizer.load(tmp_path / "vocabulary.npy")
+    assert again.fingerprint == FEATURIZER.fingerprint
+    np.testing.assert_array_equal(again(CORPUS).values, FEATURIZER(CORPUS).values)
+
+
+def test_another_vocabulary_has_another_fingerprint() -> None:
+    assert Featurizer.fit(["one other text"] * 2).fingerprint != FEATURIZER.fingerprint
+
+
+def test_each_block_of_a_known_text_has_norm_one() -> None:
+    features = FEATURIZER(["where is my card"])
+    assert np.isclose((features.values**2).sum(), 2.0)
+
+
+def test_different_words_fall_into_different_buckets() -> None:
+    words = [f"word{i}" for i in range(500)]
+    hashed = {tuple(hash_grams([w]).buckets) for w in words}
+    assert len(hashed) == len(words)
+    # an n-gram is the same wherever it stands
+    a, b = set(hash_grams(["zebra card"]).buckets), set(hash_grams(["the card of a zebra"]).buckets)
+    assert len(a & b) > 10
+
+
+def test_normalising_folds_width_case_and_spaces() -> None:
+    assert normalise("  \uff28ello\n WORLD ") == "hello world"

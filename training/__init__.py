@@ -1,0 +1,1 @@
+"""What learns: retrain, curate, certify, evaluate, export, report."""
