@@ -1,0 +1,44 @@
+"""Opens ONNX files the one way that all local models are opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+
+from cascade.errors import BundleError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+
+def open_session(
+    path: Path, providers: tuple[str, ...] = (CPU,), threads: int = 1
+) -> onnxruntime.InferenceSession:
+    """Open an ONNX file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    providers : tuple of str
+        onnxruntime execution providers, the preferred first.
+    threads : int
+        Threads within one operator. With one, a row's result does not depend on how work is divided.
+
+    Raises
+    ------
+    BundleError
+        The file is missing or not a model that this onnxruntime reads.
+    """
+    if not path.is_file():
+        raise BundleError(path.name, "the file is missing")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:  # onnxruntime raises many kinds, none of them exported
+        raise BundleError(path.name, f"onnxruntime cannot read it: {str(error)[:300]}") from error

@@ -1,0 +1,110 @@
+"""The certificate keeps its promise, and refuses where it cannot."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from training.certificate import LEVELS, Certificate, _counts, first_count, learn_then_test
+
+
+def traffic(n: int, seed: int, floor: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """Two rungs whose confidence is calibrated: P(right) is the confidence itself."""
+    rng = np.random.default_rng(seed)
+    confidence = 1 - rng.beta(0.4, 4.0, size=(n, 2)) * (1 - floor)
+    return confidence, rng.random((n, 2)) < confidence
+
+
+def true_agreement(threshold: float) -> float:
+    confidence, right = traffic(200_000, seed=10_000)
+    settles = confidence >= threshold
+    first = settles.argmax(axis=1)
+    some = settles.any(axis=1)
+    return float(right[np.arange(len(first)), first][some].mean())
+
+
+def test_the_bar_is_broken_in_no_more_than_delta_of_the_proofs() -> None:
+    bar, delta, runs = 0.95, 0.1, 300
+    broken = 0
+    for seed in range(runs):
+        certificate = learn_then_test(*traffic(800, seed), bar, delta)
+        broken += certificate.valid and true_agreement_cached(certificate.threshold) < bar
+    assert broken <= runs * delta + 3 * np.sqrt(runs * delta * (1 - delta))
+
+
+_cache: dict[float, float] = {}
+
+
+def true_agreement_cached(threshold: float) -> float:
+    if threshold not in _cache:
+        _cache[threshold] = true_agreement(threshold)
+    return _cache[threshold]
+
+
+def test_counts_match_the_walk_done_one_record_at_a_time() -> None:
+    confidence, right = traffic(300, 1)
+    confidence[::7, 0] = -np.inf
+    settled, wrong = _counts(confidence, right, LEVELS)
+    for i in range(0, len(LEVELS), 13):
+        n = bad = 0
+        for c, r in zip(confidence, right, strict=True):
+            for rung in range(2):
+                if c[rung] >= LEVELS[i]:
+                    n += 1
+                    bad += not r[rung]
+                    break
+        assert (settled[i], wrong[i]) == (n, bad)
+
+
+def test_a_proof_is_an_exact_binomial_rejection_at_its_threshold() -> None:
+    certificate = learn_then_test(*traffic(3000, 2), 0.95, 0.05)
+    assert certificate.valid
+    assert binom.cdf(certificate.n_wrong, certificate.n_settled, 0.05) <= 0.05
+    assert certificate.agreement_lower >= 0.95
+    assert certificate.n_settled >= first_count(0.95, 0.05)
+
+
+def test_too_few_records_are_refused_with_how_many_more_it_takes() -> None:
+    certificate = learn_then_test(*traffic(100, 3), 0.98, 0.05)
+    assert not certificate.valid
+    assert certificate.threshold > 1
+    assert certificate.more_records > 0
+    assert str(certificate.more_records) in certificate.reason
+
+
+def test_a_bad_model_is_refused_and_told_that_more_records_do_not_help() -> None:
+    rng = np.random.default_rng(4)
+    confidence = np.full((2000, 1), 0.99)
+    certificate = learn_then_test(confidence, rng.random((2000, 1)) < 0.5, 0.95, 0.05)
+    assert not certificate.valid
+    assert certificate.more_records == -1
+
+
+def test_no_records_at_all_are_refused() -> None:
+    certificate = learn_then_test(np.empty((0, 2)), np.empty((0, 2), dtype=bool), 0.95, 0.05)
+    assert not certificate.valid
+    assert certificate.more_records > 0
+
+
+@pytest.mark.parametrize("bar", [0.9, 0.95, 0.98])
+def test_mapie_agrees_about_a_single_rung(bar: float) -> None:
+    """MAPIE's fixed-sequence precision control on the same levels picks the same threshold."""
+    mapie = pytest.importorskip("mapie.risk_control")
+    confidence, right = traffic(4000, 5)
+    confidence, right = confidence[:, :1], right[:, :1]
+    ours = learn_then_test(confidence, right, bar, 0.05)
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        return np.column_stack([1 - x[:, 0], x[:, 0]])
+
+    settled, _ = _counts(confidence, right, LEVELS)
+    levels = LEVELS[settled >= first_count(bar, 0.05)]
+    controller = mapie.BinaryClassificationController(
+        predict, "precision", target_level=bar, confidence_level=0.95, fwer_method="fixed_sequence",
+        list_predict_params=levels,
+    )  # fmt: skip
+    controller.calibrate(confidence, right[:, 0].astype(int))
+    theirs = float(np.min(controller.valid_predict_params))
+    # MAPIE bounds the p-value by Hoeffding and Bentkus; ours is exact, so it may go a little further
+    assert isinstance(ours, Certificate)
+    assert ours.threshold <= theirs + 1e-9
+    assert abs(np.searchsorted(-LEVELS, -ours.threshold) - np.searchsorted(-LEVELS, -theirs)) <= 3
