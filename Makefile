@@ -10,6 +10,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
 	touch $@
 
+demo: $(VENV)/.ready
+	$(BIN)/cascade demo $(if $(DATA),--data $(DATA))
+
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest
 
@@ -22,6 +25,9 @@ types: $(VENV)/.ready
 
 proto: $(VENV)/.ready
 	PYTHON=$(BIN)/python proto/generate.sh
+
+lock: $(VENV)/.ready
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^torch' > constraints.txt
 
 clean:
 	rm -rf $(VENV) var

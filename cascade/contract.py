@@ -20,6 +20,9 @@ from cascade.errors import ConfigError
 JsonValue = Any
 """A JSON value as `json.loads` gives it."""
 
+MAX_LABEL = 200
+"""Longest label, in characters, that is taken where labels come from traffic."""
+
 
 def _refuse_remote(uri: str) -> Any:
     raise ValueError(f"remote references are refused: {uri}")
@@ -35,11 +38,13 @@ class Contract:
         The labels of a label contract; empty for a schema contract.
     schema : dict, optional
         The JSON Schema of a schema contract.
+    open_labels : bool
+        Labels that only traffic knows: any short, non-empty string is an answer.
 
     Raises
     ------
     ConfigError
-        Neither or both are given, a label is empty or repeated, or the schema is not valid.
+        Not exactly one of the three is given, a label is empty or repeated, or the schema is not valid.
 
     Examples
     --------
@@ -52,9 +57,10 @@ class Contract:
 
     labels: tuple[str, ...] = ()
     schema: dict[str, Any] | None = field(default=None, hash=False)
+    open_labels: bool = False
 
     def __post_init__(self) -> None:
-        if bool(self.labels) == (self.schema is not None):
+        if bool(self.labels) + (self.schema is not None) + self.open_labels != 1:
             raise ConfigError("a contract needs either labels or a schema")
         if len(set(self.labels)) != len(self.labels) or not all(self.labels):
             raise ConfigError("the labels of a contract must be distinct and not empty")
@@ -99,7 +105,10 @@ class Contract:
         if self.schema is None:
             if not isinstance(value, str):
                 return f"a label is a string, not {type(value).__name__}"
-            if value not in self._label_set:
+            if self.open_labels:
+                if not value.strip() or len(value) > MAX_LABEL:
+                    return f"a label has 1 to {MAX_LABEL} characters"
+            elif value not in self._label_set:
                 return f"{value[:80]!r} is not one of the {len(self.labels)} labels"
             if choices and value not in choices:
                 return f"{value[:80]!r} is not one of the request's choices"
@@ -120,10 +129,10 @@ class Contract:
         """
         if self.schema is not None:
             return self.schema
-        allowed = [label for label in self.labels if not choices or label in choices]
+        allowed = [label for label in self.labels if not choices or label in choices] or list(choices)
         return {
             "type": "object",
-            "properties": {"label": {"type": "string", "enum": allowed}},
+            "properties": {"label": {"type": "string"} | ({"enum": allowed} if allowed else {})},
             "required": ["label"],
             "additionalProperties": False,
         }
@@ -148,9 +157,11 @@ class Contract:
 
     def to_json(self) -> dict[str, Any]:
         """Give the contract as the bundle's manifest stores it."""
+        if self.open_labels:
+            return {"open_labels": True}
         return {"schema": self.schema} if self.schema is not None else {"labels": list(self.labels)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Contract:
         """Read what `to_json` wrote."""
-        return cls(labels=tuple(data.get("labels", ())), schema=data.get("schema"))
+        return cls(tuple(data.get("labels", ())), data.get("schema"), bool(data.get("open_labels", False)))

@@ -9,12 +9,13 @@ encoding, itself computed out-of-fold in training).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.features import SURFACE_NAMES, Featurizer, TextFeatures
+from cascade.features import SURFACE_NAMES, TextFeatures, surface
 from cascade.onnx_session import open_session
 
 
@@ -45,18 +46,63 @@ def request_features(
     out = np.empty((n, n_surface + 2 + hardness.shape[1]), dtype=np.float32)
     out[:, :n_surface] = features.surface
     rows, columns = features.rows, features.columns
-    weight = features.values.astype(np.float64) ** 2
-    total = np.maximum(np.bincount(rows, weights=weight, minlength=n), 1e-9)
-    rarity = idf[columns]
-    counts = np.maximum(np.bincount(rows, minlength=n), 1)
-    out[:, n_surface] = np.bincount(rows, weights=rarity, minlength=n) / counts
+    # In double precision from the start: bincount would make a copy of each column of weights.
+    weight = (features.values * features.values).astype(np.float64)
+    rarity = idf.take(columns)
+    counts = np.bincount(rows, minlength=n)
+    out[:, n_surface] = np.bincount(rows, rarity, n) / np.maximum(counts, 1)
     peak = np.zeros(n, dtype=np.float32)
-    np.maximum.at(peak, rows, rarity)
+    if len(rows):
+        filled = counts > 0
+        peak[filled] = np.maximum.reduceat(rarity, (np.cumsum(counts) - counts)[filled])
     out[:, n_surface + 1] = peak
+    total = np.maximum(np.bincount(rows, weight, n), 1e-9)
+    table = hardness.take(columns, axis=0)
     for r in range(hardness.shape[1]):
-        summed = np.bincount(rows, weights=weight * hardness[columns, r], minlength=n)
-        out[:, n_surface + 2 + r] = summed / total
+        out[:, n_surface + 2 + r] = np.bincount(rows, weight * table[:, r], n) / total
     return out
+
+
+N_SUMS = 3
+"""Sums that `request_row` takes of each block's n-grams, beside those of their hardness."""
+
+
+def request_row(
+    text: str, facts: Sequence[Sequence[float]], counts: Sequence[int], peak: float
+) -> tuple[list[float], list[float]]:
+    """Give what `request_features` gives, of one text and from sums over its n-grams.
+
+    Parameters
+    ----------
+    text : str
+    facts : sequence of 3 sequences of N_SUMS + n_rungs float
+        Of words, pairs of words and bytes: how many n-grams are known, the sums of their idf and of its
+        square, and for each rung of their hardness times idf squared.
+    counts : sequence of 3 int
+        How many n-grams each block has.
+    peak : float
+        The largest idf.
+
+    Returns
+    -------
+    features : list of len(feature_names(rungs)) float
+    scales : list of 3 float
+        What the idf of each block's n-grams is to be multiplied with: words with their pairs, and bytes, have
+        norm 1 apart.
+    """
+    of_words, of_pairs, of_bytes = facts
+    both = [a + b for a, b in zip(of_words, of_pairs, strict=True)]
+    known = both[0] + of_bytes[0]
+    n_blocks = max((both[2] > 0) + (of_bytes[2] > 0), 1)
+    words_square, bytes_square = max(both[2], 1e-12), max(of_bytes[2], 1e-12)
+    row = surface(text, counts[0] + counts[1], counts[2], both[0], of_bytes[0])
+    row += [(both[1] + of_bytes[1]) / max(known, 1.0), peak]
+    row += [
+        (words / words_square + of_byte / bytes_square) / n_blocks
+        for words, of_byte in zip(both[N_SUMS:], of_bytes[N_SUMS:], strict=True)
+    ]
+    scale = 1 / sqrt(words_square)
+    return row, [scale, scale, 1 / sqrt(bytes_square)]
 
 
 def with_rung(request: NDArray[np.float32], rung: int) -> NDArray[np.float32]:
@@ -74,31 +120,3 @@ class TreeModel:
         """Give P(1) for each row, shape (n,)."""
         out: NDArray[np.float32] = self._session.run(None, {"features": rows})[0]
         return out[:, 1]
-
-
-class Difficulty:
-    """P(right) of every local rung for a batch of requests.
-
-    Parameters
-    ----------
-    path : Path
-        `difficulty.onnx`.
-    hardness : float32 array of shape (n_columns, n_rungs)
-    featurizer : Featurizer
-    """
-
-    def __init__(self, path: Path, hardness: NDArray[np.float32], featurizer: Featurizer) -> None:
-        self._model = TreeModel(path)
-        self._hardness = hardness
-        self._idf = featurizer.idf
-
-    def request_features(self, features: TextFeatures) -> NDArray[np.float32]:
-        """Give the request's part of what difficulty model and acceptor see."""
-        return request_features(features, self._idf, self._hardness)
-
-    def p_right(self, request: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give P(rung is right | request), shape (n, n_rungs)."""
-        n, n_rungs = len(request), self._hardness.shape[1]
-        rows = np.repeat(request, n_rungs, axis=0)
-        rung = np.tile(np.arange(n_rungs, dtype=np.float32), n)[:, None]
-        return self._model(np.hstack([rows, rung])).reshape(n, n_rungs)

@@ -114,6 +114,20 @@ class Overloaded(CascadeError):
         self.retry_after = retry_after
 
 
+class Unauthenticated(CascadeError):
+    """The call has no key that holds."""
+
+    code = "UNAUTHENTICATED"
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(CascadeError):
+    """The key does not allow this."""
+
+    code = "PERMISSION_DENIED"
+    reason = "PERMISSION_DENIED"
+
+
 class ConfigError(CascadeError):
     """`cascade.yaml` is wrong. The message holds file, line, key and the nearest valid key."""
 
@@ -138,10 +152,10 @@ class TrafficFileError(CascadeError):
     code = "INVALID_ARGUMENT"
     reason = "TRAFFIC_FILE"
 
-    def __init__(self, path: str, lines: dict[int, str]) -> None:
+    def __init__(self, path: str, lines: dict[int, str], came_of_it: str = "nothing was imported") -> None:
         shown = "\n".join(f"  line {n}: {why}" for n, why in list(lines.items())[:20])
         more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-        super().__init__(f"{path}: {len(lines)} bad lines, nothing was imported:\n{shown}{more}")
+        super().__init__(f"{path}: {len(lines)} bad lines, {came_of_it}:\n{shown}{more}")
         self.lines = lines
 
 
@@ -157,3 +171,10 @@ class RetrainRefused(CascadeError):
 
     code = "FAILED_PRECONDITION"
     reason = "RETRAIN_REFUSED"
+
+
+class RolloutRefused(CascadeError):
+    """A rollout cannot do what was asked in the state it is in. The message says what can be done."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "ROLLOUT_REFUSED"

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import log1p
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,10 @@ MAX_BYTES = 4096
 CHAR_SIZES = (2, 3, 4, 5)
 BASE = 0x9E3779B97F4A7C15
 _BASE_INVERSE = pow(BASE, -1, 2**64)
-_WORD_SALT, _PAIR_SALT = 101, 102
-WORD_BLOCK, CHAR_BLOCK = 0, 1
+_WORD_SALT, _PAIR_SALT = np.uint64(101), np.uint64(102)
+_WORD_FACTOR, _PAIR_FACTOR = np.uint64(3), np.uint64(0xD6E8FEB86659FD93)
+_MIX = np.uint64(0x9FB21C651E98DF25)
+_FOLD, _DOWN = np.uint64(32), np.uint64(64 - BUCKET_BITS)
 
 _CHUNK = 1 << 16
 
@@ -77,96 +80,115 @@ def _encode(text: str) -> bytes:
 
 @dataclass(slots=True)
 class Grams:
-    """Hashed n-grams of a batch.
+    """Hashed n-grams of some texts that were hashed together.
 
     Attributes
     ----------
     buckets : int64 array of shape (n_grams,)
-        Bucket of each n-gram, in [0, 2**20).
-    blocks : int8 array of shape (n_grams,)
-        0 for word n-grams, 1 for byte n-grams.
+        Bucket of each n-gram, in [0, 2**20): first all word n-grams, then all byte n-grams.
+    n_words : int
+        How many of them are word n-grams.
     rows : int64 array of shape (n_grams,)
-        Which text of the batch each belongs to.
+        Which of these texts each belongs to; ascending within the words and within the bytes.
     n_texts : int
-        How many texts there were.
-    sizes : int64 array of shape (n_texts, 3)
-        Bytes, words and distinct byte values of each text.
+        How many texts there are.
     """
 
     buckets: NDArray[np.int64]
-    blocks: NDArray[np.int8]
+    n_words: int
     rows: NDArray[np.int64]
     n_texts: int
 
 
-def hash_grams(texts: Sequence[str]) -> Grams:
-    """Hash the n-grams of a batch of texts."""
-    parts: list[Grams] = []
-    start = 0
+def hash_grams(texts: Sequence[str], group_bytes: int = _CHUNK) -> Iterator[Grams]:
+    """Hash the n-grams of texts, in groups of about so many bytes (at most 65,536), in order."""
     encoded = [_encode(text) for text in texts]
+    start = 0
     while start < len(encoded):
         end, size = start, 0
-        while end < len(encoded) and (end == start or size + len(encoded[end]) <= _CHUNK):
+        while end < len(encoded) and (end == start or size + len(encoded[end]) <= group_bytes):
             size += len(encoded[end])
             end += 1
-        parts.append(_hash_chunk(encoded[start:end], start))
+        yield _hash_chunk(encoded[start:end])
         start = end
-    if len(parts) == 1:
-        part = parts[0]
-        return Grams(part.buckets, part.blocks, part.rows, len(texts))
-    if not parts:
-        return Grams(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int64), 0)
-    return Grams(
-        np.concatenate([p.buckets for p in parts]),
-        np.concatenate([p.blocks for p in parts]),
-        np.concatenate([p.rows for p in parts]),
-        len(texts),
-    )
 
 
-def _hash_chunk(encoded: Sequence[bytes], first_row: int) -> Grams:
-    data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-    n = len(data)
-    prefix = np.zeros(n + 1, dtype=np.uint64)
-    np.cumsum(data * _POWERS[:n], out=prefix[1:], dtype=np.uint64)
-    lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-    row_of = np.repeat(np.arange(first_row, first_row + len(encoded), dtype=np.int64), lengths)
+def _windows(n: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint64]]:
+    """Give start, end, rescaling factor and salt of every byte n-gram window of n bytes.
+
+    Windows are ordered by their end, so those of a shorter text are a prefix of those of a longer one, and
+    those of one text of a joined batch stay together.
+    """
+    ends = np.repeat(np.arange(1, n + 1, dtype=np.int32), len(CHAR_SIZES))
+    sizes = np.tile(np.array(CHAR_SIZES, dtype=np.int32), n)
+    starts = ends - sizes
+    keep = starts >= 0
+    starts, ends, sizes = starts[keep], ends[keep], sizes[keep]
+    return starts, ends, _INVERSES[starts], sizes.astype(np.uint64)
+
+
+_NO_ROWS = np.zeros(len(CHAR_SIZES) * (MAX_BYTES + 8) + 2 * MAX_BYTES, dtype=np.int64)
+"""All n-grams of a single text belong to text 0."""
+_NO_ROWS.flags.writeable = False
+_SHORT = 512
+_SHORT_WINDOWS = _windows(_SHORT)
+_SHORT_COUNTS = [
+    sum(min(len(CHAR_SIZES), max(end - CHAR_SIZES[0] + 1, 0)) for end in range(n + 1))
+    for n in range(_SHORT + 1)
+]
+
+
+def _hash_chunk(encoded: Sequence[bytes]) -> Grams:
+    # Of short texts the calls of numpy cost more than their arithmetic: `take` is the cheapest of lookups.
     single = len(encoded) == 1
-    hashes, rows = [], []
-    for size in CHAR_SIZES:
-        if n < size:
-            continue
-        value = (prefix[size:] - prefix[:-size]) * _INVERSES[: n - size + 1] + np.uint64(size)
-        row = row_of[: n - size + 1]
-        if not single:  # a window must not reach into the next text
-            inside = row == row_of[size - 1 :]
-            value, row = value[inside], row[inside]
-        hashes.append(value)
-        rows.append(row)
-    n_chars = sum(len(h) for h in hashes)
-    word = _IS_WORD[data]
-    edge = np.flatnonzero(word[1:] != word[:-1]) + 1  # texts begin and end with a space, so edges pair up
-    starts, ends = edge[0::2], edge[1::2]
-    if len(starts):
-        value = (prefix[ends] - prefix[starts]) * _INVERSES[starts]
-        row = row_of[starts]
-        hashes.append(value * np.uint64(3) + np.uint64(_WORD_SALT))
-        rows.append(row)
-        if len(starts) > 1:
-            pair = value[:-1] * np.uint64(0xD6E8FEB86659FD93) + value[1:] + np.uint64(_PAIR_SALT)
-            if single:
-                hashes.append(pair)
-                rows.append(row[1:])
-            else:
-                together = row[:-1] == row[1:]
-                hashes.append(pair[together])
-                rows.append(row[1:][together])
-    every = np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
-    every = every ^ (every >> np.uint64(32))
-    buckets = ((every * np.uint64(0x9FB21C651E98DF25)) >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
-    blocks = np.zeros(len(every), dtype=np.int8)
-    blocks[:n_chars] = CHAR_BLOCK
-    return Grams(buckets, blocks, np.concatenate(rows) if rows else np.empty(0, np.int64), len(encoded))
+    data = np.frombuffer(encoded[0] if single else b"".join(encoded), dtype=np.uint8)
+    n = len(data)
+    prefix = np.empty(n + 1, dtype=np.uint64)
+    prefix[0] = 0
+    (data * _POWERS[:n]).cumsum(out=prefix[1:])
+    if single and n <= _SHORT:
+        starts, ends, rescale, salt = (part[: _SHORT_COUNTS[n]] for part in _SHORT_WINDOWS)
+        chars = prefix.take(ends)
+        chars -= prefix.take(starts)
+        chars *= rescale
+        chars += salt
+    else:  # the same windows in the same order, each size as one shifted subtraction instead of gathers
+        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+        row_of = np.repeat(np.arange(len(encoded), dtype=np.int64), lengths)
+        every_window = np.empty((n, len(CHAR_SIZES)), dtype=np.uint64)
+        inside = np.zeros((n, len(CHAR_SIZES)), dtype=bool)
+        for j, size in enumerate(CHAR_SIZES):
+            part = prefix[size:] - prefix[:-size]
+            part *= _INVERSES[: n + 1 - size]
+            part += np.uint64(size)
+            every_window[size - 1 :, j] = part
+            # a window must not reach into the next text
+            np.equal(row_of[size - 1 :], row_of[: n + 1 - size], out=inside[size - 1 :, j])
+        chars = every_window[inside]
+        char_rows = np.repeat(row_of, inside.sum(axis=1))
+    word = _IS_WORD.take(data)
+    edge = (word[1:] != word[:-1]).nonzero()[0]  # texts begin and end with a space, so edges pair up
+    edge += 1
+    at_edge = prefix.take(edge)
+    words = at_edge[1::2] - at_edge[0::2]
+    words *= _INVERSES.take(edge[0::2])
+    pairs = words[:-1] * _PAIR_FACTOR
+    pairs += words[1:]
+    pairs += _PAIR_SALT
+    words *= _WORD_FACTOR
+    words += _WORD_SALT
+    if not single:
+        word_rows = row_of[edge[0::2]]
+        together = word_rows[:-1] == word_rows[1:]
+        pairs = pairs[together]
+        rows = np.concatenate((word_rows, word_rows[1:][together], char_rows))
+    every = np.concatenate((words, pairs, chars))
+    every ^= every >> _FOLD
+    every *= _MIX
+    every >>= _DOWN
+    if single:
+        rows = _NO_ROWS[: len(every)]
+    return Grams(every.view(np.int64), len(words) + len(pairs), rows, len(encoded))
 
 
 SURFACE_NAMES = (
@@ -200,19 +222,6 @@ class TextFeatures:
     def __len__(self) -> int:
         return len(self.surface)
 
-    def take(self, keep: Sequence[int]) -> TextFeatures:
-        """Give the features of some of the texts, in the order asked."""
-        bounds = np.searchsorted(self.rows, np.arange(len(self) + 1))
-        pieces = [slice(bounds[i], bounds[i + 1]) for i in keep]
-        counts = np.array([p.stop - p.start for p in pieces], dtype=np.int64)
-        where = np.concatenate([np.arange(p.start, p.stop) for p in pieces] or [np.empty(0, np.int64)])
-        return TextFeatures(
-            self.columns[where],
-            self.values[where],
-            np.repeat(np.arange(len(keep), dtype=np.int64), counts),
-            self.surface[list(keep)],
-        )
-
 
 class Featurizer:
     """Turns texts into features with a vocabulary that was learned once.
@@ -228,8 +237,16 @@ class Featurizer:
     def __init__(self, buckets: NDArray[np.int32], idf: NDArray[np.float32]) -> None:
         self.buckets = buckets.astype(np.int32)
         self.idf = idf.astype(np.float32)
-        self._column = np.full(1 << BUCKET_BITS, -1, dtype=np.int32)
-        self._column[self.buckets] = np.arange(len(self.buckets), dtype=np.int32)
+
+    @cached_property
+    def _column(self) -> NDArray[np.int32]:
+        return self.columns_of_buckets(unknown=-1)
+
+    def columns_of_buckets(self, unknown: int) -> NDArray[np.int32]:
+        """Give the vocabulary column of each of the 2**20 buckets, `unknown` where it has none."""
+        columns = np.full(1 << BUCKET_BITS, unknown, dtype=np.int32)
+        columns[self.buckets] = np.arange(len(self.buckets), dtype=np.int32)
+        return columns
 
     @property
     def n_columns(self) -> int:
@@ -242,16 +259,15 @@ class Featurizer:
         digest = hashlib.sha256(f"{FEATURE_VERSION}:{BUCKET_BITS}:{MAX_BYTES}:{CHAR_SIZES}".encode())
         digest.update(self.buckets.tobytes())
         digest.update(self.idf.tobytes())
-        probe = hash_grams(["Probe: ünïcode, 42 times?", ""])
-        digest.update(probe.buckets.tobytes())
+        for probe in hash_grams(["Probe: ünïcode, 42 times?", ""]):
+            digest.update(probe.buckets.tobytes())
         return digest.hexdigest()
 
     @classmethod
     def fit(cls, texts: Sequence[str], max_columns: int = 1 << 16, min_texts: int = 2) -> Featurizer:
         """Learn a vocabulary: the n-grams found in at least `min_texts` texts, the commonest first."""
         counts = np.zeros(1 << BUCKET_BITS, dtype=np.int64)
-        for start in range(0, len(texts), 1024):
-            grams = hash_grams(texts[start : start + 1024])
+        for grams in hash_grams(texts):
             pairs = np.unique((grams.rows << BUCKET_BITS) | grams.buckets)
             counts += np.bincount(pairs & ((1 << BUCKET_BITS) - 1), minlength=1 << BUCKET_BITS)
         frequent = np.flatnonzero(counts >= min_texts)
@@ -263,24 +279,53 @@ class Featurizer:
 
     def __call__(self, texts: Sequence[str]) -> TextFeatures:
         """Give the features of a batch of texts."""
-        grams = hash_grams(texts)
-        column = self._column[grams.buckets]
-        known = column >= 0
+        parts: list[TextFeatures] = []
+        first = 0
+        for grams in hash_grams(texts):
+            parts.append(self._weigh(grams, texts[first : first + grams.n_texts], first))
+            first += grams.n_texts
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            empty = np.empty(0, dtype=np.int64)
+            return TextFeatures(
+                empty, empty.astype(np.float32), empty, np.empty((0, len(SURFACE_NAMES)), dtype=np.float32)
+            )
+        return TextFeatures(
+            np.concatenate([part.columns for part in parts]),
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.surface for part in parts]),
+        )
+
+    def _weigh(self, grams: Grams, texts: Sequence[str], first: int) -> TextFeatures:
         n = grams.n_texts
-        key = grams.rows * 2 + grams.blocks
-        total = np.bincount(key, minlength=2 * n)
-        columns, key = column[known].astype(np.int64), key[known]
-        seen = np.bincount(key, minlength=2 * n)
-        weight = self.idf[columns]
-        squares = np.bincount(key, weights=weight.astype(np.float64) ** 2, minlength=2 * n)
-        scale = 1.0 / np.sqrt(np.maximum(squares, 1e-12))
-        values = (weight * scale[key]).astype(np.float32)
-        rows = key >> 1
-        if n > 1:  # ONNX and `take` want each text's n-grams together
+        column = self._column.take(grams.buckets)
+        known = (column >= 0).nonzero()[0]
+        columns = column.take(known)
+        weight = self.idf.take(columns)
+        if n == 1:  # the same numbers as below, with fewer steps
+            n_words, total_words = int(known.searchsorted(grams.n_words)), grams.n_words
+            total, seen = [total_words, len(column) - total_words], [n_words, len(known) - n_words]
+            block = np.zeros(len(known), dtype=np.int64)
+            block[n_words:] = 1
+            rows = np.zeros(len(known), dtype=np.int64)
+        else:
+            every = grams.rows * 2
+            every[grams.n_words :] += 1
+            block = every.take(known)
+            rows = block >> 1
+            total = np.bincount(every, minlength=2 * n).tolist()
+            seen = np.bincount(block, minlength=2 * n).tolist()
+        squares = np.bincount(block, weight * weight, 2 * n)
+        scale = (1.0 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)
+        values = weight * scale.take(block)
+        if n > 1:  # each text's n-grams together, as its matrix has them
             order = np.argsort(rows, kind="stable")
-            columns, values, rows = columns[order], values[order], rows[order]
-        unknown = 1.0 - seen / np.maximum(total, 1)
-        return TextFeatures(columns, values, rows, _surface(texts, total, unknown))
+            columns, values, rows = columns.take(order), values.take(order), rows.take(order)
+        if first:
+            rows += first
+        return TextFeatures(columns.astype(np.int64), values, rows, _surfaces(texts, total, seen))
 
     def save(self, path: Path) -> None:
         """Write the vocabulary as one `.npy` file: bucket and idf of each column."""
@@ -295,18 +340,33 @@ class Featurizer:
         return cls(table["bucket"], table["idf"])
 
 
-def _surface(
-    texts: Sequence[str], total: NDArray[np.int64], unknown: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    out = np.zeros((len(texts), len(SURFACE_NAMES)), dtype=np.float32)
-    for i, text in enumerate(texts):
-        n = max(len(text), 1)
-        words = int(total[2 * i]) // 2 + 1
-        digits = sum(map(text.count, "0123456789")) if n < 20_000 else 0
-        out[i] = (
-            np.log1p(n), np.log1p(words), digits / n,
-            0.0 if text.isascii() else 1.0 - len(text.encode("ascii", "ignore")) / n,
-            text.count("?"), np.log1p(text.count("\n")),
-            unknown[2 * i], unknown[2 * i + 1], n / words,
-        )  # fmt: skip
-    return out
+def surface(text: str, n_words: int, n_bytes: int, seen_words: float, seen_bytes: float) -> list[float]:
+    """Give a text's surface features.
+
+    Parameters
+    ----------
+    text : str
+    n_words, n_bytes : int
+        How many word and byte n-grams it has.
+    seen_words, seen_bytes : float
+        How many of them are in the vocabulary.
+
+    Returns
+    -------
+    list of float
+        In the order of `SURFACE_NAMES`.
+    """
+    n, words = max(len(text), 1), max(n_words, 1) // 2 + 1
+    return [
+        log1p(n), log1p(words), sum(map(text.count, "0123456789")) / n,
+        0.0 if text.isascii() else 1.0 - len(text.encode("ascii", "ignore")) / n,
+        text.count("?"), log1p(text.count("\n")),
+        1.0 - seen_words / max(n_words, 1), 1.0 - seen_bytes / max(n_bytes, 1), n / words,
+    ]  # fmt: skip
+
+
+def _surfaces(texts: Sequence[str], total: list[int], seen: list[int]) -> NDArray[np.float32]:
+    rows = [
+        surface(text, *total[2 * i : 2 * i + 2], *seen[2 * i : 2 * i + 2]) for i, text in enumerate(texts)
+    ]
+    return np.array(rows, dtype=np.float32)

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import onnxruntime
 
-from cascade.errors import BundleError
+from cascade.errors import BundleError, ConfigError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+
+def check_runtime() -> None:
+    """Refuse an environment that holds both builds of onnxruntime: its files are then a mix, mostly CPU.
+
+    Raises
+    ------
+    ConfigError
+        Both `onnxruntime` and `onnxruntime-gpu` are installed.
+    """
+    builds = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            builds.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    if len(builds) > 1:
+        raise ConfigError(
+            f"{' and '.join(builds)} are both installed and overwrite each other's files: "
+            "pip uninstall both, then install the one you want"
+        )
 
 
 def open_session(

@@ -16,9 +16,11 @@ class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODE_UNSPECIFIED: _ClassVar[Mode]
     MODE_PASSTHROUGH: _ClassVar[Mode]
     MODE_LIVE: _ClassVar[Mode]
+    MODE_SHADOW: _ClassVar[Mode]
 MODE_UNSPECIFIED: Mode
 MODE_PASSTHROUGH: Mode
 MODE_LIVE: Mode
+MODE_SHADOW: Mode
 
 class ChatMessage(_message.Message):
     __slots__ = ("role", "content")

@@ -1,0 +1,188 @@
+"""The asyncio client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options, met_a_drain
+from cascade.client.questions import Chat, Question, batch_request_of, outcome_request_of, request_of
+from cascade.client.results import Decision, DecisionError, decision_of, error_of, result_of
+from cascade.v1 import decision_pb2 as pb
+from cascade.v1 import decision_pb2_grpc
+
+
+class AsyncClient:
+    """Asks a Cascade server from asyncio. Make it where its event loop runs.
+
+    Parameters
+    ----------
+    target : str
+        `host:port`, `unix:path` or any gRPC name.
+    timeout : float, optional
+        Seconds that a call may take, where it says nothing else. None: as long as it takes.
+    metadata : sequence of (key, value)
+        Sent with every call.
+    channel_options : sequence of (key, value)
+        gRPC channel arguments, over the defaults.
+    credentials : grpc.ChannelCredentials, optional
+        For TLS. By default the channel is not encrypted.
+
+    Examples
+    --------
+    >>> async with AsyncClient("127.0.0.1:50051", timeout=1.0) as client:  # doctest: +SKIP
+    ...     decision = await client.decide(node="support-intent", text="where is my card?")
+    ...     await client.report_outcome(decision_id=decision.decision_id, label="card_arrival")
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+        channel_options: Options = (),
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        options = [*DEFAULT_OPTIONS, *channel_options]
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options)
+        self._stub: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._timeout = timeout
+        self._metadata = tuple(metadata)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel; calls that run are cancelled."""
+        await self._channel.close()
+
+    async def decide(
+        self,
+        *,
+        node: str,
+        text: str | None = None,
+        messages: Chat | None = None,
+        context: Mapping[str, str] | None = None,
+        request_id: str = "",
+        choices: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> Decision:
+        """Decide one input; the arguments are those of `Question`.
+
+        Raises
+        ------
+        DecisionError
+            There is no decision.
+        """
+        question = Question(node, text, messages, context or {}, request_id, choices)
+        return decision_of(await self._call(self._stub.Decide, request_of(question), timeout))
+
+    async def batch_decide(
+        self,
+        *,
+        node: str,
+        texts: Sequence[str] | None = None,
+        inputs: Sequence[str | Chat] | None = None,
+        context: Mapping[str, str] | None = None,
+        request_ids: Sequence[str] | None = None,
+        choices: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> list[Decision | DecisionError]:
+        """Decide many inputs of one node. Each item is a decision or its error, in the inputs' order.
+
+        Parameters
+        ----------
+        texts : sequence of str, optional
+            The inputs, where all are plain texts.
+        inputs : sequence of str or chats, optional
+            The inputs, where some are chats.
+
+        Raises
+        ------
+        DecisionError
+            The call failed as a whole.
+        """
+        request = batch_request_of(node, texts, inputs, context, request_ids, choices)
+        response = await self._call(self._stub.BatchDecide, request, timeout)
+        return [result_of(result) for result in response.results]
+
+    async def stream_decide(
+        self, questions: Iterable[Question] | AsyncIterable[Question], *, timeout: float | None = None
+    ) -> AsyncIterator[Decision | DecisionError]:
+        """Decide a stream of questions. Answers come as they are ready; `request_id` pairs them.
+
+        Raises
+        ------
+        DecisionError
+            The call failed as a whole.
+        """
+        call = self._stub.StreamDecide(
+            _requests(questions), timeout=self._seconds(timeout), metadata=self._metadata
+        )
+        try:
+            async for response in call:
+                yield result_of(response.result)
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        finally:
+            call.cancel()
+
+    async def report_outcome(
+        self,
+        *,
+        decision_id: str,
+        label: str | None = None,
+        output: Any = None,
+        right: bool | None = None,
+        time: datetime | float | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Report what was right of a decision, and give the outcome's id. It is on disk then.
+
+        Raises
+        ------
+        DecisionError
+            The report was not taken.
+        """
+        request = outcome_request_of(decision_id, label, output, right, time)
+        return str((await self._call(self._stub.ReportOutcome, request, timeout)).outcome_id)
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        return self._timeout if timeout is None else timeout
+
+    async def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
+        seconds = self._seconds(timeout)
+        try:
+            try:
+                return await method(request, timeout=seconds, metadata=self._metadata)
+            except grpc.RpcError as error:
+                if not met_a_drain(error):
+                    raise
+            return await method(request, timeout=seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+
+
+async def _requests(
+    questions: Iterable[Question] | AsyncIterable[Question],
+) -> AsyncIterator[pb.StreamDecideRequest]:
+    if isinstance(questions, AsyncIterable):
+        async for question in questions:
+            yield pb.StreamDecideRequest(request=request_of(question))
+    else:
+        for question in questions:
+            yield pb.StreamDecideRequest(request=request_of(question))

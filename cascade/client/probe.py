@@ -1,0 +1,64 @@
+"""A health probe for containers: `python -m cascade.client.probe HOST:PORT`; exit code 0 where it serves.
+
+With TLS: `--ca FILE`, and `--cert FILE --key FILE` where clients have to show a certificate. Asks
+`grpc.health.v1`, which needs no key; imports nothing but grpc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+
+def probe(
+    target: str,
+    seconds: float = 2.0,
+    ca: Path | None = None,
+    cert: Path | None = None,
+    key: Path | None = None,
+) -> str:
+    """Ask a service for its health, and give the status's name, or the error's.
+
+    Parameters
+    ----------
+    target : str
+        `host:port`.
+    seconds : float
+        How long is waited.
+    ca, cert, key : Path, optional
+        PEM files, for a service with TLS.
+    """
+    if ca is None:
+        channel = grpc.insecure_channel(target)
+    else:
+        pem = [path.read_bytes() if path else None for path in (ca, key, cert)]
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(*pem))
+    with channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=seconds, wait_for_ready=False
+            )
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def main() -> int:
+    """Run the probe."""
+    parser = argparse.ArgumentParser(prog="python -m cascade.client.probe", description=__doc__)
+    parser.add_argument("target")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    for name in ("--ca", "--cert", "--key"):
+        parser.add_argument(name, type=Path)
+    found = parser.parse_args()
+    status = probe(found.target, found.seconds, found.ca, found.cert, found.key)
+    print(status)
+    return 0 if status == "SERVING" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
