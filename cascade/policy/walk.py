@@ -6,11 +6,15 @@ certificate speaks about exactly what is served.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cascade.policy.slices import SliceRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +29,17 @@ class LocalRung:
         The acceptor's probability from which on its answer settles; above 1, it never does.
     skip_below : float
         The difficulty model's probability below which the rung is not worth running.
+    in_scope_at_least : float
+        The out-of-scope detector's P(in scope) below which its answer does not settle; 0 for no detector.
     """
 
     name: str
     threshold: float
     skip_below: float = 0.0
+    in_scope_at_least: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LadderPolicy:
     """The rules of one node's ladder.
 
@@ -42,10 +49,20 @@ class LadderPolicy:
         The local rungs, cheapest first. The teacher stands above them and is not listed.
     certified : bool
         Whether a valid certificate covers the thresholds. Without one nothing settles locally.
+    too_dear : str
+        Why everything is left to the teacher although it need not be: the ladder costs more than it saves.
+        Empty where it pays.
+    slices : SliceRules
+        Parts of the traffic that the certificate does not cover.
+    agreement : bool
+        Whether an answer settles only where all cheaper rungs that ran gave it too.
     """
 
     rungs: tuple[LocalRung, ...]
     certified: bool
+    too_dear: str = ""
+    slices: SliceRules = field(default_factory=SliceRules)
+    agreement: bool = False
 
     def worth_running(self, p_right: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """Say which rungs are worth running for each request.
@@ -64,8 +81,54 @@ class LadderPolicy:
         worth: NDArray[np.bool_] = np.logical_or.accumulate(p_right >= floors, axis=1)
         return worth
 
-    def accepts(self, rung: int, confidence: float) -> str | None:
+    @cached_property
+    def _floors(self) -> tuple[float, ...]:
+        # Rounded as in `worth_running`, so that both say the same of the same float32.
+        return tuple(float(np.float32(rung.skip_below)) for rung in self.rungs)
+
+    def start(self, p_right: Sequence[float]) -> int:
+        """Say where one request starts: the cheapest rung worth running, `len(rungs)` where none is.
+
+        Parameters
+        ----------
+        p_right : sequence of n_rungs float
+            As in `worth_running`, which says the same of many requests.
+        """
+        for r, (p, floor) in enumerate(zip(p_right, self._floors, strict=True)):
+            if p >= floor:
+                return r
+        return len(self._floors)
+
+    def admits(self, in_scope: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Say which answers the out-of-scope detector lets settle.
+
+        Parameters
+        ----------
+        in_scope : array of shape (n, n_rungs)
+            The detector's P(in scope).
+        """
+        limits = np.array([rung.in_scope_at_least for rung in self.rungs], dtype=np.float32)
+        admitted: NDArray[np.bool_] = in_scope.astype(np.float32) >= limits
+        return admitted
+
+    def accepts(
+        self,
+        rung: int,
+        confidence: float,
+        label: object = None,
+        context: Mapping[str, str] | None = None,
+        in_scope: float = 1.0,
+    ) -> str | None:
         """Say why the answer of a rung is not accepted at this confidence; None where it is.
+
+        Parameters
+        ----------
+        label : object
+            The answer.
+        context : mapping of str to str, optional
+            The request's; answer and context say which slices may ask for more than the threshold.
+        in_scope : float
+            The out-of-scope detector's P(in scope).
 
         Examples
         --------
@@ -77,14 +140,48 @@ class LadderPolicy:
         """
         if not self.certified:
             return "uncertified"
+        least = self.rungs[rung].in_scope_at_least
+        if in_scope < least:
+            return f"out-of-scope: P(in scope) {in_scope:.4f} is below {least:.4f}"
         threshold = self.rungs[rung].threshold
+        asked = self.slices.asked(label, context or {})
+        if asked < 1:
+            threshold = 1 - (1 - threshold) * asked
         if confidence >= threshold:
             return None
         return f"confidence {confidence:.4f} is below {threshold:.4f}"
 
+    def uncovered(self, label: object, context: Mapping[str, str]) -> str:
+        """Say which slice keeps an accepted answer from settling; empty where none does.
+
+        Such a request goes straight to the teacher. Were the next rung asked, a fence on one slice would
+        move records into others, and what was proven about those would no longer be what is served.
+        """
+        return self.slices.why_not(label, context)
+
+
+def rungs_that_agree(worth: NDArray[np.bool_], answer: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say whether each answer is that of all cheaper rungs that ran; the first has none to disagree with.
+
+    Parameters
+    ----------
+    worth : bool array of shape (n, n_rungs)
+        Which rungs are run.
+    answer : int array of shape (n, n_rungs)
+        Index of the label that each answers.
+    """
+    agree = np.ones_like(worth)
+    for r in range(1, worth.shape[1]):
+        for earlier in range(r):
+            agree[:, r] &= ~worth[:, earlier] | (answer[:, r] == answer[:, earlier])
+    return agree
+
 
 def walk(
-    worth: NDArray[np.bool_], confidence: NDArray[np.floating[Any]], thresholds: NDArray[np.floating[Any]]
+    worth: NDArray[np.bool_],
+    confidence: NDArray[np.floating[Any]],
+    thresholds: NDArray[np.floating[Any]],
+    allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
     """Give the rung that settles each request; n_rungs stands for the teacher.
 
@@ -94,8 +191,10 @@ def walk(
         Which rungs are run.
     confidence : array of shape (n, n_rungs)
         The acceptor's probability for each rung's answer; -inf where the answer breaks the contract.
-    thresholds : array of shape (n_rungs,)
-        The threshold of each rung.
+    thresholds : array of shape (n_rungs,) or (n, n_rungs)
+        The threshold of each rung, or of each answer.
+    allowed : bool array of shape (n, n_rungs), optional
+        Whether each rung's answer lies in slices that are settled: see `LadderPolicy.uncovered`.
 
     Returns
     -------
@@ -104,4 +203,7 @@ def walk(
     """
     settles = worth & (confidence >= thresholds)
     first: NDArray[np.int64] = np.where(settles.any(axis=1), settles.argmax(axis=1), settles.shape[1])
+    if allowed is not None:
+        some = np.flatnonzero(first < settles.shape[1])
+        first[some[~allowed[some, first[some]]]] = settles.shape[1]
     return first

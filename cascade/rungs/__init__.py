@@ -1,5 +1,5 @@
 """Rungs: the models of a ladder, one file a kind, behind one small protocol."""
 
-from cascade.rungs.protocol import Answer, Query, Rung
+from cascade.rungs.protocol import Answer, Answers, Batch, Query, Rung
 
-__all__ = ["Answer", "Query", "Rung"]
+__all__ = ["Answer", "Answers", "Batch", "Query", "Rung"]

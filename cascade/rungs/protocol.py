@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contract import JsonValue
-from cascade.features import TextFeatures
+
+Scores = NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -27,18 +28,42 @@ class Query:
         The labels that are allowed now; empty for all.
     deadline : float, optional
         `time.monotonic()` at which nobody waits any more.
-    features : TextFeatures, optional
-        What the node's featurizer made of the text, computed once and shared by all rungs.
-    shared : dict
-        What one rung leaves for a later one: an encoder's embedding, for example.
+    trace : str
+        The W3C `traceparent` that a chat rung sends along; empty for none.
     """
 
     text: str
     messages: tuple[tuple[str, str], ...] = ()
     choices: tuple[str, ...] = ()
     deadline: float | None = None
-    features: TextFeatures | None = None
-    shared: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    trace: str = ""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Queries that are answered together, with what was already computed for them.
+
+    Attributes
+    ----------
+    queries : sequence of Query
+    linear : array of shape (n, n_labels), optional
+        The linear model's probabilities. A ladder's own rungs need them; the teacher does not.
+    """
+
+    queries: Sequence[Query]
+    linear: Scores | None = None
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def take(self, keep: Sequence[int]) -> Batch:
+        """Give some of the queries, in the order asked."""
+        if len(keep) == len(self.queries):
+            return self
+        return Batch(
+            [self.queries[i] for i in keep],
+            None if self.linear is None else self.linear[list(keep)],
+        )
 
 
 @dataclass(slots=True)
@@ -49,8 +74,6 @@ class Answer:
     ----------
     value : JSON value
         The answer; meaningless where `error` is set.
-    scores : array of shape (n_labels,), optional
-        The rung's probability for each label, in the contract's order. None where the rung has none.
     usd : float
         What the answer cost, retries included.
     input_tokens, output_tokens : int
@@ -60,11 +83,41 @@ class Answer:
     """
 
     value: JsonValue = None
-    scores: NDArray[np.float32] | None = None
     usd: float = 0.0
     input_tokens: int = 0
     output_tokens: int = 0
     error: Exception | None = None
+
+
+@dataclass(slots=True)
+class Answers:
+    """A rung's answers to a batch.
+
+    Attributes
+    ----------
+    each : list of Answer
+        One a query, in order.
+    scores : array of shape (n, n_labels), optional
+        The rung's probability for each label, in the contract's order. None where the rung has none.
+    neighbours : array of shape (n, n_labels), optional
+        Each label's share among the nearest training records, from an encoder.
+    nearest : array of shape (n,), optional
+        Cosine similarity to the nearest training record, from an encoder.
+    linear : array of shape (n, n_labels), optional
+        The linear model's probabilities, which a later rung need not compute again.
+    scope : array of shape (n, len(cascade.scope.HEAD_NAMES)), optional
+        How near the text is to the training records, from an encoder.
+    in_scope : array of shape (n,), optional
+        The out-of-scope detector's P(some label applies); set by the ladder, where it has one.
+    """
+
+    each: list[Answer] = field(default_factory=list)
+    scores: Scores | None = None
+    neighbours: Scores | None = None
+    nearest: Scores | None = None
+    linear: Scores | None = None
+    scope: Scores | None = None
+    in_scope: Scores | None = None
 
 
 @runtime_checkable
@@ -74,10 +127,19 @@ class Rung(Protocol):
     name: str
     """The rung's name in the configuration."""
 
-    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+    def answer(self, batch: Batch) -> Answers:
         """Answer a batch.
 
         One answer a query, in order. What fails for one query is that answer's `error`; what fails for
         all may be raised. The answer to a query does not depend on what else is in the batch.
         """
         ...
+
+
+def best_labels(scores: Scores, labels: Sequence[str]) -> list[Answer]:
+    """Give each query's most probable label.
+
+    A request's `choices` do not change a local rung's answer: what was certified is the answer among all
+    labels. Where it is not one of the choices, the contract sends the request up the ladder.
+    """
+    return [Answer(labels[i]) for i in scores.argmax(axis=1)]

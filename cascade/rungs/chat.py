@@ -1,0 +1,372 @@
+"""The `chat` rung: a model behind an OpenAI-compatible API, such as the frontier teacher."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import re
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+import stamina
+import stamina.instrumentation
+from openai.types.chat import ChatCompletion
+
+from cascade.contract import Contract, JsonValue
+from cascade.errors import CascadeError, ConfigError, DeadlineExceeded, RungError, TeacherUnavailable
+from cascade.rungs.breaker import CircuitBreaker, shared_breaker
+from cascade.rungs.connections import http_client
+from cascade.rungs.event_loop import run_in_background
+from cascade.rungs.prompt import Prompt, chat_messages, with_instruction
+from cascade.rungs.protocol import Answer, Answers, Batch, Query
+
+# By default stamina would log through structlog, which prints to stdout where nobody has set it up.
+stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
+
+_FENCE = re.compile(r"```\w*\s*\n(.*?)\n?\s*```", re.DOTALL)
+_WAIT_FIRST, _WAIT_MAX = 0.1, 5.0
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How a chat model is reached and what it costs.
+
+    Attributes
+    ----------
+    name : str
+        The rung's name.
+    base_url : str
+        The API's base URL, up to and with `/v1`.
+    model : str
+        The model's name there.
+    api_key_env : str or None
+        The environment variable that holds the key; None where the server wants none.
+    price_input, price_output : float
+        Dollars per million tokens.
+    timeout_seconds : float
+        Limit for one try.
+    attempts : int
+        How many tries there are at most, the first included.
+    max_concurrency : int
+        How many requests may be under way at once.
+    temperature : float or None
+        None sends none, for models that take none.
+    max_tokens : int, optional
+        Limit for the answer's length.
+    structured : bool
+        Whether the server is asked for structured output.
+    """
+
+    name: str
+    base_url: str
+    model: str
+    api_key_env: str | None = None
+    price_input: float = 0.0
+    price_output: float = 0.0
+    timeout_seconds: float = 30.0
+    attempts: int = 3
+    max_concurrency: int = 256
+    temperature: float | None = 0.0
+    max_tokens: int | None = None
+    structured: bool = True
+
+
+class _TryAgain(TeacherUnavailable):
+    """A try failed in a way that another may not."""
+
+
+class ChatRung:
+    """Asks a chat model over HTTP.
+
+    Every query's outcome is an `Answer`, failures included, with what all its tries cost.
+
+    Parameters
+    ----------
+    settings : ChatSettings
+        How the model is reached.
+    prompt : str
+        Template of the prompt, see `cascade.rungs.prompt.Prompt`. It becomes the one user message; for a
+        chat it becomes a system message that goes before the chat.
+    contract : Contract
+        What an answer is.
+    breaker : CircuitBreaker, optional
+        By default the one that all rungs of this process share for the same server and model.
+
+    Raises
+    ------
+    ConfigError
+        The key's environment variable is not set, or the prompt is not a valid template.
+    """
+
+    def __init__(
+        self,
+        settings: ChatSettings,
+        prompt: str,
+        contract: Contract,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.contract = contract
+        self._template = prompt
+        self.breaker = breaker or shared_breaker(settings.base_url, settings.model)
+        self._prompt = Prompt(prompt, contract, settings.name)
+        self._structured = settings.structured
+        self._where = f"{self.name!r} ({urlsplit(settings.base_url).hostname}, model {settings.model!r})"
+        self._slots = asyncio.Semaphore(settings.max_concurrency)
+        self._lock = threading.Lock()
+        self._flying: set[Future[Answer]] = set()
+        self._closed = False
+        self._key = _read_key(settings)
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key,
+            base_url=settings.base_url,
+            max_retries=0,
+            # One try as a whole is limited by asyncio; this is for each phase of it.
+            timeout=settings.timeout_seconds,
+            http_client=http_client(settings.max_concurrency),
+        )
+        # The client reads these from the environment; they are not meant for this server.
+        self._client.organization = self._client.project = None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a bundle records of it: another model or prompt would be another rung."""
+        return {"model": self.settings.model, "prompt": hashlib.sha256(self._template.encode()).hexdigest()}
+
+    def answer(self, batch: Batch) -> Answers:
+        """Ask all queries of a batch at once and wait for their answers."""
+        futures = [self.submit(query) for query in batch.queries]
+        try:
+            return Answers([self._wait(future) for future in futures])
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+    def _wait(self, future: Future[Answer]) -> Answer:
+        try:
+            return future.result()
+        except CancelledError:  # by close()
+            return Answer(error=TeacherUnavailable(f"chat rung {self._where} was closed"))
+
+    def submit(self, query: Query) -> Future[Answer]:
+        """Ask one query.
+
+        Returns
+        -------
+        Future
+            Gives an `Answer` and never raises. Cancelling it drops the HTTP request.
+        """
+        try:
+            prompt = self._prompt.render(query)
+        except RungError as error:
+            return _done(Answer(error=error))
+        with self._lock:
+            if self._closed:
+                return _done(Answer(error=TeacherUnavailable(f"chat rung {self._where} is closed")))
+            future = run_in_background(self._ask(query, prompt))
+            self._flying.add(future)
+        future.add_done_callback(self._landed)
+        return future
+
+    def close(self) -> None:
+        """Drop what is under way and close the connections."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            flying = list(self._flying)
+        for future in flying:
+            future.cancel()
+        run_in_background(self._client.close()).result(10)
+
+    def _landed(self, future: Future[Answer]) -> None:
+        with self._lock:
+            self._flying.discard(future)
+
+    async def _ask(self, query: Query, prompt: str) -> Answer:
+        answer = Answer()
+        left = None if query.deadline is None else query.deadline - time.monotonic()
+        try:
+            if left is not None and left <= 0:
+                raise DeadlineExceeded(self.name)
+            async with asyncio.timeout(left), self._slots:
+                answer.value = await self._persist(query, prompt, answer)
+        except TimeoutError:
+            answer.error = DeadlineExceeded(self.name)
+        except CascadeError as error:
+            answer.error = error
+        except Exception as error:  # a bug here or in the client must not lose the answer's cost
+            answer.error = RungError(f"chat rung {self._where} failed: {type(error).__name__}")
+        return answer
+
+    async def _persist(self, query: Query, prompt: str, answer: Answer) -> JsonValue:
+        tries = 0
+
+        def pause(error: Exception) -> bool | float:
+            if not isinstance(error, _TryAgain):
+                return False
+            wait = error.retry_after
+            if wait is None:
+                wait = min(_WAIT_MAX, _WAIT_FIRST * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+            left = self.settings.timeout_seconds
+            if query.deadline is not None:
+                left = query.deadline - time.monotonic()
+            return wait if wait < left else False
+
+        try:
+            async for attempt in stamina.retry_context(
+                on=pause, attempts=self.settings.attempts, timeout=None
+            ):
+                with attempt:
+                    tries += 1
+                    return self._read(await self._try(query, prompt), answer)
+        except _TryAgain as error:
+            raise TeacherUnavailable(
+                f"{error}; gave up after {tries} of {self.settings.attempts} tries", error.retry_after
+            ) from None
+        raise AssertionError("unreachable")
+
+    async def _try(self, query: Query, prompt: str) -> object:
+        """Make one try; the one repetition without structured output belongs to it."""
+        permit = self.breaker.acquire()
+        if permit is None:
+            raise TeacherUnavailable(
+                f"chat rung {self._where} failed repeatedly and is not asked for now",
+                max(self.breaker.retry_after(), 0.01),
+            )
+        began = time.monotonic()
+        limit = self.settings.timeout_seconds
+        try:
+            async with asyncio.timeout(limit):
+                reply = await self._request(query, prompt)
+        except (TimeoutError, openai.APITimeoutError):
+            self.breaker.failed(permit)
+            raise _TryAgain(f"chat rung {self._where} did not answer in {limit:g} s") from None
+        except openai.APIConnectionError as error:
+            self.breaker.failed(permit)
+            why = type(error.__cause__ or error).__name__
+            raise _TryAgain(f"chat rung {self._where} cannot be reached ({why})") from None
+        except openai.APIStatusError as error:
+            # Any other answer, even a refusal of the key, shows that the server is alive.
+            (self.breaker.failed if error.status_code >= 500 else self.breaker.succeeded)(permit)
+            raise self._status_error(error) from None
+        except asyncio.CancelledError:
+            # A caller that hardly waited has learnt nothing about the server.
+            waited = time.monotonic() - began
+            (self.breaker.failed if waited >= limit / 2 else self.breaker.released)(permit)
+            raise
+        except Exception as error:
+            self.breaker.succeeded(permit)
+            why = type(error).__name__
+            raise RungError(f"chat rung {self._where} sent no chat completion ({why})") from None
+        self.breaker.succeeded(permit)
+        return reply
+
+    async def _request(self, query: Query, prompt: str) -> object:
+        schema = self.contract.answer_schema(query.choices)
+        if self._structured:
+            try:
+                return await self._post(query, prompt, schema)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if not re.search("response_format|json_schema", f"{error.param} {error.body}"):
+                    raise
+                self._structured = False
+        return await self._post(query, with_instruction(prompt, schema), None)
+
+    async def _post(self, query: Query, prompt: str, schema: dict[str, Any] | None) -> object:
+        body: dict[str, Any] = {"model": self.settings.model, "messages": chat_messages(query, prompt)}
+        if schema is not None:
+            wanted = {"name": "answer", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": wanted}
+        if self.settings.temperature is not None:
+            body["temperature"] = self.settings.temperature
+        if self.settings.max_tokens is not None:
+            body["max_tokens"] = self.settings.max_tokens
+        options: Any = {"headers": {"traceparent": query.trace}} if query.trace else {}
+        # `chat.completions.create` walks through every label of the schema; `post` sends it as it is.
+        return await self._client.post(
+            "/chat/completions", cast_to=ChatCompletion, body=body, options=options
+        )
+
+    def _read(self, reply: object, answer: Answer) -> JsonValue:
+        """Add a reply's cost to the answer and give its value."""
+        if not isinstance(reply, ChatCompletion):
+            raise RungError(f"chat rung {self._where} sent no chat completion")
+        if reply.usage is not None:
+            read, written = reply.usage.prompt_tokens or 0, reply.usage.completion_tokens or 0
+            answer.input_tokens += read
+            answer.output_tokens += written
+            price = self.settings
+            answer.usd += (read * price.price_input + written * price.price_output) / 1e6
+        if not reply.choices:
+            raise RungError(f"chat rung {self._where} sent a completion without choices")
+        choice = reply.choices[0]
+        content = choice.message.content
+        if choice.message.refusal or choice.finish_reason == "content_filter":
+            raise RungError(f"chat rung {self._where} refused to answer")
+        if choice.finish_reason == "length":
+            raise RungError(f"the answer of chat rung {self._where} was cut at its length limit")
+        if not isinstance(content, str) or not content.strip():
+            raise RungError(f"chat rung {self._where} sent an empty answer")
+        fenced = _FENCE.fullmatch(content.strip())
+        try:
+            return self.contract.parse(fenced[1] if fenced else content)
+        except (ValueError, RecursionError) as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+            raise RungError(f"the answer of chat rung {self._where} cannot be read: {why}") from None
+
+    def _status_error(self, error: openai.APIStatusError) -> RungError:
+        status = error.status_code
+        what = f"chat rung {self._where} answered HTTP {status}"
+        if status in (401, 403):
+            key = self.settings.api_key_env
+            look = f"check the key in the environment variable {key}" if key else "set api_key_env"
+            return TeacherUnavailable(f"{what}: {look}")
+        # Of the body only the short machine-readable code is told: the rest may repeat key or input.
+        code = str(error.code or "")
+        if re.fullmatch(r"[\w.-]{1,60}", code) and self._key not in code:
+            what += f" ({code})"
+        if status in (408, 409, 429) or status >= 500:
+            return _TryAgain(what, _retry_after(error))
+        return RungError(what)
+
+
+def _read_key(settings: ChatSettings) -> str:
+    if settings.api_key_env is None:
+        return "none"
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if not key:
+        raise ConfigError(
+            f"rung {settings.name!r} wants its API key in the environment variable "
+            f"{settings.api_key_env}, which is not set"
+        )
+    return key
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    stated = error.response.headers.get("retry-after", "")
+    try:
+        seconds = float(stated)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(stated).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return None
+    return max(0.0, seconds) if seconds < float("inf") else None
+
+
+def _done(answer: Answer) -> Future[Answer]:
+    future: Future[Answer] = Future()
+    future.set_result(answer)
+    return future
