@@ -1,0 +1,191 @@
+"""Prometheus metrics, one view over all workers of a machine.
+
+With several workers, prometheus_client keeps their values in files of one folder (`PROMETHEUS_MULTIPROC_DIR`,
+which `cascade serve` sets before this module is imported), and whoever is asked adds them up.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+from prometheus_client.metrics_core import Metric
+
+from cascade.traffic.records import Decision, StoreStats
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_WORDS = frozenset({
+    "skipped", "contract", "confidence", "validator", "error", "deadline", "uncertified", "fenced", "cost",
+})  # fmt: skip
+_MOST_LABELS = 2000
+_EVERY_SECONDS = 2.0
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """Counts decisions. A `cascade.observe.watcher.Watcher`.
+
+    Parameters
+    ----------
+    registry : CollectorRegistry, optional
+        A new one by default; of no meaning where values are kept in files.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        made: dict[str, Any] = {"registry": self.registry}
+        self._decisions = Counter(
+            "cascade_decisions", "Decisions, by the rung that answered.", ("node", "rung", "mode"), **made
+        )
+        self._errors = Counter(
+            "cascade_decision_errors", "Requests without an answer.", ("node", "reason"), **made
+        )
+        self._latency = Histogram(
+            "cascade_decision_duration_seconds", "From request to answer.", ("node", "rung"),
+            buckets=_SECONDS, **made,
+        )  # fmt: skip
+        self._attempts = Counter(
+            "cascade_attempts", "Rungs tried; `settled`, or the reason's first word.",
+            ("node", "rung", "reason"), **made,
+        )  # fmt: skip
+        self._attempt_latency = Histogram(
+            "cascade_attempt_duration_seconds", "How long a rung took.", ("node", "rung"),
+            buckets=_SECONDS, **made,
+        )  # fmt: skip
+        self._usd = Counter("cascade_teacher_usd", "Paid to chat models, in US dollars.", ("node",), **made)
+        self._tokens = Counter(
+            "cascade_teacher_tokens", "Tokens of chat models.", ("node", "direction"), **made
+        )
+        self._calls = Counter(
+            "cascade_http_calls", "Chat completions over HTTP, by who answered.", ("node", "served_by"),
+            **made,
+        )  # fmt: skip
+        self._store = Counter(
+            "cascade_store_records", "Records for the store, by what became of them.", ("state",), **made,
+        )  # fmt: skip
+        self._waiting = Gauge(
+            "cascade_store_waiting", "Records that wait to be written.", multiprocess_mode="livesum", **made
+        )
+        self._queue = Gauge(
+            "cascade_queue_waiting", "Calls that wait for a thread.", multiprocess_mode="livesum", **made
+        )
+        self._bundle = Gauge(
+            "cascade_bundle_info", "1 for the bundle a node serves.", ("node", "version"),
+            multiprocess_mode="livemax", **made,
+        )  # fmt: skip
+        self._children: dict[tuple[Any, ...], Any] = {}
+        self._last = StoreStats(0, 0, 0, 0)
+        self._served: dict[str, str] = {}
+        self._stop = threading.Event()
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """Give a metric's child; `labels()` itself takes a lock and twice the time."""
+        key = (id(metric), *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = metric.labels(*labels)
+            if len(self._children) < _MOST_LABELS:
+                self._children[key] = child
+        return child
+
+    def saw(self, decision: Decision) -> None:
+        """Count one decision."""
+        node, rung = decision.node, decision.rung
+        seconds = decision.latency_ms / 1e3
+        if decision.error is None:
+            self._of(self._decisions, node, rung, decision.mode).inc()
+            self._of(self._latency, node, rung).observe(seconds)
+        else:
+            self._of(self._errors, node, decision.error.partition(":")[0].lower()).inc()
+        for attempt in decision.attempts:
+            name, reason = str(attempt["rung"]), str(attempt["reason"])
+            word = reason.partition(":")[0].partition(" ")[0] if reason else "settled"
+            word = word if not reason or word in _WORDS else "other"
+            self._of(self._attempts, node, name, word).inc()
+            if attempt["latency_ms"]:
+                self._of(self._attempt_latency, node, name).observe(attempt["latency_ms"] / 1e3)
+        if decision.usd:
+            self._of(self._usd, node).inc(decision.usd)
+        if decision.input_tokens or decision.output_tokens:
+            self._of(self._tokens, node, "input").inc(decision.input_tokens)
+            self._of(self._tokens, node, "output").inc(decision.output_tokens)
+
+    def served(self, node: str | None, by: str) -> None:
+        """Count one chat completion over HTTP."""
+        self._of(self._calls, node or "", by).inc()
+
+    def look(
+        self, stats: Callable[[], StoreStats], queue: Callable[[], int], bundles: Callable[[], dict[str, str]]
+    ) -> None:
+        """Take over what is not counted as it happens: the store, the queue, the bundles."""
+        now = stats()
+        for state in ("written", "dropped", "failed"):
+            self._store.labels(state).inc(max(0, getattr(now, state) - getattr(self._last, state)))
+        self._last = now
+        self._waiting.set(now.waiting)
+        self._queue.set(queue())
+        served = bundles()
+        for node, version in self._served.items():
+            if served.get(node) != version:
+                self._bundle.labels(node, version).set(0)
+        for node, version in served.items():
+            self._bundle.labels(node, version).set(1)
+        self._served = served
+
+    def follow(
+        self, stats: Callable[[], StoreStats], queue: Callable[[], int], bundles: Callable[[], dict[str, str]]
+    ) -> None:
+        """Call `look` every two seconds, in a thread."""
+
+        def run() -> None:
+            self.look(stats, queue, bundles)
+            while not self._stop.wait(_EVERY_SECONDS):
+                self.look(stats, queue, bundles)
+
+        threading.Thread(target=run, name="cascade-metrics", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stop.set()
+
+    def page(self, more: Iterable[Metric] = ()) -> bytes:
+        """Give all metrics in Prometheus' text format.
+
+        Parameters
+        ----------
+        more : iterable of Metric
+            What is the same for all workers and read when it is asked for.
+        """
+        shown = self.registry
+        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            shown = CollectorRegistry()
+            multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        text: bytes = generate_latest(shown)
+        extra = list(more)
+        if extra:
+            asked = CollectorRegistry()
+            asked.register(_Ready(extra))
+            text += generate_latest(asked)
+        return text
+
+
+class _Ready:
+    """Metrics that are there already, as a collector."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics

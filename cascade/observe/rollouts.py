@@ -1,0 +1,54 @@
+"""Rollouts and audits as metrics: read from the shared state when asked for, the same in every worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cascade.config import Config
+from cascade.errors import CascadeError
+from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.verbs import Verbs
+from cascade.traffic.store import TrafficStore
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+_AUDITS = "SELECT node, bundle_version, is_right, count(*) FROM evidence GROUP BY 1, 2, 3"
+
+_log = logging.getLogger(__name__)
+
+
+def rollout_metrics(config: Config, store: TrafficStore) -> Iterable[Metric]:
+    """Give the metrics of all nodes; none where the state cannot be read, which is logged."""
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+    audits = CounterMetricFamily(
+        "cascade_audits", "Local answers compared with the teacher's.", labels=("node", "version", "right")
+    )
+    share = GaugeMetricFamily(
+        "cascade_rollout_share", "Share of the traffic that the candidate gets.", labels=("node", "version")
+    )
+    status = GaugeMetricFamily(
+        "cascade_rollout_status", "1 for what a node's rollout is doing.", labels=("node", "status")
+    )
+    bar = GaugeMetricFamily("cascade_bar_agreement", "The node's bar.", labels=("node",))
+    waiting = GaugeMetricFamily("cascade_audits_waiting", "Audits that wait.", labels=("node",))
+    rollouts = DatabaseRolloutStore(store)
+    verbs = Verbs(config, rollouts)
+    try:
+        for name, node in sorted(config.nodes.items()):
+            bar.add_metric((name,), node.bar.agreement)
+            found = verbs.describe(name)
+            status.add_metric((name, found["status"]), 1)
+            if found["candidate"]:
+                share.add_metric((name, found["candidate"]), found["percent"] / 100)
+            waiting.add_metric((name,), rollouts.audits_waiting(name))
+        with store.database.reading() as connection:
+            for name, version, right, count in connection.execute(_AUDITS).fetchall():
+                audits.add_metric((name, version, "yes" if right else "no"), float(count))
+    except CascadeError:
+        _log.warning("rollouts cannot be shown as metrics", exc_info=True)
+        return []
+    return [bar, audits, share, status, waiting]

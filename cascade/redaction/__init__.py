@@ -1,0 +1,15 @@
+"""Personal data and secrets become placeholders before anything is stored or read by a local rung."""
+
+from cascade.redaction.redactor import PLACEHOLDER, Engine, Redactor, Span, holds_placeholder
+from cascade.redaction.settings import OFF, open_redactor, redaction_fingerprint
+
+__all__ = [
+    "OFF",
+    "PLACEHOLDER",
+    "Engine",
+    "Redactor",
+    "Span",
+    "holds_placeholder",
+    "open_redactor",
+    "redaction_fingerprint",
+]

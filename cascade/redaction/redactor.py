@@ -1,0 +1,223 @@
+"""Replaces personal data and secrets by placeholders that are the same for the same value of one tenant."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+from cascade.contract import JsonValue
+from cascade.features import flatten_messages
+from cascade.redaction import patterns
+
+PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
+"""What stands in the place of a value: `<EMAIL_qhfkzzpa>`. Letters only, so that no detector finds it."""
+
+# Nothing is found in a text without one of these, which is most texts.
+_HINT = re.compile(r"[\d@]")
+_DIGITS = "0123456789"
+_MAX_PASSES = 8
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+Messages = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One value that was found: `text[start:end]` is a `kind`; `value` is it without its punctuation."""
+
+    start: int
+    end: int
+    kind: str
+    value: str
+
+
+class Engine(Protocol):
+    """Finds values."""
+
+    name: str
+    """With what decides its results, such as a version; part of the fingerprint."""
+
+    def find(self, text: str) -> Iterable[Span]:
+        """Give what it finds, overlaps included, the more certain first."""
+
+
+class PatternEngine:
+    """The built-in detectors.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Names in `cascade.redaction.patterns.DETECTORS`.
+    """
+
+    def __init__(self, kinds: Sequence[str] = patterns.DEFAULT_KINDS) -> None:
+        # In the table's order, which is the order of precedence.
+        self._detectors = [
+            (kind, *detector) for kind, detector in patterns.DETECTORS.items() if kind in kinds
+        ]
+        self.name = f"patterns-{patterns.VERSION}:{','.join(kind for kind, *_ in self._detectors)}"
+
+    def find(self, text: str) -> Iterator[Span]:
+        """See `Engine.find`."""
+        if _HINT.search(text) is None:
+            return
+        digits = sum(map(text.count, _DIGITS)) if text.isascii() else sum(map(str.isdigit, text))
+        for kind, at_least, find in self._detectors:
+            if digits >= at_least:
+                for start, end, value in find(text):
+                    yield Span(start, end, kind, value)
+
+
+class Redactor:
+    """Replaces what an engine and custom patterns find.
+
+    The same value of the same tenant gets the same placeholder, so that a value that an answer copies from
+    its question is still the same in both; other tenants' placeholders differ. What is redacted already stays
+    as it is.
+
+    Parameters
+    ----------
+    key : bytes
+        The secret of the placeholders; at least 16 bytes.
+    engine : Engine, optional
+        The built-in detectors by default.
+    custom : mapping of str to str
+        Regular expressions by kind (`A-Z`, digits and `_`); they win over the engine. Where one has a group,
+        the first group is the value.
+    label_nodes : callable, optional
+        Says whether a node's outputs are labels, which are never redacted.
+    """
+
+    def __init__(
+        self,
+        key: bytes,
+        engine: Engine | None = None,
+        custom: Mapping[str, str] | None = None,
+        label_nodes: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        if len(key) < 16:
+            raise ValueError("the key of the placeholders needs at least 16 bytes")
+        self._key = key
+        self._engine = engine or PatternEngine()
+        self._custom = [(kind, re.compile(text)) for kind, text in (custom or {}).items()]
+        self._label_nodes = label_nodes
+        # Only the built-in detectors are known to find nothing in a text without a hint.
+        self._hinted = isinstance(self._engine, PatternEngine) and not self._custom
+        self._tenant_key = lru_cache(maxsize=4096)(self._make_tenant_key)
+        self.fingerprint = fingerprint(self._engine.name, custom or {})
+        """Hash of what decides which texts change; a bundle records it. The key is not part of it."""
+
+    def find(self, text: str) -> list[Span]:
+        """Give the values in a text, in order, without overlaps."""
+        spans: list[Span] = []
+        for span in self._all(text):
+            if span.start < span.end and not any(s.start < span.end and span.start < s.end for s in spans):
+                spans.append(span)
+        if spans and "<" in text:
+            kept = [m.span() for m in PLACEHOLDER.finditer(text)]
+            spans = [s for s in spans if not any(a < s.end and s.start < b for a, b in kept)]
+        return sorted(spans, key=lambda span: span.start)
+
+    def text(self, text: str, tenant: str = "") -> str:
+        """Redact a text."""
+        if self._hinted and _HINT.search(text) is None:
+            return text
+        return self._replaced(text, lambda span: self.placeholder(span.kind, span.value, tenant))
+
+    def _replaced(self, text: str, by: Callable[[Span], str]) -> str:
+        # Again until nothing is found: what stood close to a value may be one itself once that is gone, and a
+        # text that is stored and redacted again must come out as one that is redacted once.
+        for _ in range(_MAX_PASSES):
+            spans = self.find(text)
+            if not spans:
+                break
+            parts: list[str] = []
+            at = 0
+            for span in spans:
+                parts += (text[at : span.start], by(span))
+                at = span.end
+            text = "".join(parts) + text[at:]
+        return text
+
+    def messages(self, messages: Messages, tenant: str = "") -> Messages:
+        """Redact the contents of a chat."""
+        return tuple((role, self.text(content, tenant)) for role, content in messages)
+
+    def question(self, text: str, messages: Messages) -> tuple[str, Messages]:
+        """Give what rungs below the teacher read of a question: its text, or its chat and the text of that.
+
+        They read each value's kind only, `<EMAIL>`: which value it is says nothing about the answer, and a
+        bundle must not depend on the key of the placeholders.
+        """
+        if messages:
+            chat = tuple((role, self.kinds(content)) for role, content in messages)
+            return flatten_messages(chat), chat
+        return self.kinds(text), messages
+
+    def kinds(self, text: str) -> str:
+        """Replace each value, and each placeholder that is there already, by its kind."""
+        if self._hinted and "<" not in text and _HINT.search(text) is None:
+            return text
+        return PLACEHOLDER.sub(r"<\1>", self._replaced(text, lambda span: f"<{span.kind}_anyvalue>"))
+
+    def value(self, value: JsonValue, tenant: str = "") -> JsonValue:
+        """Redact the texts in a JSON value; keys, numbers and the rest stay."""
+        if isinstance(value, str):
+            return self.text(value, tenant)
+        if isinstance(value, list | tuple):
+            return [self.value(each, tenant) for each in value]
+        if isinstance(value, dict):
+            return {key: self.value(each, tenant) for key, each in value.items()}
+        return value
+
+    def output(self, node: str | None, value: JsonValue, tenant: str = "") -> JsonValue:
+        """Redact an answer of a node; a label stays."""
+        if isinstance(value, str) and node is not None and self._label_nodes(node):
+            return value
+        return self.value(value, tenant)
+
+    def context(self, context: Mapping[str, str], tenant: str | None = None) -> dict[str, str]:
+        """Redact a request's context; the tenant's name stays, since its records are found and kept by it."""
+        whose = context.get("tenant", "") if tenant is None else tenant
+        return {key: value if key == "tenant" else self.text(value, whose) for key, value in context.items()}
+
+    def placeholder(self, kind: str, value: str, tenant: str = "") -> str:
+        """Give the placeholder of a value, `value` as `Span.value` has it."""
+        digest = hmac.digest(self._tenant_key(tenant), f"{kind}:{value}".encode("utf-8", "replace"), "sha256")
+        number = int.from_bytes(digest[:8], "big")
+        letters = []
+        for _ in range(8):
+            number, letter = divmod(number, 26)
+            letters.append(_LETTERS[letter])
+        return f"<{kind}_{''.join(letters)}>"
+
+    def _all(self, text: str) -> Iterator[Span]:
+        for kind, pattern in self._custom:
+            for m in pattern.finditer(text):
+                group = 1 if pattern.groups and m[1] is not None else 0
+                yield Span(m.start(group), m.end(group), kind, m[group])
+        yield from self._engine.find(text)
+
+    def _make_tenant_key(self, tenant: str) -> bytes:
+        return hmac.digest(self._key, b"tenant:" + tenant.encode("utf-8", "replace"), "sha256")
+
+
+def fingerprint(engine: str, custom: Mapping[str, str]) -> str:
+    """Give the hash of what decides how texts are redacted."""
+    rules = json.dumps([engine, sorted(custom.items())], ensure_ascii=True)
+    return hashlib.sha256(rules.encode()).hexdigest()[:16]
+
+
+def holds_placeholder(value: Any) -> bool:
+    """Say whether a JSON value holds a placeholder, so that it is not what was said."""
+    if isinstance(value, str):
+        return "<" in value and PLACEHOLDER.search(value) is not None
+    if isinstance(value, list | tuple):
+        return any(map(holds_placeholder, value))
+    return isinstance(value, dict) and any(map(holds_placeholder, value.values()))

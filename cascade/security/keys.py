@@ -1,0 +1,230 @@
+"""Bearer keys of tenants: made once, shown once, kept as SHA-256 only.
+
+A key holds 256 random bits, so that its hash cannot be searched; a slow password hash would protect nothing
+more and cost every call. The file is JSON, is replaced whole, and is read again whenever it changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cascade.errors import ConfigError
+
+VERBS = ("decide", "report", "admin")
+"""What a key can be allowed: decide, report outcomes, administer (rollouts, erasure)."""
+
+PREFIX = "ck_"
+_FORMAT = 1
+_LOOK_EVERY = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key, without its secret.
+
+    Attributes
+    ----------
+    id : str
+        Names the key in listings and logs.
+    tenant : str
+        Whose it is; takes the place of `context["tenant"]` in every request.
+    hash : str
+        SHA-256 of the key in hexadecimal.
+    nodes : tuple of str
+        Nodes it may ask; empty for all.
+    verbs : tuple of str
+        Of `VERBS`.
+    created : float
+        Unix time.
+    expires : float, optional
+        Unix time from which it is refused.
+    """
+
+    id: str
+    tenant: str
+    hash: str
+    nodes: tuple[str, ...]
+    verbs: tuple[str, ...]
+    created: float
+    expires: float | None = None
+
+
+def hash_of(token: str) -> str:
+    """Give what is stored of a key."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def read_keys(path: Path) -> list[Key]:
+    """Read a keys file.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read or is not a keys file. The text never shows a hash.
+    """
+    try:
+        data: Any = json.loads(path.read_text("utf-8"))
+        if data["format"] != _FORMAT:
+            raise ValueError(f"format {data['format']!r}; this Cascade reads {_FORMAT}")
+        keys = [Key(**(k | {"nodes": tuple(k["nodes"]), "verbs": tuple(k["verbs"])})) for k in data["keys"]]
+        for key in keys:
+            texts = (key.id, key.tenant, key.hash, *key.nodes, *key.verbs)
+            if not all(isinstance(text, str) for text in texts) or not set(key.verbs) <= set(VERBS):
+                raise ValueError(f"key {key.id!r} is malformed")
+    except FileNotFoundError:
+        raise ConfigError(f"auth.keys: no file at {path}; `cascade key create` makes it") from None
+    except OSError as error:
+        raise ConfigError(f"auth.keys: cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        shown = str(error) if isinstance(error, ValueError) else f"it lacks {error}"
+        raise ConfigError(f"auth.keys: {path} is not a keys file: {shown[:200]}") from None
+    return keys
+
+
+def write_keys(path: Path, keys: Sequence[Key]) -> None:
+    """Replace a keys file whole, readable by its owner only."""
+    text = json.dumps({"format": _FORMAT, "keys": [asdict(key) for key in keys]}, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def create_key(
+    path: Path,
+    tenant: str,
+    nodes: Sequence[str] = (),
+    verbs: Sequence[str] = ("decide", "report"),
+    days: float | None = None,
+) -> tuple[Key, str]:
+    """Add a key to a file, which is made where it is missing.
+
+    Parameters
+    ----------
+    path : Path
+    tenant : str
+        1 to 64 characters, without `/` and control characters.
+    nodes : sequence of str
+        Nodes it may ask; empty for all.
+    verbs : sequence of str
+        Of `VERBS`.
+    days : float, optional
+        After how many days it ends by itself.
+
+    Returns
+    -------
+    Key
+    str
+        The key itself. It is stored nowhere.
+
+    Raises
+    ------
+    ConfigError
+        A tenant, verb or time is wrong, or the file is.
+    """
+    if not 1 <= len(tenant) <= 64 or not tenant.isprintable() or "/" in tenant or tenant.isspace():
+        raise ConfigError("a tenant has 1 to 64 printable characters, none of them '/'")
+    wrong = sorted(set(verbs) - set(VERBS))
+    if wrong or not verbs:
+        raise ConfigError(f"verbs are {', '.join(VERBS)}; found {', '.join(wrong) or 'none'}")
+    if days is not None and not 0 < days < 36_500:
+        raise ConfigError("the number of days must be above 0 and below 36500")
+    keys = read_keys(path) if path.exists() else []
+    token = PREFIX + secrets.token_urlsafe(32)
+    now = time.time()
+    key = Key(
+        f"k-{secrets.token_hex(4)}", tenant, hash_of(token), tuple(nodes), tuple(dict.fromkeys(verbs)), now,
+        None if days is None else now + days * 86_400,
+    )  # fmt: skip
+    write_keys(path, [*keys, key])
+    return key, token
+
+
+def revoke_key(path: Path, key_id: str) -> Key:
+    """Take a key out of a file; running servers refuse it within a second.
+
+    Raises
+    ------
+    ConfigError
+        There is no such key.
+    """
+    keys = read_keys(path)
+    found = [key for key in keys if key.id == key_id]
+    if not found:
+        raise ConfigError(f"no key has the id {key_id[:80]!r}; `cascade key list` names them")
+    write_keys(path, [key for key in keys if key.id != key_id])
+    return replace(found[0], expires=time.time())
+
+
+class KeyRing:
+    """The keys of a file, as they are now. May be used by many threads.
+
+    A file that breaks while it is served leaves the last good keys in force, and is complained about.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read at first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = self._stat()
+        self._keys = {key.hash: key for key in read_keys(path)}
+        self._looked = time.monotonic()
+        self._looking = threading.Lock()
+
+    def find(self, token: str) -> Key | None:
+        """Give the key that a token is, if it is one that holds now."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_EVERY and self._looking.acquire(blocking=False):
+            try:
+                self._looked = now
+                self._look()
+            finally:
+                self._looking.release()
+        key = self._keys.get(hash_of(token))
+        if key is None or (key.expires is not None and key.expires <= time.time()):
+            return None
+        return key
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _look(self) -> None:
+        stamp = self._stat()
+        if stamp == self._stamp:
+            return
+        try:
+            self._keys = {key.hash: key for key in read_keys(self._path)}
+        except ConfigError as error:
+            _log.error("the keys that were read last stay in force: %s", error)
+        self._stamp = stamp

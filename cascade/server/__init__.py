@@ -1,0 +1,1 @@
+"""The gRPC service: what stands between the wire and the engine."""

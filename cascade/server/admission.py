@@ -1,0 +1,46 @@
+"""Refuses, by key, calls of services that do not ask the gate themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from cascade.errors import CascadeError
+from cascade.server.gate import Gate
+from cascade.server.status import abort
+
+_FREE = ("/grpc.health.v1.", "/grpc.reflection.", "/cascade.v1.DecisionService/", "/inference.")
+"""Health and reflection are for everyone; those who decide ask the gate with the message at hand."""
+
+
+class GateInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Lets only keys with the verb `admin` call whatever is not free."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """Give the method's handler, or one that refuses."""
+        handler = continuation(details)
+        if handler is None or details.method.startswith(_FREE):
+            return handler
+        try:
+            self._gate.enter(details, "admin")
+        except CascadeError as error:
+            return _refusing(handler, error)
+        return handler
+
+
+def _refusing(handler: Any, error: CascadeError) -> Any:
+    def refuse(_: Any, context: grpc.ServicerContext) -> Any:
+        abort(context, error)
+
+    if handler.request_streaming and handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(refuse)
+    if handler.request_streaming:
+        return grpc.stream_unary_rpc_method_handler(refuse)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(refuse)
+    return grpc.unary_unary_rpc_method_handler(refuse)

@@ -1,0 +1,68 @@
+"""What is logged of a decision, and the decision that a log record holds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, get_args
+
+from cascade.ask import Ask, Attempt, Decided, Mode
+from cascade.errors import CascadeError
+from cascade.server.node import Node
+from cascade.traffic import Decision
+
+_MODES: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
+
+
+def to_log(ask: Ask, decided: Decided, node: Node, began: float, error: CascadeError | None) -> Decision:
+    """Make a decision, or why there is none, a record of the traffic log."""
+    return Decision(
+        decision_id=decided.decision_id,
+        node=ask.node,
+        time=began,
+        request_id=ask.scoped_request_id or None,
+        text=None if ask.messages else ask.text,
+        messages=ask.messages or None,
+        choices=ask.choices,
+        context=dict(ask.context),
+        output=decided.output,
+        rung=decided.rung,
+        by_teacher=decided.rung == node.teacher.name,
+        confidence=decided.confidence,
+        bundle_version=decided.bundle_version,
+        mode=decided.mode,
+        attempts=[_as_dict(attempt) for attempt in decided.attempts],
+        usd=decided.usd,
+        input_tokens=decided.input_tokens,
+        output_tokens=decided.output_tokens,
+        latency_ms=(time.time() - began) * 1e3,
+        error=f"{error.reason}: {error}" if error else None,
+    )
+
+
+def _as_dict(attempt: Attempt) -> dict[str, Any]:
+    # `dataclasses.asdict` copies deeply, at ten times the price.
+    return {
+        "rung": attempt.rung,
+        "p_right_before": attempt.p_right_before,
+        "confidence_after": attempt.confidence_after,
+        "latency_ms": attempt.latency_ms,
+        "reason": attempt.reason,
+        **({"teacher": attempt.teacher} if attempt.teacher else {}),
+    }
+
+
+def from_log(found: Decision, request_id: str) -> Decided:
+    """Give the decision that was logged, for a request that is asked again."""
+    return Decided(
+        decision_id=found.decision_id,
+        output=found.output,
+        rung=found.rung,
+        confidence=found.confidence,
+        bundle_version=found.bundle_version,
+        mode=_MODES.get(found.mode, "passthrough"),
+        attempts=tuple(Attempt(**attempt) for attempt in found.attempts),
+        usd=found.usd,
+        input_tokens=found.input_tokens,
+        output_tokens=found.output_tokens,
+        request_id=request_id,
+    )

@@ -1,0 +1,186 @@
+"""Who calls, what they may do, and how much of it: asked of every call before any work is done for it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from cascade.config import Config
+from cascade.errors import Overloaded, PermissionDenied, Unauthenticated
+from cascade.security.keys import KeyRing
+from cascade.server.pool import ElasticPool
+from cascade.server.quotas import Quotas
+
+_WINDOW = 1.0
+_MAX_TENANTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls.
+
+    Attributes
+    ----------
+    tenant : str or None
+        The key's tenant; None where no keys are configured, and the request's context says who it is for.
+    nodes : frozenset of str
+        Nodes that may be asked; empty for all.
+    key : str
+        Id of the key; empty for none.
+    """
+
+    tenant: str | None = None
+    nodes: frozenset[str] = frozenset()
+    key: str = ""
+
+    def owns(self, node: str, context: Mapping[str, str]) -> bool:
+        """Say whether a decision was made for this caller."""
+        return (self.tenant is None or context.get("tenant") == self.tenant) and (
+            not self.nodes or node in self.nodes
+        )
+
+    def check_node(self, node: str) -> None:
+        """Raise PermissionDenied where the key is not for that node."""
+        if self.nodes and node not in self.nodes:
+            raise PermissionDenied(f"the key is not for node {node[:64]!r}")
+
+
+ANYONE = Caller()
+
+
+class Gate:
+    """Admits calls.
+
+    Parameters
+    ----------
+    keys : KeyRing, optional
+        Without it anyone may call.
+    quotas : Quotas, optional
+    """
+
+    def __init__(self, keys: KeyRing | None = None, quotas: Quotas | None = None) -> None:
+        self._keys = keys
+        self.quotas = quotas
+
+    @property
+    def open(self) -> bool:
+        """Whether anyone may call."""
+        return self._keys is None
+
+    def enter(self, context: Any, verb: str) -> Caller:
+        """Say who calls.
+
+        Parameters
+        ----------
+        context : grpc.ServicerContext or grpc.HandlerCallDetails
+        verb : str
+            What the call wants to do, of `cascade.security.keys.VERBS`.
+
+        Raises
+        ------
+        Unauthenticated
+            The call has no key, or one that does not hold.
+        PermissionDenied
+            The key does not allow this.
+        """
+        if self._keys is None:
+            return ANYONE
+        found = context.invocation_metadata
+        metadata = dict((found() if callable(found) else found) or ())
+        value = metadata.get("authorization")
+        if value is None:
+            raise Unauthenticated("the call has no key; send the metadata `authorization: Bearer <key>`")
+        kind, _, token = value.partition(" ") if isinstance(value, str) else ("", "", "")
+        key = self._keys.find(token.strip()) if kind.lower() == "bearer" else None
+        if key is None:
+            raise Unauthenticated("the key is unknown, revoked or has expired")
+        if verb not in key.verbs:
+            raise PermissionDenied(f"key {key.id} does not allow to {verb}")
+        return Caller(key.tenant, frozenset(key.nodes), key.id)
+
+    def count(self, tenant: str, n: int = 1) -> None:
+        """Count n decisions that a tenant asks for. Raises QuotaExceeded."""
+        if self.quotas is not None:
+            self.quotas.take(tenant, n)
+
+
+def open_gate(config: Config, base: Path | None = None) -> Gate:
+    """Build the gate of a configuration.
+
+    Raises
+    ------
+    ConfigError
+        The keys file cannot be read.
+    """
+    base = base or config.base
+    keys = KeyRing(base / config.auth.keys) if config.auth else None
+    quotas = Quotas(config.tenants, state_folder(config) / "tenants.state") if config.tenants else None
+    return Gate(keys, quotas)
+
+
+def state_folder(config: Config) -> Path:
+    """Give the folder for what the workers of a machine share: beside the SQLite file, else `var`."""
+    url = config.store_url
+    return (
+        Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else config.base / "var"
+    )
+
+
+def overloaded(pool: ElasticPool) -> Overloaded:
+    """Give the error for a call that would have to wait too long, exact to 0.1 s so that few differ."""
+    wait = max(0.1, math.ceil(10 * min(pool.expected_seconds, 60.0)) / 10)
+    return Overloaded("too many calls wait already; try again later", retry_after=wait)
+
+
+class Shedder:
+    """Refuses calls while more wait than can be served soon, from those first who ask more than their share.
+
+    Below half of the pool's bound everybody is served. Between that and the bound a tenant is refused while
+    it has, of the last second's calls, more than an even share of them all. Above it everybody is refused.
+
+    Parameters
+    ----------
+    pool : ElasticPool
+        The pool whose queue is watched.
+    """
+
+    def __init__(self, pool: ElasticPool) -> None:
+        self._pool = pool
+        # Two for each running thread stay free: at most `threads` calls pass the check before they wait
+        # themselves, so that there is always a thread to refuse a call or to answer a health check.
+        self._max_lent = max(1, pool.max_threads - 2 * pool.threads)
+        self._lock = Lock()
+        self._began = time.monotonic()
+        self._now: dict[str, int] = {}
+        self._before: dict[str, int] = {}
+
+    def admit(self) -> None:
+        """Refuse where even a look at the request would be too much. Raises Overloaded."""
+        pool = self._pool
+        if pool.surplus:
+            raise overloaded(pool)
+        if pool.lent > self._max_lent:
+            raise Overloaded(f"more than {self._max_lent} calls wait for something slow", retry_after=1.0)
+
+    def admit_tenant(self, tenant: str, n: int = 1) -> None:
+        """Count n decisions of a tenant, or refuse them for the sake of others. Raises Overloaded."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._began >= _WINDOW:
+                self._before = self._now if now - self._began < 2 * _WINDOW else {}
+                self._now, self._began = {}, now
+            if (
+                self._pool.waiting > max(1, self._pool.bound // 2)
+                and len(self._before.keys() | self._now.keys()) > 1
+            ):
+                mine = self._before.get(tenant, 0) + self._now.get(tenant, 0)
+                total = sum(self._before.values()) + sum(self._now.values())
+                if mine * len(self._before.keys() | self._now.keys()) > total:
+                    raise Overloaded("the server is busy, and this tenant asks more than its share")
+            if tenant in self._now or len(self._now) < _MAX_TENANTS:
+                self._now[tenant] = self._now.get(tenant, 0) + n

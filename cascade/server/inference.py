@@ -1,0 +1,251 @@
+"""The Open Inference Protocol v2: KServe and Triton clients call a node as they call a model.
+
+A node takes one input, `text`, and gives `label` (for label contracts), `output` (JSON), `confidence` (NaN
+for the teacher), `rung` and `decision_id`. Texts of one request are decided together, and either all have a
+decision or the request has an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from cascade.ask import Ask, Decided
+from cascade.config.server import LimitsConfig
+from cascade.contract import Contract
+from cascade.errors import CascadeError, InvalidInput
+from cascade.inference import open_inference_pb2 as pb
+from cascade.server.deciding import Deciding
+from cascade.server.entrance import Entrance
+from cascade.server.gate import Caller, Gate
+from cascade.server.gone import Gone
+from cascade.server.requests import Asks, deadline_of
+from cascade.server.status import abort
+from cascade.v1 import decision_pb2
+
+SERVICE = "inference.GRPCInferenceService"
+INPUT = "text"
+OUTPUTS = {"label": "BYTES", "output": "BYTES", "confidence": "FP32", "rung": "BYTES", "decision_id": "BYTES"}
+
+
+class InferenceServicer:
+    """Answers the protocol's six methods.
+
+    Parameters
+    ----------
+    engine : Deciding
+    limits : LimitsConfig
+    gate : Gate
+    admit : callable
+        Raises Overloaded where no call is taken now.
+    """
+
+    def __init__(
+        self, engine: Deciding, limits: LimitsConfig, gate: Gate, admit: Callable[[], None] = lambda: None
+    ) -> None:
+        self._engine, self._limits, self._gate, self._admit = engine, limits, gate, admit
+        self._asks = Asks(limits, engine.contract)
+
+    def server_live(self, request: Any, context: grpc.ServicerContext) -> Message:
+        """Say that the server runs."""
+        return pb.ServerLiveResponse(live=True)
+
+    def server_ready(self, request: Any, context: grpc.ServicerContext) -> Message:
+        """Say whether requests are taken."""
+        return pb.ServerReadyResponse(ready=self._engine.ready())
+
+    def server_metadata(self, request: Any, context: grpc.ServicerContext) -> Message:
+        """Say what server this is."""
+        return pb.ServerMetadataResponse(name="cascade", version=version("cascade-ladder"))
+
+    def model_ready(self, request: Any, context: grpc.ServicerContext) -> Message:
+        """Say whether a node takes requests."""
+        try:
+            self._gate.enter(context, "decide").check_node(request.name)
+            self._contract(request.name, request.version, "version")
+            return pb.ModelReadyResponse(ready=self._engine.ready())
+        except Exception as error:
+            abort(context, error)
+
+    def model_metadata(self, request: Any, context: grpc.ServicerContext) -> Message:
+        """Give a node's inputs and outputs."""
+        try:
+            self._gate.enter(context, "decide").check_node(request.name)
+            contract = self._contract(request.name, request.version, "version")
+            tensor = pb.ModelMetadataResponse.TensorMetadata
+            return pb.ModelMetadataResponse(
+                name=request.name,
+                platform="cascade",
+                inputs=[tensor(name=INPUT, datatype="BYTES", shape=[-1])],
+                outputs=[
+                    tensor(name=name, datatype=OUTPUTS[name], shape=[-1]) for name in outputs_of(contract)
+                ],
+            )
+        except Exception as error:
+            abort(context, error)
+
+    def model_infer(self, request: Any, context: grpc.ServicerContext) -> Message:
+        """Decide the texts of a request."""
+        try:
+            self._admit()
+            caller = self._gate.enter(context, "decide")
+            with Gone(context) as gone:
+                return self._infer(request, caller, deadline_of(context), gone)
+        except Exception as error:
+            abort(context, error)
+
+    def _infer(self, request: Any, caller: Caller, deadline: float | None, gone: Gone) -> Message:
+        contract = self._contract(request.model_name, request.model_version, "model_version")
+        texts, shape = self._texts(request)
+        wanted = wanted_outputs(request, contract)
+        asks: list[Ask] = []
+        for index, text in enumerate(texts):
+            asked = decision_pb2.DecideRequest(
+                node=request.model_name, text=text, context=_context(request),
+                request_id=request.id if len(texts) == 1 else "",
+            )  # fmt: skip
+            ask = self._asks.ask(asked, deadline, f"inputs[0].{index}.", caller.tenant, gone)
+            caller.check_node(ask.node)
+            asks.append(ask)
+        self._gate.count(asks[0].context.get("tenant", ""), len(asks))
+        decided = self._engine.decide_many(asks)
+        failed = next((outcome for outcome in decided if isinstance(outcome, CascadeError)), None)
+        if failed is not None:
+            raise failed
+        answers = [outcome for outcome in decided if isinstance(outcome, Decided)]
+        return _response(request, answers, wanted, shape)
+
+    def _contract(self, node: str, asked: str, field: str) -> Contract | None:
+        if asked:
+            raise InvalidInput(field, "must be empty: the node's rollout decides which bundle serves")
+        return self._engine.contract(node)
+
+    def _texts(self, request: Any) -> tuple[list[str], list[int]]:
+        """Give the texts of a request, and their shape."""
+        if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
+            names = ", ".join(repr(found.name[:40]) for found in request.inputs[:5]) or "none"
+            raise InvalidInput("inputs", f"must be the one input {INPUT!r}; found {names}")
+        found = request.inputs[0]
+        if found.datatype != "BYTES":
+            raise InvalidInput("inputs[0].datatype", f"must be BYTES, not {found.datatype[:20]!r}")
+        raw = request.raw_input_contents
+        if len(raw) > 1 or (raw and found.contents.bytes_contents):
+            raise InvalidInput("raw_input_contents", "must hold the one input, and then its contents none")
+        elements = unpack(raw[0]) if raw else list(found.contents.bytes_contents)
+        shape = list(found.shape)
+        if math.prod(shape) != len(elements) or not shape:
+            raise InvalidInput("inputs[0].shape", f"is {shape}, and there are {len(elements)} texts")
+        if not 1 <= len(elements) <= self._limits.max_batch:
+            raise InvalidInput(
+                "inputs[0]", f"has {len(elements)} texts; it may have 1 to {self._limits.max_batch}"
+            )
+        try:
+            return [element.decode("utf-8") for element in elements], shape
+        except UnicodeDecodeError:
+            raise InvalidInput("inputs[0]", "holds a text that is not UTF-8") from None
+
+
+def outputs_of(contract: Contract | None) -> list[str]:
+    """Name the outputs of a node with that contract."""
+    return [name for name in OUTPUTS if name != "label" or contract is None or contract.is_labels]
+
+
+def wanted_outputs(request: Any, contract: Contract | None) -> list[str]:
+    """Name the outputs that a request wants. Raises InvalidInput."""
+    known = outputs_of(contract)
+    for index, output in enumerate(request.outputs):
+        if output.name not in known:
+            raise InvalidInput(
+                f"outputs[{index}].name",
+                f"{output.name[:40]!r} is no output; the node gives {', '.join(known)}",
+            )
+    return [output.name for output in request.outputs] or known
+
+
+def unpack(raw: bytes) -> list[bytes]:
+    """Take a raw tensor of type BYTES apart: each element stands after its length.
+
+    Raises
+    ------
+    InvalidInput
+        A length points past the end.
+
+    Examples
+    --------
+    >>> unpack(pack([b"a", b"bc"]))
+    [b'a', b'bc']
+    """
+    elements, at = [], 0
+    while at < len(raw):
+        start = at + 4
+        size = int.from_bytes(raw[at:start], "little")
+        if start + size > len(raw):
+            raise InvalidInput("raw_input_contents[0]", "is cut short")
+        elements.append(raw[start : start + size])
+        at = start + size
+    return elements
+
+
+def pack(elements: Sequence[bytes]) -> bytes:
+    """Make elements a raw tensor of type BYTES."""
+    return b"".join(struct.pack("<I", len(element)) + element for element in elements)
+
+
+def _context(request: Any) -> dict[str, str]:
+    context = {}
+    for name, value in request.parameters.items():
+        if value.WhichOneof("parameter_choice") == "string_param":
+            context[name] = value.string_param
+    return context
+
+
+def _response(request: Any, decided: Sequence[Decided], wanted: list[str], shape: list[int]) -> Message:
+    columns: dict[str, bytes] = {}
+    for name in wanted:
+        if name == "confidence":
+            values = [math.nan if d.confidence is None else d.confidence for d in decided]
+            columns[name] = struct.pack(f"<{len(values)}f", *values)
+        elif name == "output":
+            columns[name] = pack([json.dumps(d.output, ensure_ascii=False).encode() for d in decided])
+        else:
+            texts = [d.output if name == "label" else getattr(d, name) for d in decided]
+            columns[name] = pack([str(text).encode() for text in texts])
+    versions = {d.bundle_version for d in decided}
+    tensor = pb.ModelInferResponse.InferOutputTensor
+    return pb.ModelInferResponse(
+        model_name=request.model_name,
+        model_version=versions.pop() if len(versions) == 1 else "",
+        id=request.id,
+        outputs=[tensor(name=name, datatype=OUTPUTS[name], shape=shape) for name in columns],
+        raw_output_contents=list(columns.values()),
+    )
+
+
+def add_to_server(servicer: InferenceServicer, server: grpc.Server, entrance: Entrance) -> None:
+    """Register the six methods."""
+    methods = {
+        "ServerLive": servicer.server_live,
+        "ServerReady": servicer.server_ready,
+        "ServerMetadata": servicer.server_metadata,
+        "ModelReady": servicer.model_ready,
+        "ModelMetadata": servicer.model_metadata,
+        "ModelInfer": servicer.model_infer,
+    }
+    handlers = {}
+    for name, method in methods.items():
+        # Whoever asks whether the server lives is answered under any load.
+        make = entrance.unary if name == "ModelInfer" else grpc.unary_unary_rpc_method_handler
+        handlers[name] = make(
+            method,
+            request_deserializer=getattr(pb, f"{name}Request").FromString,
+            response_serializer=getattr(pb, f"{name}Response").SerializeToString,
+        )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    server.add_registered_method_handlers(SERVICE, handlers)

@@ -1,0 +1,258 @@
+"""The local part of a request's way: difficulty, rungs, validation, settle or go on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cascade.ask import Ask, Attempt
+from cascade.bundle import Bundle
+from cascade.contract import Contract, JsonValue
+from cascade.errors import RungError
+from cascade.ladder import Prepared
+from cascade.policy.slices import FENCED_SLICE
+from cascade.redaction import Redactor
+from cascade.rungs.protocol import Query
+from cascade.server.watchdog import watchdog
+from cascade.validators import Validator, identity, name_of
+
+UNCERTIFIED_VALIDATOR = "validator: not certified: "
+"""How a reason begins where a validator refused that the bundle was not certified with."""
+
+BLOCKED = "is not asked, because earlier calls of it do not return"
+"""How a reason ends where a validator gave no verdict."""
+
+_log = logging.getLogger(__name__)
+
+
+class LatencyRecord:
+    """How fast a rung lately was at its fastest: what it cannot beat.
+
+    Parameters
+    ----------
+    size : int
+        How many of the last runs count.
+    """
+
+    def __init__(self, size: int = 32) -> None:
+        self._last: deque[float] = deque(maxlen=size)
+        self.fastest = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Record one run."""
+        self._last.append(seconds)
+        if seconds <= self.fastest or len(self._last) == self._last.maxlen:
+            self.fastest = min(self._last, default=0.0)
+
+    def too_late(self, deadline: float | None, now: float) -> bool:
+        """Say whether the rung cannot answer before the deadline."""
+        return deadline is not None and deadline - now <= self.fastest
+
+
+@dataclass(slots=True)
+class Walk:
+    """One request on its way up.
+
+    Attributes
+    ----------
+    attempts : list of Attempt
+    output : JSON value
+        Meaningful once `rung` is set.
+    rung : str
+        The local rung that settled it; empty while none has.
+    confidence : float, optional
+    usd, input_tokens, output_tokens
+        What local chat rungs cost on the way, whether they settled or not.
+    answers : list of JSON value
+        What the rungs that ran so far answered; None for one that failed.
+    """
+
+    attempts: list[Attempt] = field(default_factory=list)
+    output: JsonValue = None
+    rung: str = ""
+    confidence: float | None = None
+    usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    answers: list[JsonValue] = field(default_factory=list)
+
+
+def walk_local(
+    asks: Sequence[Ask],
+    bundle: Bundle,
+    contract: Contract,
+    validators: Sequence[Validator],
+    latency: dict[str, LatencyRecord],
+    redactor: Redactor | None = None,
+) -> list[Walk]:
+    """Take requests up the local rungs of a bundle, together.
+
+    A rung or model that fails escalates its requests; nothing here raises on their account.
+
+    Parameters
+    ----------
+    asks : sequence of Ask
+        Of one node.
+    bundle : Bundle
+        With a valid certificate.
+    contract : Contract
+        The node's.
+    validators : sequence of Validator
+    latency : dict of str to LatencyRecord
+        Updated for each rung that runs.
+    redactor : Redactor, optional
+        Local rungs read the questions as it leaves them, since they learned from what was stored.
+    """
+    walks = [Walk() for _ in asks]
+    if bundle.policy.too_dear:
+        for walk in walks:
+            walk.attempts.append(
+                Attempt(bundle.policy.rungs[0].name, reason=f"uneconomic: {bundle.policy.too_dear}")
+            )
+        return walks
+    fenced = bundle.fences.reason
+    if fenced:
+        for walk in walks:
+            for rung in bundle.policy.rungs:
+                walk.attempts.append(Attempt(rung.name, reason=f"uncertified: {fenced}"))
+        return walks
+    try:
+        queries = [_query(ask, redactor) for ask in asks]
+        prepared = bundle.ladder.prepare(queries)
+        p_right = prepared.p_right.tolist()
+        starts = [bundle.policy.start(each) for each in p_right]
+    except Exception:
+        _log.exception("node %s: features or difficulty failed; the teacher answers", bundle.node)
+        for walk in walks:
+            walk.attempts.append(Attempt("difficulty", reason="error: features or difficulty failed"))
+        return walks
+    open_at = list(range(len(asks)))
+    for r, rung in enumerate(bundle.policy.rungs):
+        if not open_at:
+            break
+        run_at = []
+        now = time.monotonic()
+        for i in open_at:
+            if r < starts[i]:
+                reason = f"skipped: P(right) {p_right[i][r]:.4f} is below {rung.skip_below:.4f}"
+            elif latency[rung.name].too_late(asks[i].deadline, now):
+                reason = "deadline: too little time is left for this rung"
+            else:
+                run_at.append(i)
+                continue
+            walks[i].attempts.append(Attempt(rung.name, p_right[i][r], reason=reason))
+        if run_at:
+            done = _run_rung(r, run_at, asks, prepared, bundle, contract, validators, latency, walks)
+            open_at = [i for i in open_at if i not in done]  # settled, or for the teacher alone
+    return walks
+
+
+def _query(ask: Ask, redactor: Redactor | None) -> Query:
+    text, messages = ask.text, ask.messages
+    if redactor is not None:
+        text, messages = redactor.question(text, messages)
+    return Query(text, messages, ask.choices, ask.deadline)
+
+
+def _run_rung(
+    r: int,
+    run_at: list[int],
+    asks: Sequence[Ask],
+    prepared: Prepared,
+    bundle: Bundle,
+    contract: Contract,
+    validators: Sequence[Validator],
+    latency: dict[str, LatencyRecord],
+    walks: list[Walk],
+) -> set[int]:
+    name = bundle.policy.rungs[r].name
+    part = prepared.take(run_at)
+    began = time.perf_counter()
+    try:
+        answers, confidences = bundle.ladder.run(r, part)
+    except Exception as error:
+        if not isinstance(error, RungError):
+            _log.exception("node %s: rung %s failed", bundle.node, name)
+        spent = (time.perf_counter() - began) * 1e3
+        for i in run_at:
+            why = f"error: {error if isinstance(error, RungError) else type(error).__name__}"
+            walks[i].attempts.append(Attempt(name, float(prepared.p_right[i, r]), None, spent, why))
+            walks[i].answers.append(None)
+        return set()
+    seconds = time.perf_counter() - began
+    latency[name].add(seconds)
+    done: set[int] = set()
+    for at, i in enumerate(run_at):
+        answer, confidence = answers.each[at], float(confidences[at])
+        walks[i].usd += answer.usd
+        walks[i].input_tokens += answer.input_tokens
+        walks[i].output_tokens += answer.output_tokens
+        in_scope = 1.0 if answers.in_scope is None else float(answers.in_scope[at])
+        reason = _why_not(
+            answer.value, answer.error, asks[i], contract, bundle, r, confidence, in_scope, validators,
+            walks[i].answers,
+        )  # fmt: skip
+        walks[i].answers.append(None if answer.error is not None else answer.value)
+        walks[i].attempts.append(Attempt(name, float(part.p_right[at, r]), confidence, seconds * 1e3, reason))
+        if reason.startswith((FENCED_SLICE, UNCERTIFIED_VALIDATOR)) or reason.endswith(BLOCKED):
+            done.add(i)  # no rung above may settle it: see `LadderPolicy.uncovered`, `_refused`
+        if not reason:
+            done.add(i)
+            walks[i].output, walks[i].rung, walks[i].confidence = answer.value, name, confidence
+    return done
+
+
+def _why_not(
+    value: JsonValue,
+    error: Exception | None,
+    ask: Ask,
+    contract: Contract,
+    bundle: Bundle,
+    rung: int,
+    confidence: float,
+    in_scope: float,
+    validators: Sequence[Validator],
+    earlier: Sequence[JsonValue],
+) -> str:
+    """Say why an answer does not settle: contract, scope, acceptor, agreement, then the node's own checks."""
+    if error is not None:
+        return f"error: {error}"
+    broken = contract.check(value, ask.choices)
+    if broken is None and ask.refuses is not None:
+        broken = ask.refuses(value)
+    if broken is not None:
+        return f"contract: {broken}"
+    refused = bundle.policy.accepts(rung, confidence, value, ask.context, in_scope)
+    if refused is not None:
+        return refused
+    if bundle.policy.agreement and any(answer != value for answer in earlier):
+        return "validator: agreement: a cheaper rung answered otherwise"
+    for validator in validators:
+        why = _refused(validator, ask, value, bundle.node)
+        if why:
+            known = identity(validator) in bundle.manifest.get("validators", ())
+            return f"{'validator: ' if known else UNCERTIFIED_VALIDATOR}{why}"
+    return bundle.policy.uncovered(value, ask.context)  # last, as certification has it
+
+
+def _refused(validator: Validator, ask: Ask, value: JsonValue, node: str) -> str:
+    """Ask one of the node's own validators; say why it refuses, or nothing.
+
+    Where the bundle was certified with it, the next rung is asked, as in certification. What any other
+    refuses, or one that gives no verdict, goes straight to the teacher: so no answer comes about that was
+    never certified, and fewer settle wrongly than without it, never more.
+    """
+    name = name_of(validator)
+    label = f"validator {name} of node {node}"
+    if watchdog.blocked(label):
+        return f"{name} {BLOCKED}"
+    try:
+        with watchdog.watch(label):
+            verdict = validator(ask, value)
+    except Exception as failure:
+        _log.warning("node %s: validator %s raised", node, name, exc_info=True)
+        return f"{name} raised {type(failure).__name__}"
+    return "" if verdict is None or verdict is True else f"{name}: {verdict or 'refused'}"

@@ -1,0 +1,294 @@
+"""A node as the server holds it: its contract, its teacher, its validators and the bundle it serves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascade.bundle import Bundle, OpenEncoder, load_bundle, serving_version
+from cascade.config import ChatRungConfig, Config, EncoderRungConfig, NodeConfig
+from cascade.contract import Contract
+from cascade.encoder import Encoder, find_encoder
+from cascade.errors import BundleError, ConfigError
+from cascade.fences import TEACHER, VALIDATORS, Teacher, teacher_fence, teacher_of
+from cascade.flags import Flags
+from cascade.redaction import OFF, Redactor, open_redactor
+from cascade.rollout.serving import Serving
+from cascade.rollout.shelf import Shelf, refuse_outside
+from cascade.rollout.state import NodeRollout
+from cascade.rungs.chat import ChatRung, ChatSettings
+from cascade.rungs.combining import Combining
+from cascade.rungs.encoder import Embed
+from cascade.security.signing import read_public_key
+from cascade.server.local import LatencyRecord
+from cascade.server.quotas import Quotas
+from cascade.validators import Validator, import_validators, validators_fence
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Node:
+    """One node.
+
+    Attributes
+    ----------
+    name : str
+    config : NodeConfig
+    contract : Contract
+        What an answer must satisfy; open where labels come from traffic.
+    teacher : ChatRung
+    teacher_named : Teacher
+        Which teacher that is, by model, prompt and contract: what a certificate must name.
+    validators : tuple of Validator
+    problem : str
+        Why the version that should be served is not; empty where all is well.
+    latency : dict of str to LatencyRecord
+        One a rung, the teacher included.
+    chats : mapping of str to ChatSettings
+        The chat rungs below the teacher.
+    quotas : Quotas, optional
+        What tenants may spend on the teacher.
+    trusted : tuple of public keys
+        One of them must have signed a bundle that is served; empty where none needs a signature.
+    serving : Serving
+        Which mode and which bundle a request gets.
+    redactor : Redactor, optional
+        What rungs below the teacher read went through it; None where redaction is off.
+    redaction : str
+        The fingerprint of the configured redaction.
+    """
+
+    name: str
+    config: NodeConfig
+    contract: Contract
+    teacher: ChatRung
+    teacher_named: Teacher
+    validators: tuple[Validator, ...] = ()
+    problem: str = ""
+    latency: dict[str, LatencyRecord] = field(default_factory=dict)
+    chats: Mapping[str, ChatSettings] = field(default_factory=dict)
+    quotas: Quotas | None = None
+    trusted: tuple[Ed25519PublicKey, ...] = ()
+    redactor: Redactor | None = None
+    redaction: str = OFF
+    serving: Serving = field(init=False)
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """What serves whoever is not on a candidate; None where the teacher answers."""
+        return self.serving.stable
+
+    @property
+    def trouble(self) -> str:
+        """What a person should know: why a version is not served, or why the one that is settles nothing."""
+        fenced = self.bundle.fences.reason if self.bundle else ""
+        settles_not = (
+            f"bundle {self.bundle.version} settles nothing: {fenced}" if self.bundle and fenced else ""
+        )
+        return "; ".join(text for text in (self.problem, settles_not) if text)
+
+    def open_chat(self, rung: str, contract: Contract) -> ChatRung:
+        """Give the chat model of a rung below the teacher.
+
+        Raises
+        ------
+        BundleError
+            The ladder has no such rung.
+        ConfigError
+            Its key is missing from the environment.
+        """
+        if rung not in self.chats:
+            raise BundleError("manifest.json", f"its chat rung {rung!r} is not in the node's ladder; retrain")
+        return ChatRung(self.chats[rung], self.config.prompt, contract)
+
+    @property
+    def local_rungs(self) -> tuple[str, ...]:
+        """Names of the rungs below the teacher."""
+        return self.config.ladder[:-1]
+
+
+class Encoders:
+    """Opens each configured encoder once, however many nodes and bundles use it."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._opened: dict[str, tuple[Encoder, Embed]] = {}
+
+    def __call__(self, rung: str) -> tuple[Encoder, Embed]:
+        """Give the encoder of a rung's name.
+
+        Raises
+        ------
+        ConfigError
+            No such rung is an encoder, or its folder is not found.
+        """
+        if rung not in self._opened:
+            found = self._config.rungs.get(rung)
+            if not isinstance(found, EncoderRungConfig):
+                raise ConfigError(f"no rung named {rung!r} of kind encoder is configured")
+            folder = find_encoder(found.model, self._config.models_path, self._config.base)
+            encoder = Encoder(folder, found.precision, found.max_tokens, found.providers)
+            self._opened[rung] = (encoder, Combining(encoder))
+        return self._opened[rung]
+
+
+def build_nodes(
+    config: Config, flags: Flags, open_encoder: OpenEncoder, quotas: Quotas | None = None
+) -> dict[str, Node]:
+    """Build all nodes, without their bundles.
+
+    Parameters
+    ----------
+    config : Config
+    flags : Flags
+    open_encoder : callable
+        Gives the encoders of bundles' rungs.
+    quotas : Quotas, optional
+
+    Raises
+    ------
+    ConfigError
+        A key is missing from the environment, a validator cannot be imported, or a prompt is wrong.
+    """
+    nodes = {}
+    trusted = tuple(read_public_key(config.base / path) for path in config.bundles.trusted_keys)
+    redactor = open_redactor(config)
+    for name, node in config.nodes.items():
+        contract = node.contract.load(config.base) or Contract(open_labels=True)
+        teacher = config.rungs[node.ladder[-1]]
+        assert isinstance(teacher, ChatRungConfig)
+        made = Node(
+            name,
+            node,
+            contract,
+            ChatRung(chat_settings(node.ladder[-1], teacher), node.prompt, contract),
+            teacher_of(config, name),
+            import_validators(name, node.validators),
+            latency={rung: LatencyRecord() for rung in node.ladder},
+            chats=local_chats(config, node),
+            quotas=quotas,
+            trusted=trusted,
+            redactor=redactor,
+            redaction=OFF if redactor is None else redactor.fingerprint,
+        )
+        shelf = Shelf(name, partial(load_fitting, made, config.models_path, open_encoder))
+        made.serving = Serving(name, shelf, flags)
+        nodes[name] = made
+    return nodes
+
+
+def local_chats(config: Config, node: NodeConfig) -> dict[str, ChatSettings]:
+    """Give the settings of a node's chat rungs below the teacher."""
+    found = ((name, config.rungs[name]) for name in node.ladder[:-1])
+    return {name: chat_settings(name, rung) for name, rung in found if isinstance(rung, ChatRungConfig)}
+
+
+def chat_settings(name: str, rung: ChatRungConfig) -> ChatSettings:
+    """Give a chat rung's settings from its configuration."""
+    return ChatSettings(
+        name=name, base_url=rung.base_url, model=rung.model, api_key_env=rung.api_key_env,
+        price_input=rung.price.input, price_output=rung.price.output, timeout_seconds=rung.timeout_seconds,
+        attempts=rung.attempts, max_concurrency=rung.max_concurrency, temperature=rung.temperature,
+        max_tokens=rung.max_tokens, structured=rung.structured,
+    )  # fmt: skip
+
+
+def load_fitting(node: Node, models: Path, open_encoder: OpenEncoder, version: str) -> Bundle:
+    """Load a bundle of a node, and check that it proves what the configuration demands.
+
+    Raises
+    ------
+    BundleError, ConfigError
+        It is refused.
+    """
+    refuse_outside(version)
+    bundle = load_bundle(models / node.name / version, open_encoder, node.name, node.open_chat, node.trusted)
+    check_fits(bundle, node)
+    return bundle
+
+
+def refresh(node: Node, models: Path, rollout: NodeRollout, again: bool = True) -> bool:
+    """Serve what the node's pointer and its rollout say. Takes as long as loading takes.
+
+    What is served stays served when what is new is refused. `again` tries anew what was refused a moment ago.
+
+    Returns
+    -------
+    bool
+        Whether anything changed.
+    """
+    problem = adopt(node, models, rollout)
+    changed = node.serving.load(again)
+    plan = rollout.plan(pointer_of(node, models)[0])
+    problem = problem or node.serving.shelf.problem(plan.stable) or node.serving.shelf.problem(plan.candidate)
+    if problem and problem != node.problem:
+        serving = node.bundle.version if node.bundle else "the teacher"
+        _log.error("node %s: %s; %s keeps serving", node.name, problem, serving)
+    node.problem = problem
+    return changed
+
+
+def adopt(node: Node, models: Path, rollout: NodeRollout) -> str:
+    """Serve by a rollout's state, as far as bundles are in memory; say what is wrong with the pointer."""
+    pointer, problem = pointer_of(node, models)
+    node.serving.adopt(rollout.plan(pointer))
+    return problem
+
+
+def pointer_of(node: Node, models: Path) -> tuple[str, str]:
+    """Give the version that a node's pointer names, and why it cannot be read; the last good one then."""
+    try:
+        return serving_version(models, node.name) or "", ""
+    except BundleError as error:
+        return node.serving.plan.stable, f"bundle refused: {error}"
+
+
+def check_fits(bundle: Bundle, node: Node) -> None:
+    """Check that a bundle proves what the configuration demands.
+
+    It is fenced off where its teacher, or a validator that it was certified with, changed.
+
+    Raises
+    ------
+    BundleError
+        Its rungs, labels, bar or redaction are not the configured ones.
+    """
+    names = tuple(rung.name for rung in bundle.policy.rungs)
+    if names != tuple(r for r in node.local_rungs if r in names) or not names:
+        raise BundleError(
+            "manifest.json",
+            f"its rungs {list(names)} are not of the ladder {list(node.config.ladder)}; retrain",
+        )
+    if node.contract.labels and not set(bundle.contract.labels) <= set(node.contract.labels):
+        extra = sorted(set(bundle.contract.labels) - set(node.contract.labels))
+        raise BundleError("manifest.json", f"its labels {extra[:5]} are not in the contract; retrain")
+    trained_on = bundle.manifest.get("redaction")
+    if trained_on != node.redaction:
+        raise BundleError(
+            "manifest.json",
+            f"it learned from texts redacted otherwise ({trained_on or 'not recorded'}) than this "
+            f"configuration redacts them ({node.redaction}); retrain",
+        )
+    certificate: Mapping[str, float] = bundle.manifest["certificate"]
+    bar = node.config.bar
+    if certificate["bar"] < bar.agreement or 1 - certificate["delta"] < bar.confidence - 1e-9:
+        raise BundleError(
+            "manifest.json",
+            f"it is certified for an agreement of {certificate['bar']} at confidence "
+            f"{1 - certificate['delta']:g}; the node's bar is {bar.agreement} at {bar.confidence}; retrain",
+        )
+    for about, changed in (
+        (TEACHER, teacher_fence(bundle.manifest["certificate"], node.teacher_named)),
+        (VALIDATORS, validators_fence(bundle.manifest.get("validators", ()), node.validators)),
+    ):
+        bundle.fences.set(about, changed)
+        if changed:
+            _log.warning("node %s: bundle %s settles nothing: %s", node.name, bundle.version, changed)

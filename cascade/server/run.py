@@ -1,0 +1,189 @@
+"""From a configuration to a running service: one process, or a supervisor with workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cascade.config import Config
+from cascade.errors import CascadeError, ConfigError
+from cascade.observe.open import open_observing
+from cascade.server import rollout_service
+from cascade.server.engine import Engine
+from cascade.server.gate import open_gate
+from cascade.server.http import HttpSide
+from cascade.server.node import Encoders
+from cascade.server.preload import preload
+from cascade.server.rollout_service import RolloutServicer
+from cascade.server.serve import CascadeServer
+from cascade.server.supervisor import EXIT_CONFIG, RunWorker, Supervisor, reserve_port, usable_cores
+from cascade.traffic import open_traffic
+from cascade.traffic.open import retention_of
+from cascade.traffic.upkeep import Pruner
+
+_log = logging.getLogger(__name__)
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable of prometheus_client: the folder in which workers share their metrics."""
+
+Announce = Callable[[dict[str, Any]], None]
+"""Told once what is served: `listen`, `port`, `workers`, `http` where there is that side, and each node's
+version or why it has none."""
+
+
+def serve(
+    config: Config,
+    listen: str | None = None,
+    workers: int | None = None,
+    announce: Announce = lambda facts: None,
+    reread: Callable[[], Config] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, and give the exit code.
+
+    Parameters
+    ----------
+    config : Config
+    listen : str, optional
+        In place of the configuration's.
+    workers : int, optional
+        In place of the configuration's `server.workers`; one for each core if that is empty too.
+    announce : callable
+        See `Announce`.
+    reread : callable, optional
+        Reads the configuration again, at SIGHUP. Raises ConfigError.
+
+    Raises
+    ------
+    ConfigError
+        The address cannot be listened on, or the configuration cannot be served.
+    """
+    address = listen or config.listen
+    count = workers or config.server.workers or (1 if address.startswith("unix:") else usable_cores())
+    if count == 1:
+        return _serve_alone(config, address, announce)
+    held, address = reserve_port(address)
+    held_http, http = reserve_port(config.http.listen, "http.listen") if config.http else (None, None)
+    try:
+        with _metrics_folder() as on_exit:
+            run = _worker(config, address, http)
+            supervisor = Supervisor(
+                run,
+                count,
+                config.server.drain_seconds,
+                reload=(lambda: _worker(reread(), address, http)) if reread else None,
+                on_exit=on_exit,
+            )
+            return supervisor.serve(lambda facts: announce(facts | {"workers": count}))
+    finally:
+        held.close()
+        if held_http is not None:
+            held_http.close()
+
+
+def _serve_alone(config: Config, address: str, announce: Announce) -> int:
+    http = config.http.listen if config.http else None
+    _serve_process(config, address, http, announce, None)
+    return 0
+
+
+def _worker(config: Config, address: str, http: str | None) -> RunWorker:
+    """Load what workers share, and give what a worker does."""
+    encoders = preload(config)
+
+    def run(index: int, tell_ready: Announce) -> int:
+        try:
+            _serve_process(config, address, http, tell_ready, encoders)
+        except CascadeError as error:
+            _log.error("worker %d cannot serve: %s", index, error)
+            return EXIT_CONFIG if isinstance(error, ConfigError) else 1
+        return 0
+
+    return run
+
+
+def _serve_process(
+    config: Config, address: str, http: str | None, announce: Announce, encoders: Encoders | None
+) -> None:
+    """Serve in this process until a signal. As a worker where there are encoders from before the fork."""
+    # Threads, database connections and gRPC do not survive a fork, so nothing of it is made earlier.
+    observing = open_observing(config)
+    store = observing.watch(open_traffic(config))
+    pruner = Pruner.of(store.database, *retention_of(config))
+    try:
+        gate = open_gate(config)
+        engine = Engine(config, store, encoders=encoders, quotas=gate.quotas)
+        server = CascadeServer(
+            engine,
+            address,
+            config.server,
+            config.limits,
+            reuse_port=encoders is not None,
+            gate=gate,
+            base=config.base,
+            traces=observing.traces,
+            admin=[partial(rollout_service.add_to_server, RolloutServicer(config, engine.rollouts, gate))],
+        )
+        port = server.start()
+        nodes = sorted(engine.nodes.items())
+        facts: dict[str, Any] = {
+            "listen": address,
+            "port": port,
+            "workers": 1,
+            "nodes": {name: node.bundle.version if node.bundle else None for name, node in nodes},
+            "problems": {name: why for name, node in nodes if (why := node.trouble)},
+        }
+        side = None
+        if config.http is not None and http is not None:
+            side = HttpSide(
+                config, engine, store, server.pool, http, gate, observing, reuse_port=encoders is not None
+            )
+            facts["http"] = f"{http.rpartition(':')[0]}:{side.start()}"
+        observing.follow(
+            store,
+            lambda: server.pool.waiting,
+            lambda: {name: node.bundle.version for name, node in engine.nodes.items() if node.bundle},
+        )
+        announce(facts)
+        server.run_until_signal(side.begin_stop if side else lambda: None)
+        if side is not None:
+            side.stop()
+        engine.close()
+    finally:
+        if pruner is not None:
+            pruner.close()
+        store.close()
+        observing.close()
+
+
+@contextmanager
+def _metrics_folder() -> Iterator[Callable[[int], None]]:
+    """Give the workers a folder for their metrics, unless the environment names one.
+
+    prometheus_client reads the variable when it is imported, so the parent must not import it before.
+
+    Yields
+    ------
+    callable
+        Told the process id of a worker that ended, so that its gauges are forgotten.
+    """
+    own = None if os.environ.get(METRICS_FOLDER) else tempfile.mkdtemp(prefix="cascade-metrics-")
+    if own is not None:
+        os.environ[METRICS_FOLDER] = own
+
+    def forget(pid: int) -> None:
+        for path in Path(os.environ[METRICS_FOLDER]).glob(f"gauge_live*_{pid}.db"):
+            path.unlink(missing_ok=True)
+
+    try:
+        yield forget
+    finally:
+        if own is not None:
+            del os.environ[METRICS_FOLDER]
+            shutil.rmtree(own, ignore_errors=True)

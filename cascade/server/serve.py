@@ -1,0 +1,220 @@
+"""One server process: the gRPC server with its pool, health, reflection and shutdown."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cascade.config.server import LimitsConfig, ServerConfig
+from cascade.errors import ConfigError
+from cascade.server import inference, rollout_service
+from cascade.server.admission import GateInterceptor
+from cascade.server.deciding import Deciding
+from cascade.server.entrance import Entrance
+from cascade.server.gate import Gate
+from cascade.server.pool import ElasticPool
+from cascade.server.service import SERVICE, DecisionServicer, add_to_server
+from cascade.server.tls import server_credentials
+from cascade.v1 import decision_pb2  # noqa: F401  (reflection finds the service in the default descriptor pool)
+
+if TYPE_CHECKING:
+    from cascade.observe.traces import Traces
+
+_log = logging.getLogger(__name__)
+
+_READY_SECONDS = 0.25
+
+
+class CascadeServer:
+    """Serves an engine over gRPC.
+
+    Parameters
+    ----------
+    engine : Deciding
+    listen : str
+        `host:port`, port 0 for any free one, or `unix:path`.
+    server_config : ServerConfig, optional
+    limits : LimitsConfig, optional
+    reuse_port : bool
+        Whether other processes may listen on the same port and share its connections.
+    gate : Gate, optional
+        Says who may call; by default anyone may.
+    admin : sequence of callables
+        Each adds a service to a server that only keys with the verb `admin` may call.
+    base : Path, optional
+        What the paths of `server.tls` are relative to; by default the working folder.
+    traces : Traces, optional
+        Takes and gives trace context.
+
+    Raises
+    ------
+    ConfigError
+        A TLS file cannot be read.
+    """
+
+    def __init__(
+        self,
+        engine: Deciding,
+        listen: str,
+        server_config: ServerConfig | None = None,
+        limits: LimitsConfig | None = None,
+        *,
+        reuse_port: bool = False,
+        gate: Gate | None = None,
+        admin: Sequence[Callable[[grpc.Server], None]] = (),
+        base: Path | None = None,
+        traces: Traces | None = None,
+    ) -> None:
+        self._engine = engine
+        self._listen = listen
+        self._config = server_config or ServerConfig()
+        threads = self._config.threads
+        self.pool = ElasticPool(
+            threads,
+            max_threads=max(512, 4 * threads),
+            max_waiting=self._config.max_waiting,
+            max_waiting_seconds=self._config.max_waiting_seconds,
+        )
+        gate = gate or Gate()
+        self._credentials = server_credentials(self._config.tls, base) if self._config.tls else None
+        self._options = _options(self._config, reuse_port)
+        # An interceptor costs every call, so there is one only where it has something to refuse.
+        self._interceptors = () if gate.open else (GateInterceptor(gate),)
+        self._server = self._new_server()
+        self._admin = self._new_server() if self._config.admin_listen else None
+        servicer = DecisionServicer(engine, limits or LimitsConfig(), self.pool, gate, traces)
+        entrance = Entrance(self.pool)
+        add_to_server(servicer, self._server, entrance)
+        inference.add_to_server(
+            inference.InferenceServicer(engine, limits or LimitsConfig(), gate, servicer.admit),
+            self._server,
+            entrance,
+        )
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        aside = self._admin or self._server
+        for add in admin:
+            add(aside)
+        if self._config.reflection:
+            names = [SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            if admin:
+                names.append(rollout_service.SERVICE)
+            reflection.enable_server_reflection(names, aside)
+        self._draining = threading.Event()
+
+    def start(self) -> int:
+        """Listen, and give the port.
+
+        Raises
+        ------
+        ConfigError
+            The address cannot be listened on.
+        """
+        port = self._add_port(self._server, self._listen, "listen")
+        if self._admin is not None:
+            assert self._config.admin_listen is not None
+            self.admin_port = self._add_port(self._admin, self._config.admin_listen, "server.admin_listen")
+            self._admin.start()
+        self._tell_health(self._engine.ready())
+        self._server.start()
+        threading.Thread(target=self._follow_readiness, name="cascade-ready", daemon=True).start()
+        return port
+
+    def _new_server(self) -> grpc.Server:
+        return grpc.server(self.pool, interceptors=self._interceptors, options=self._options)
+
+    def _add_port(self, server: grpc.Server, address: str, key: str) -> int:
+        try:
+            if self._credentials is None:
+                return int(server.add_insecure_port(address))
+            return int(server.add_secure_port(address, self._credentials))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{key}: cannot listen on {address}; it is in use, or not an address of this machine"
+            ) from error
+
+    def stop(self, drain_seconds: float | None = None) -> None:
+        """Refuse new calls, let running ones finish for so many seconds, then cancel what is left.
+
+        Parameters
+        ----------
+        drain_seconds : float, optional
+            By default `server.drain_seconds` of the configuration.
+        """
+        self._begin_drain(drain_seconds).wait()
+        self.pool.shutdown(wait=False)
+
+    def run_until_signal(self, on_drain: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once. For the main thread.
+
+        Parameters
+        ----------
+        on_drain : callable
+            Called when draining begins; must not wait.
+        """
+        # Of all that threading has, only SimpleQueue.put may be called by a handler that interrupts its get.
+        signals: SimpleQueue[int] = SimpleQueue()
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = [signal.signal(number, lambda found, _: signals.put(found)) for number in numbers]
+        try:
+            found = signals.get()
+            _log.info("%s: draining for up to %s s", signal.Signals(found).name, self._config.drain_seconds)
+            on_drain()
+            drained = self._begin_drain(None)
+            while not drained.wait(0.05):
+                try:
+                    signals.get_nowait()
+                except Empty:
+                    continue
+                self._server.stop(None).wait()
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+            self.pool.shutdown(wait=False)
+
+    def _begin_drain(self, drain_seconds: float | None) -> threading.Event:
+        self._draining.set()
+        self._health.enter_graceful_shutdown()
+        grace = self._config.drain_seconds if drain_seconds is None else drain_seconds
+        if self._admin is not None:
+            self._admin.stop(grace)
+        stopped: threading.Event = self._server.stop(grace)
+        return stopped
+
+    def _follow_readiness(self) -> None:
+        told = None
+        while not self._draining.wait(_READY_SECONDS):
+            ready = self._engine.ready()
+            if ready is not told:
+                self._tell_health(ready)
+                told = ready
+
+    def _tell_health(self, ready: bool) -> None:
+        status = health_pb2.HealthCheckResponse
+        for name in ("", SERVICE):
+            self._health.set(name, status.SERVING if ready else status.NOT_SERVING)
+
+
+def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.so_reuseport", int(reuse_port)),
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        # Backpressure: beyond that a client waits on its own side, which costs this server nothing.
+        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
+        ("grpc.max_metadata_size", config.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", 2 * config.max_metadata_bytes),
+        # Find out about dead peers, and let clients ping to find out about us.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]

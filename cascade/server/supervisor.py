@@ -1,0 +1,368 @@
+"""Worker processes: one parent starts, watches, restarts and replaces them, and itself serves nothing.
+
+Workers are forked from a parent that has loaded the models, so the weights are in memory once, for as long as
+nobody writes to their pages. The parent starts no thread and no gRPC before a fork. All workers listen on
+the same port (SO_REUSEPORT); the kernel spreads connections over them.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from cascade.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+EXIT_CONFIG = 2
+"""With this code a worker says that its configuration cannot be served: restarting it would not help."""
+
+_STABLE_SECONDS = 30.0
+_KILL_AFTER = 5.0
+
+Facts = dict[str, Any]
+"""What a worker says of itself once it serves, as JSON."""
+
+RunWorker = Callable[[int, Callable[[Facts], None]], int]
+"""Serves as one worker: takes its index and what it calls once it serves; gives its exit code."""
+
+
+@dataclass
+class _Worker:
+    index: int
+    generation: int
+    pid: int
+    pipe: int
+    began: float = field(default_factory=time.monotonic)
+    said: bytes = b""
+
+    @property
+    def ready(self) -> bool:
+        return self.said.endswith(b"\n")
+
+
+class Supervisor:
+    """Keeps a number of workers running.
+
+    Parameters
+    ----------
+    run : callable
+        What a worker does; called in the child. See `RunWorker`.
+    workers : int
+        How many there are.
+    drain_seconds : float
+        How long workers may take to finish their calls once told to stop.
+    reload : callable, optional
+        Called in the parent at SIGHUP. Gives what new workers run; the old ones are drained once all new ones
+        serve. Raises ConfigError to keep everything as it is.
+    on_exit : callable, optional
+        Told the process id of every worker that ended.
+    first_pause, longest_pause : float
+        Seconds before a worker that died is started again; doubles with each death of its index until one
+        lives for 30 s.
+    ready_seconds : float
+        How long a worker of a reload may take to serve before the reload is given up.
+    """
+
+    def __init__(
+        self,
+        run: RunWorker,
+        workers: int,
+        drain_seconds: float = 10.0,
+        reload: Callable[[], RunWorker] | None = None,
+        on_exit: Callable[[int], None] | None = None,
+        first_pause: float = 0.1,
+        longest_pause: float = 10.0,
+        ready_seconds: float = 120.0,
+    ) -> None:
+        self._run, self._reload, self._on_exit = run, reload, on_exit
+        self._count = workers
+        self._drain_seconds = drain_seconds
+        self._first_pause, self._longest_pause, self._ready_seconds = (
+            first_pause,
+            longest_pause,
+            ready_seconds,
+        )
+        self._workers: dict[int, _Worker] = {}
+        self._pauses: dict[int, float] = {}
+        self._due: dict[int, float] = {}  # index: when it is started again
+        self._generation = 0
+        self._stopping = self._failed = False
+        self._told = False
+        self._kill_at: float | None = None
+        self._reload_until: float | None = None
+        self._previous: RunWorker | None = None
+
+    def serve(self, on_ready: Callable[[Facts], None] | None = None) -> int:
+        """Run until SIGTERM or SIGINT, then drain. Gives the exit code. For the main thread.
+
+        Parameters
+        ----------
+        on_ready : callable, optional
+            Called once when all workers serve for the first time, with what one of them says.
+        """
+        wake_read, wake_write = os.pipe()
+        for end in (wake_read, wake_write):
+            os.set_blocking(end, False)
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        self._handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        self._wake = (wake_read, wake_write)
+        before_fd = signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        _settle_memory()
+        try:
+            for index in range(self._count):
+                self._start(index)
+            while self._workers or not self._stopping:
+                self._turn(wake_read, on_ready)
+        finally:
+            for worker in self._workers.values():
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+            gc.unfreeze()
+            signal.set_wakeup_fd(before_fd)
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            os.close(wake_read)
+            os.close(wake_write)
+        return EXIT_CONFIG if self._failed else 0
+
+    def _turn(self, wake_read: int, on_ready: Callable[[Facts], None] | None) -> None:
+        pipes = {worker.pipe: worker for worker in self._workers.values() if not worker.ready}
+        readable, _, _ = select.select([wake_read, *pipes], [], [], self._patience())
+        for pipe in readable:
+            if pipe in pipes:
+                pipes[pipe].said += os.read(pipe, 65536)
+        if wake_read in readable:
+            for number in os.read(wake_read, 4096):
+                self._signal(signal.Signals(number))
+        self._reap()
+        now = time.monotonic()
+        for index in [index for index, due in self._due.items() if due <= now and not self._stopping]:
+            del self._due[index]
+            self._start(index)
+        if not self._told and self._all_ready():
+            self._told = True
+            if on_ready:
+                on_ready(json.loads(next(iter(self._workers.values())).said))
+        self._finish_reload(now)
+        if self._kill_at is not None and now >= self._kill_at:
+            _log.error("%d workers did not drain in time and are killed", len(self._workers))
+            self._send(signal.SIGKILL)
+            self._kill_at = None
+
+    def _patience(self) -> float | None:
+        times = [*self._due.values(), *(t for t in (self._kill_at, self._reload_until) if t is not None)]
+        if not times:
+            return 1.0 if any(not worker.ready for worker in self._workers.values()) else 5.0
+        return min(1.0, max(0.0, min(times) - time.monotonic()))
+
+    def _all_ready(self) -> bool:
+        mine = [w for w in self._workers.values() if w.generation == self._generation]
+        return len(mine) == self._count and all(worker.ready for worker in mine)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            if not self._stopping:
+                _log.info("%s: draining %d workers", number.name, len(self._workers))
+                self._kill_at = time.monotonic() + self._drain_seconds + _KILL_AFTER
+            self._stopping = True
+            self._due.clear()
+            self._send(signal.SIGTERM)  # a second one makes workers end at once
+        elif number == signal.SIGHUP and not self._stopping:
+            self._begin_reload()
+
+    def _send(self, number: signal.Signals, generation: int | None = None) -> None:
+        for worker in self._workers.values():
+            if generation is None or worker.generation == generation:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, number)
+
+    def _begin_reload(self) -> None:
+        if self._reload is None or self._reload_until is not None:
+            _log.warning(
+                "SIGHUP is ignored: %s", "a reload is under way" if self._reload else "not reloadable"
+            )
+            return
+        try:
+            run = self._reload()
+        except ConfigError as error:
+            _log.error("the new configuration is refused, the old one keeps serving: %s", error)
+            return
+        self._previous, self._run = self._run, run
+        self._generation += 1
+        self._due.clear()
+        self._reload_until = time.monotonic() + self._ready_seconds
+        _settle_memory()
+        for index in range(self._count):
+            self._start(index)
+
+    def _finish_reload(self, now: float) -> None:
+        if self._reload_until is None:
+            return
+        if self._all_ready():
+            _log.info("the new configuration is served by %d workers; the old ones drain", self._count)
+            self._reload_until = self._previous = None
+            _settle_memory()
+            for worker in self._workers.values():
+                if worker.generation < self._generation:
+                    with suppress(ProcessLookupError):
+                        os.kill(worker.pid, signal.SIGTERM)
+        elif now >= self._reload_until:
+            self._give_up_reload("its workers did not serve in time")
+
+    def _give_up_reload(self, why: str) -> None:
+        _log.error("the new configuration is given up, the old one keeps serving: %s", why)
+        assert self._previous is not None
+        self._send(signal.SIGKILL, self._generation)
+        self._run, self._previous, self._reload_until = self._previous, None, None
+        self._due.clear()
+        # The old workers are the current generation again; the killed ones must not be replaced.
+        self._generation += 1
+        for worker in self._workers.values():
+            if worker.generation == self._generation - 2:
+                worker.generation = self._generation
+        missing = set(range(self._count)) - {
+            w.index for w in self._workers.values() if w.generation == self._generation
+        }
+        for index in missing:  # one that died in the middle of it
+            self._due[index] = time.monotonic()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            worker = self._workers.pop(pid, None)
+            if worker is not None:
+                os.close(worker.pipe)
+                if self._on_exit:
+                    self._on_exit(pid)
+                self._ended(worker, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: _Worker, code: int) -> None:
+        if self._stopping or worker.generation != self._generation:
+            return
+        if self._reload_until is not None:
+            self._give_up_reload(f"worker {worker.index} ended with code {code} before all served")
+            return
+        if code == EXIT_CONFIG and not self._told:
+            self._failed = self._stopping = True
+            self._kill_at = time.monotonic() + self._drain_seconds + _KILL_AFTER
+            self._send(signal.SIGTERM)
+            return
+        if time.monotonic() - worker.began >= _STABLE_SECONDS:
+            self._pauses.pop(worker.index, None)
+        pause = self._pauses.get(worker.index, self._first_pause)
+        self._pauses[worker.index] = min(2 * pause, self._longest_pause)
+        self._due[worker.index] = time.monotonic() + pause
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+        _log.error(
+            "worker %d (pid %d) ended %s; it is started again in %.1f s", worker.index, worker.pid, how, pause
+        )
+
+    def _start(self, index: int) -> None:
+        ours, theirs = os.pipe()
+        # A signal that came before the child has its own handlers would be lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers)
+        pid = os.fork()
+        if pid == 0:
+            self._be_worker(index, theirs, ours, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(theirs)
+        self._workers[pid] = _Worker(index, self._generation, pid, ours)
+
+    def _be_worker(self, index: int, pipe: int, not_mine: int, mask: set[int]) -> None:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in self._handlers:
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for descriptor in (*self._wake, not_mine, *(w.pipe for w in self._workers.values())):
+                os.close(descriptor)
+            _die_with_parent()
+            os.environ["CASCADE_WORKER"] = str(index)
+
+            def tell_ready(facts: Facts) -> None:
+                with os.fdopen(pipe, "wb") as told:
+                    told.write(json.dumps(facts).encode() + b"\n")
+
+            code = self._run(index, tell_ready)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            _log.exception("worker %d failed", index)
+        finally:
+            logging.shutdown()
+            os._exit(code)  # the parent's exit handlers are not the worker's
+
+
+def _settle_memory() -> None:
+    """Collect what is not needed, and put the rest where no collection writes to the pages workers share."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    with suppress(OSError, AttributeError):  # glibc keeps what was freed, for good, unless asked
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def reserve_port(listen: str, key: str = "listen") -> tuple[socket.socket, str]:
+    """Take an address for all workers: a bound socket to hold on to, and the address with its real port.
+
+    The socket never listens, so it gets no connection; it keeps the port while workers come and go.
+
+    Raises
+    ------
+    ConfigError
+        The address is in use by something else, not this machine's, or a unix socket, which cannot be shared.
+    """
+    if listen.startswith("unix:"):
+        raise ConfigError("listen: several workers cannot share a unix socket; set server.workers to 1")
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        for reuse in (0, 1):  # first alone, because SO_REUSEPORT would silently share it with another service
+            held = socket.socket(family, socket.SOCK_STREAM)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse:
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind((host, int(port)))
+            if not reuse:
+                port = str(held.getsockname()[1])
+                held.close()
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: cannot listen on {listen}; it is in use, or not an address of this machine"
+        ) from error
+    shown = f"[{host}]" if family == socket.AF_INET6 else host
+    return held, f"{shown}:{port}"
+
+
+def usable_cores() -> int:
+    """Give how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies, whatever it dies of (Linux only)."""
+    with suppress(OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)

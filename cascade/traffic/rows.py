@@ -1,0 +1,257 @@
+"""How records become rows of the traffic database, and rows become records."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from cascade.contract import JsonValue
+from cascade.errors import StoreError
+from cascade.redaction.redactor import Redactor
+from cascade.traffic.cipher import Cipher
+from cascade.traffic.database import Row
+from cascade.traffic.records import Call, Decision, Labelled, Messages, Outcome
+from cascade.traffic.redacted import (
+    redacted_call,
+    redacted_decision,
+    redacted_labelled,
+    redacted_outcome,
+)
+
+# One encoder for all: `json.dumps` with options builds a new one at each call, which about doubles the time.
+_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+DECISION_COLUMNS = (
+    "decision_id, node, time, request_id, text, messages, choices, context, output, rung, by_teacher, "
+    "confidence, bundle_version, mode, attempts, usd, input_tokens, output_tokens, latency_ms, error"
+)
+
+# DO NOTHING makes a retry after a commit of unknown fate harmless; OR IGNORE would also hide missing values.
+INSERT_DECISION = (
+    f"INSERT INTO decisions ({DECISION_COLUMNS}, tenant) VALUES ({', '.join('?' * 21)}) "
+    "ON CONFLICT (decision_id) DO NOTHING"
+)
+CALL_COLUMNS = (
+    "call_id, time, tenant, node, model, messages, tools, response_format, output, context, usd, "
+    "input_tokens, output_tokens, latency_ms, error"
+)
+INSERT_CALL = (
+    f"INSERT INTO calls ({CALL_COLUMNS}) VALUES ({', '.join('?' * 15)}) ON CONFLICT (call_id) DO NOTHING"
+)
+INSERT_OUTCOME = (
+    "INSERT INTO outcomes (outcome_id, decision_id, time, output, is_right) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (outcome_id) DO NOTHING"
+)
+INSERT_LABELLED = (
+    "INSERT INTO labelled (node, id, text, messages, output, session, time, imported_at, tenant) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node, id) DO NOTHING"
+)
+
+
+def to_json(value: JsonValue) -> str:
+    """Write a JSON value. Raises ValueError, TypeError or RecursionError for what is none."""
+    if not value and isinstance(value, dict | list | tuple):
+        return "{}" if isinstance(value, dict) else "[]"  # commonest; the encoder takes 20 times as long
+    return _encoder.encode(value)
+
+
+class Rows:
+    """Makes records rows, and rows records.
+
+    What was said (texts, chats, outputs, contexts, reasons) is redacted on the way where there is a redactor,
+    and encrypted where there is a cipher. A value that was stored without encryption is read as it is, so
+    that it can be switched on later.
+
+    Parameters
+    ----------
+    cipher : Cipher, optional
+    redactor : Redactor, optional
+    """
+
+    def __init__(self, cipher: Cipher | None = None, redactor: Redactor | None = None) -> None:
+        self._cipher = cipher
+        self.redactor = redactor
+
+    def decision_row(self, decision: Decision) -> Row:
+        """The values of `INSERT_DECISION`. Raises like `to_json`."""
+        if self.redactor is not None:
+            decision = redacted_decision(decision, self.redactor)
+        id_ = decision.decision_id
+        return (
+            id_,
+            decision.node,
+            _finite(decision.time),
+            decision.request_id,
+            self._seal(decision.text, "text", id_),
+            self._seal(_optional_json(decision.messages), "messages", id_),
+            to_json(decision.choices),
+            self._seal(to_json(decision.context), "context", id_),
+            self._seal(to_json(decision.output), "output", id_),
+            decision.rung,
+            int(decision.by_teacher),
+            decision.confidence,
+            decision.bundle_version,
+            decision.mode,
+            self._seal(to_json(decision.attempts), "attempts", id_),
+            decision.usd,
+            decision.input_tokens,
+            decision.output_tokens,
+            decision.latency_ms,
+            self._seal(decision.error, "error", id_),
+            decision.context.get("tenant"),
+        )
+
+    def decision_of(self, row: Row) -> Decision:
+        """The decision in a row that begins with `DECISION_COLUMNS`."""
+        id_ = row[0]
+        return Decision(
+            decision_id=id_,
+            node=row[1],
+            time=row[2],
+            request_id=row[3],
+            text=self.opened(row[4], "text", id_),
+            messages=self.messages_of(row[5], id_),
+            choices=tuple(json.loads(row[6])),
+            context=self.value_of(row[7], "context", id_),
+            output=self.value_of(row[8], "output", id_),
+            rung=row[9],
+            by_teacher=bool(row[10]),
+            confidence=row[11],
+            bundle_version=row[12],
+            mode=row[13],
+            attempts=self.value_of(row[14], "attempts", id_),
+            usd=row[15],
+            input_tokens=row[16],
+            output_tokens=row[17],
+            latency_ms=row[18],
+            error=self.opened(row[19], "error", id_),
+        )
+
+    def call_row(self, call: Call) -> Row:
+        """The values of `INSERT_CALL`. Raises like `to_json`."""
+        if self.redactor is not None:
+            call = redacted_call(call, self.redactor)
+        id_ = call.call_id
+        return (
+            id_,
+            _finite(call.time),
+            call.tenant,
+            call.node,
+            call.model,
+            self._seal(to_json(call.messages), "messages", id_),
+            _optional_json(call.tools),
+            _optional_json(call.response_format),
+            self._seal(_optional_json(call.output), "output", id_),
+            self._seal(to_json(call.context), "context", id_),
+            _finite(call.usd),
+            call.input_tokens,
+            call.output_tokens,
+            _finite(call.latency_ms),
+            self._seal(call.error, "error", id_),
+        )
+
+    def call_of(self, row: Row) -> Call:
+        """The call in a row that begins with `CALL_COLUMNS`."""
+        id_ = row[0]
+        return Call(
+            call_id=id_,
+            time=row[1],
+            tenant=row[2],
+            node=row[3],
+            model=row[4],
+            messages=self.value_of(row[5], "messages", id_),
+            tools=None if row[6] is None else json.loads(row[6]),
+            response_format=None if row[7] is None else json.loads(row[7]),
+            output=self.value_of(row[8], "output", id_),
+            context=self.value_of(row[9], "context", id_),
+            usd=row[10],
+            input_tokens=row[11],
+            output_tokens=row[12],
+            latency_ms=row[13],
+            error=self.opened(row[14], "error", id_),
+        )
+
+    def outcome_row(self, outcome: Outcome) -> Row:
+        """The values of `INSERT_OUTCOME`. Raises like `to_json`."""
+        if self.redactor is not None:
+            outcome = redacted_outcome(outcome, self.redactor)
+        return (
+            outcome.outcome_id,
+            outcome.decision_id,
+            _finite(outcome.time),
+            self._seal(_optional_json(outcome.output), "output", outcome.outcome_id),
+            None if outcome.right is None else int(outcome.right),
+        )
+
+    def labelled_row(self, record: Labelled, now: float) -> Row:
+        """The values of `INSERT_LABELLED`. Raises like `to_json`."""
+        if self.redactor is not None:
+            record = redacted_labelled(record, self.redactor)
+        id_ = record.id
+        return (
+            record.node,
+            id_,
+            self._seal(record.text, "text", id_),
+            self._seal(_optional_json(record.messages), "messages", id_),
+            self._seal(to_json(record.output), "output", id_),
+            record.session,
+            record.time,
+            now,
+            record.tenant,
+        )
+
+    def opened(self, column: str | None, name: str, id_: str) -> str | None:
+        """The text in a column of the row with that id. Raises StoreError where it cannot be decrypted."""
+        if column is None or not column.startswith(_MARK):
+            return column
+        if column.startswith(_PLAIN):
+            return column[len(_PLAIN) :]
+        if self._cipher is None:
+            raise StoreError(
+                "the traffic is encrypted, and no key is configured: set `encryption` in cascade.yaml"
+            )
+        return self._cipher.open(column[len(_SEALED) :], f"{name}:{id_}")
+
+    def value_of(self, column: str | None, name: str, id_: str) -> Any:
+        """The JSON value in a column; None where there is none."""
+        text = self.opened(column, name, id_)
+        return None if text is None else json.loads(text)
+
+    def messages_of(self, column: str | None, id_: str) -> Messages | None:
+        """The chat in a `messages` column."""
+        value = self.value_of(column, "messages", id_)
+        return None if value is None else tuple((role, content) for role, content in value)
+
+    def sealed(self, value: JsonValue, name: str, id_: str) -> str:
+        """A JSON value as a column holds it: what `value_of` reads. Raises like `to_json`."""
+        return self._seal(to_json(value), name, id_) or ""
+
+    def resealed(self, column: str | None, name: str, id_: str) -> str | None:
+        """Give a column's value as it is encrypted by the current key; the same where it is already."""
+        if column is None or self._cipher is None or column.startswith(f"{_SEALED}{self._cipher.current}:"):
+            return column
+        return self._seal(self.opened(column, name, id_), name, id_)
+
+    def _seal(self, text: str | None, name: str, id_: str) -> str | None:
+        if text is None:
+            return None
+        if self._cipher is not None:
+            return _SEALED + self._cipher.seal(text, f"{name}:{id_}")
+        return _PLAIN + text if text.startswith(_MARK) else text
+
+
+# A stored text that begins with this control character says with the next one what follows. JSON never does.
+_MARK = "\x01"
+_PLAIN, _SEALED = _MARK + "p", _MARK + "s"
+
+
+def _optional_json(value: JsonValue) -> str | None:
+    return None if value is None else to_json(value)
+
+
+def _finite(value: float) -> float:
+    # SQLite makes NaN NULL and PostgreSQL keeps it; neither is a time.
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    return value

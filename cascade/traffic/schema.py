@@ -1,0 +1,101 @@
+"""How a connection to the traffic database in SQLite is opened, and brought to the present schema."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from cascade.errors import StoreError
+from cascade.traffic.migrations import STEPS, VERSION
+
+_WAL_TRIES = 100
+
+
+def connect_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    """Open a connection that cannot write. Raises sqlite3.Error."""
+    connection = _connect(path, busy_timeout)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def connect_writer(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    """Open a connection that writes durably; bring a new or an older file to the present schema.
+
+    Parameters
+    ----------
+    path : Path
+        The database file; its folder exists.
+    busy_timeout : float
+        Seconds to wait for other processes that write.
+
+    Returns
+    -------
+    sqlite3.Connection
+        In autocommit mode; a commit returns once its data is synced to disk.
+
+    Raises
+    ------
+    StoreError
+        The file is of a newer schema, or not a traffic database.
+    sqlite3.Error
+        It cannot be opened.
+    """
+    connection = _connect(path, busy_timeout)
+    try:
+        _migrate(connection, path)
+        _use_wal(connection)
+        # FULL syncs the log at every commit. NORMAL would lose acknowledged outcomes with the power.
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    # Opened by one thread, used by another; never by two at once.
+    return sqlite3.connect(str(path), timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    if _version(connection, path) == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Asked again under the lock: another process may have done it meanwhile.
+        version = _version(connection, path)
+        if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise StoreError(f"{path} is a database of something else: point `store` at another file")
+        for step in STEPS[version:]:
+            for statement in step.sql("sqlite"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise StoreError(
+            f"{path} was written by a newer Cascade (schema {version}, this one knows up to {VERSION}): "
+            "upgrade Cascade, or point `store` at another file"
+        )
+    return version
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # SQLite does not wait for the lock when two processes switch at once, so the waiting is done here. A file
+    # system without WAL keeps the rollback journal, which is as durable and only slower.
+    for tries_left in reversed(range(_WAL_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return
+        except sqlite3.OperationalError:
+            if not tries_left:
+                raise
+            time.sleep(0.01)

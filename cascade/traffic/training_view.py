@@ -1,0 +1,105 @@
+"""Which traffic is training truth: the rules of `TrafficStore.training_records`, as queries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cascade.features import flatten_messages
+from cascade.traffic.database import Connection
+from cascade.traffic.records import Messages, TrainingRecord
+from cascade.traffic.rows import Rows
+
+_IMPORTED = "SELECT id, time, text, messages, output, session, tenant FROM labelled WHERE node = ?"
+
+# An outcome that says neither what nor whether it was right tells nothing and hides no earlier one.
+_DECIDED = """
+SELECT d.decision_id, d.time, d.text, d.messages, d.output, d.context, d.by_teacher, d.error IS NULL,
+    o.output, o.is_right, o.outcome_id, a.output, a.propensity, d.attempts
+FROM decisions AS d
+LEFT JOIN audits AS a ON a.decision_id = d.decision_id AND a.status = 'done'
+LEFT JOIN outcomes AS o ON o.seq = (
+    SELECT max(seq) FROM outcomes
+    WHERE decision_id = d.decision_id AND (output IS NOT NULL OR is_right IS NOT NULL)
+)
+WHERE d.node = ? AND (o.seq IS NOT NULL OR a.id IS NOT NULL OR (d.by_teacher = 1 AND d.error IS NULL))
+"""
+
+
+def read_training_records(connection: Connection, begin: str, rows: Rows, node: str) -> list[TrainingRecord]:
+    """Read what `TrafficStore.training_records` promises, from one snapshot, which `begin` begins.
+
+    Raises what the connection raises, and StoreError where a value cannot be decrypted.
+    """
+    connection.execute(begin)
+    try:
+        records = _imported(connection, rows, node) + _decided(connection, rows, node)
+    finally:
+        connection.execute("ROLLBACK")
+    # The source decides between an imported record and a decision that share time and id.
+    records.sort(key=lambda r: (r.time is not None, r.time or 0.0, r.id, r.source))
+    return records
+
+
+def _imported(connection: Connection, rows: Rows, node: str) -> list[TrainingRecord]:
+    records = []
+    for id_, time, text, messages, output, session, tenant in connection.execute(_IMPORTED, (node,)):
+        flat, chat = _question(rows, text, messages, id_)
+        value = rows.value_of(output, "output", id_)
+        about = {} if tenant is None else {"tenant": tenant}  # what slices by tenant are named by
+        records.append(TrainingRecord(id_, flat, chat, value, "import", session, time, context=about))
+    return records
+
+
+def _decided(connection: Connection, rows: Rows, node: str) -> list[TrainingRecord]:
+    records = []
+    for row in connection.execute(_DECIDED, (node,)):
+        id_, time, text, messages, answer, context, by_teacher, answered, reported, right, outcome_id = row[
+            :11
+        ]
+        audited, propensity, attempts = row[11:]
+        if reported is not None:
+            output, from_outcome = rows.value_of(reported, "output", outcome_id), True
+        elif right and answered:
+            output, from_outcome = rows.value_of(answer, "output", id_), True
+        elif right is None and by_teacher and answered:
+            output, from_outcome = rows.value_of(answer, "output", id_), False
+        elif right is None and audited is not None:
+            output, from_outcome = rows.value_of(audited, "audit.output", id_), False
+        else:
+            continue
+        about = rows.value_of(context, "context", id_)
+        flat, chat = _question(rows, text, messages, id_)
+        records.append(
+            TrainingRecord(
+                id=id_,
+                text=flat,
+                messages=chat,
+                output=output,
+                source="outcome" if from_outcome else "teacher",
+                session=about.get("session"),
+                time=time,
+                context=about,
+                propensity=1.0 if propensity is None or from_outcome else float(propensity),
+                teacher=_teacher(rows.value_of(attempts, "attempts", id_)) if by_teacher else "",
+            )
+        )
+    return records
+
+
+def _teacher(attempts: list[dict[str, Any]]) -> str:
+    """Give which teacher answered, as its attempt says; empty in logs from before it was said."""
+    return str(attempts[-1].get("teacher", "")) if attempts else ""
+
+
+def _question(rows: Rows, text: str | None, messages: str | None, id_: str) -> tuple[str, Messages | None]:
+    """Give a question as local rungs read it when it is asked.
+
+    What was stored before redaction was switched on, or by older rules, is redacted by today's: what is
+    trained on is what is served. Redacting again changes nothing.
+    """
+    chat = rows.messages_of(messages, id_)
+    plain = rows.opened(text, "text", id_) or ""
+    if rows.redactor is not None:
+        plain, redacted = rows.redactor.question(plain, chat or ())
+        return plain, redacted if chat is not None else None
+    return flatten_messages(chat) if chat is not None else plain, chat
