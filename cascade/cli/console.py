@@ -1,0 +1,86 @@
+"""What all commands share: errors as one clear line, `--json`, the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from cascade.config import Config, NodeConfig, load_config
+from cascade.errors import CascadeError, ConfigError, RetrainRefused, UnknownNode
+
+console = Console(stderr=True)
+"""Progress and errors go to stderr, results to stdout."""
+
+
+def wide_console() -> Console:
+    """Give a console on stdout for tables; where stdout is no terminal, wide enough not to break names."""
+    found = Console()
+    return found if found.is_terminal else Console(width=140)
+
+
+EXIT_FAILED, EXIT_CONFIG, EXIT_REFUSED = 1, 2, 3
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+NodeArgument = Annotated[str, typer.Argument(help="The node's name, as in the configuration.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn errors into one message and an exit code: 2 for the configuration, 3 for a refusal, 1 else."""
+    try:
+        yield
+    except ConfigError as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_CONFIG) from None
+    except RetrainRefused as error:
+        console.print(str(error), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_REFUSED) from None
+    except CascadeError as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+@contextmanager
+def steps(title: str, quiet: bool = False) -> Iterator[Any]:
+    """Show a spinner that names the step at work; gives the function that is told of each step."""
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, disable=quiet
+    ) as progress:
+        task = progress.add_task(title)
+
+        def step(name: str) -> None:
+            progress.update(task, description=f"{title}: {name}")
+            if not console.is_terminal and not quiet:
+                console.print(f"{title}: {name}", highlight=False)
+
+        yield step
+
+
+def node_of(config: Config, name: str) -> NodeConfig:
+    """Give a configured node.
+
+    Raises
+    ------
+    UnknownNode
+    """
+    if name not in config.nodes:
+        raise UnknownNode(name, list(config.nodes))
+    return config.nodes[name]
+
+
+def emit(data: dict[str, Any]) -> None:
+    """Print a result as JSON on stdout."""
+    typer.echo(json.dumps(data, ensure_ascii=False, default=str))
+
+
+def read_config(path: Path) -> Config:
+    """Load the configuration; see `cascade.config.load_config`."""
+    return load_config(path)

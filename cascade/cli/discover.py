@@ -1,0 +1,160 @@
+"""`cascade discover`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.table import Table
+
+from cascade.cli.console import (
+    ConfigOption,
+    JsonOption,
+    clear_errors,
+    console,
+    emit,
+    read_config,
+    steps,
+    wide_console,
+)
+from cascade.cli.import_traffic import LogFormat
+
+
+def discover(
+    config: ConfigOption = Path("cascade.yaml"),
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A log of another tool, instead of the captured calls.")
+    ] = None,
+    format_: Annotated[LogFormat, typer.Option("--format", help="What that log is.")] = LogFormat.AUTO,
+    days: Annotated[float | None, typer.Option(help="Only captured calls of the last so many days.")] = None,
+    min_calls: Annotated[int, typer.Option(min=20, help="Rarer kinds of call are not looked at.")] = 50,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the nodes as a part of cascade.yaml to this file.")
+    ] = None,
+    bar: Annotated[
+        float, typer.Option(min=0.51, max=0.9999, help="The agreement that the written nodes demand.")
+    ] = 0.98,
+    seed: Annotated[int, typer.Option(help="The same calls and seed give the same nodes.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the recurring kinds of call in an agent's raw calls, and what demoting each could save.
+
+    Calls are grouped by their fixed part (system prompt, tools, response format), then by meaning; what has a
+    closed set of answers is a candidate, open-ended calls are left to the teacher. Nothing is changed.
+
+    Example: `cascade discover --write nodes.yaml`
+    """
+    with clear_errors():
+        loaded = read_config(config)
+        try:
+            from training.discovery import discover as run
+            from training.discovery.stanza import stanzas
+            from training.embedding import ParallelEncoder
+        except ImportError as error:
+            console.print(
+                f"`{error.name}` is not installed: pip install 'cascade-ladder[train]'", markup=False
+            )
+            raise typer.Exit(1) from None
+        from cascade.config import ChatRungConfig, EncoderRungConfig, LinearRungConfig
+        from cascade.encoder import find_encoder
+        from cascade.errors import ConfigError, InvalidInput
+
+        if source is not None:
+            calls = _from_log(source, format_)
+        else:
+            from cascade.traffic import open_traffic
+
+            store = open_traffic(loaded)
+            try:
+                calls = list(store.calls(since=None if days is None else time.time() - days * 86_400))
+            finally:
+                store.close()
+        if not calls:
+            raise InvalidInput(
+                "calls",
+                "none were captured yet: point the agent's base_url here, or give a log by --from",
+            )
+        local = [name for name, rung in loaded.rungs.items() if isinstance(rung, LinearRungConfig)][:1]
+        named = next(((n, r) for n, r in loaded.rungs.items() if isinstance(r, EncoderRungConfig)), None)
+        embed = None
+        if named is not None:
+            name, encoder = named
+            try:
+                folder = find_encoder(encoder.model, loaded.models_path, loaded.base)
+                embed = ParallelEncoder(folder, encoder.precision, encoder.max_tokens, encoder.providers)
+                local.append(name)
+            except ConfigError as error:
+                console.print(f"without meaning, by words only: {error}", markup=False, highlight=False)
+        with steps(f"looking at {len(calls)} calls", quiet=as_json) as step:
+            found = run(calls, embed, min_calls, seed, step)
+        teacher = next((n for n, r in loaded.rungs.items() if isinstance(r, ChatRungConfig)), "frontier")
+        if write is not None:
+            write.write_text(stanzas(found.candidates, teacher, write.parent, local, bar), encoding="utf-8")
+        if as_json:
+            emit({
+                "calls": len(calls), "unread": found.unread, "left_to_the_teacher": len(found.left),
+                "left_topics": [list(topic) for topic in found.left_topics],
+                "spend_in": "dollars" if found.priced else "tokens",
+                "candidates": [candidate.to_json() for candidate in found.candidates],
+            })  # fmt: skip
+            return
+        _show(found)
+        if write is not None:
+            typer.echo(f"written to {write}: copy what you accept into the nodes of cascade.yaml")
+
+
+def _from_log(path: Path, format_: LogFormat) -> list[Any]:
+    from cascade.errors import InvalidInput
+    from cascade.traffic import Call
+    from cascade.traffic.logs import Format, read_log
+    from cascade.traffic.logs.reading import detect
+
+    kind = detect(path) if format_ is LogFormat.AUTO else cast(Format, format_.value)
+    if kind == "jsonl":
+        raise InvalidInput(
+            "from", f"{path} holds labelled records of one node, not calls: import them instead"
+        )
+    logged, bad = read_log(path, kind)
+    for line in bad[:20]:
+        console.print(f"  line {line.line}: {line.reason}", markup=False, highlight=False)
+    return [
+        Call(
+            each.id, each.time or 0.0, each.tenant, None, each.model, each.messages, each.tools,
+            each.response_format, each.output, {}, each.usd, each.input_tokens, each.output_tokens,
+        )
+        for _, each in logged
+    ]  # fmt: skip
+
+
+def _show(found: Any) -> None:
+    table = Table(
+        title=f"{len(found.candidates)} candidate nodes, the most money first", title_justify="left"
+    )
+    for column in (
+        "node",
+        "calls",
+        "share of spend",
+        "answers",
+        "repeated",
+        "settled at 95/98/99 %",
+        "such as",
+    ):
+        number = column in ("calls", "share of spend")
+        table.add_column(column, overflow="fold", justify="right" if number else "left")
+    for c in found.candidates:
+        n = len(c.contract.labels)
+        answers = {"labels": f"{n} labels", "tools": f"{n} tools", "schema": "JSON"}
+        settled = " / ".join(f"{share:.0%}" for share in c.settled.values()) if c.settled else "not said"
+        example = f"{c.examples[0][0][:60]!r} -> {c.examples[0][1][:30]!r}" if c.examples else ""
+        table.add_row(
+            c.name, str(len(c.members)), f"{c.spend_share:.1%}", answers[c.contract.kind],
+            f"{c.repetitiveness:.0%}", settled, example,
+        )  # fmt: skip
+    wide_console().print(table)
+    typer.echo(
+        f"{len(found.left)} open-ended calls are left to the teacher; {found.unread} could not be read"
+    )
+    for topic, share in found.left_topics:
+        typer.echo(f"  {share:.0%} about {topic}")

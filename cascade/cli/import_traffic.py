@@ -1,0 +1,129 @@
+"""`cascade import`: labelled traffic into the store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from cascade.cli.console import (
+    ConfigOption,
+    JsonOption,
+    NodeArgument,
+    clear_errors,
+    console,
+    emit,
+    node_of,
+    read_config,
+    steps,
+)
+
+if TYPE_CHECKING:
+    from cascade.config import Config
+
+
+class LogFormat(StrEnum):
+    """Formats of files; `auto` looks at the first entry."""
+
+    AUTO = "auto"
+    JSONL = "jsonl"
+    OTEL = "otel"
+    LITELLM = "litellm"
+    OPENAI_BATCH = "openai-batch"
+
+
+def import_traffic(
+    node: NodeArgument,
+    file: Annotated[
+        Path | None, typer.Argument(help="Labelled records, or a log of another tool.", show_default=False)
+    ] = None,
+    config: ConfigOption = Path("cascade.yaml"),
+    captured: Annotated[
+        bool,
+        typer.Option("--captured", help="In place of a file: the captured calls that the node recognises."),
+    ] = False,
+    format_: Annotated[LogFormat, typer.Option("--format", help="What the file is.")] = LogFormat.AUTO,
+    requests: Annotated[
+        Path | None, typer.Option(help="openai-batch: the batch's input file, where FILE is its output.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Import the good lines of a file with bad ones.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Load labelled traffic into the store.
+
+    Cascade's own lines: `{"id": "1", "text": "where is my parcel?", "label": "track_order"}`.
+    Also OpenTelemetry spans of the GenAI conventions, LiteLLM's logging payloads, and OpenAI batch files.
+    Nothing is imported from a file with bad lines, unless `--skip-bad` is given.
+
+    `--captured` is for calls that came over HTTP before the node was configured; later ones are the node's by
+    themselves. Doing it again adds what is new.
+
+    Example: `cascade import support-intent spans.json --format otel`
+    """
+    with clear_errors():
+        if (file is None) != captured:
+            raise typer.BadParameter("give either a file or --captured", param_hint="FILE")
+        if file is None and (requests is not None or skip_bad or format_ is not LogFormat.AUTO):
+            raise typer.BadParameter("--format, --requests and --skip-bad are about a file")
+        loaded = read_config(config)
+        settings = node_of(loaded, node)
+        if file is None:
+            _import_captured(loaded, node, as_json)
+            return
+        contract = settings.contract.load(loaded.base)
+        from cascade.contract import Contract
+        from cascade.gateway.imported import import_log
+        from cascade.gateway.question import frame_of
+        from cascade.traffic import import_file, open_traffic
+        from cascade.traffic.logs.reading import Format, detect
+
+        rule, frame = contract or Contract(open_labels=True), frame_of(settings.prompt)
+        kind: Format = detect(file) if format_ is LogFormat.AUTO else cast(Format, format_.value)
+        store = open_traffic(loaded)
+        try:
+            with steps(f"importing {file.name} ({kind})", quiet=as_json):
+                if kind == "jsonl":
+                    check = contract.check if contract else None
+                    count = import_file(store, node, file, skip_bad, check)
+                else:
+                    count = import_log(store, node, file, kind, rule, frame, requests, skip_bad)
+        finally:
+            store.close()
+        bad = {line.line: line.reason for line in count.bad_lines}
+        if as_json:
+            emit({
+                "node": node, "format": kind, "added": count.added,
+                "already_there": count.already_there, "bad_lines": bad,
+            })  # fmt: skip
+            return
+        typer.echo(f"{node}: {count.added} added, {count.already_there} already there, {len(bad)} skipped")
+        for line, reason in list(bad.items())[:20]:
+            console.print(f"  line {line}: {reason}", markup=False, highlight=False)
+
+
+def _import_captured(config: Config, node: str, as_json: bool) -> None:
+    from cascade.gateway.captured import import_captured
+    from cascade.traffic import open_traffic
+
+    store = open_traffic(config)
+    try:
+        with steps("importing captured calls", quiet=as_json):
+            count = import_captured(config, store, node)
+    finally:
+        store.close()
+    if as_json:
+        emit({"node": node, "format": "captured", **asdict(count)})
+        return
+    typer.echo(
+        f"{node}: {count.calls} captured calls, {count.added} added, {count.already_there} already there, "
+        f"{count.unread} not read as answers"
+    )
+    if not count.calls:
+        typer.echo(
+            f"nodes.{node}.recognise names the fixed parts of its calls; `cascade discover` finds them"
+        )

@@ -1,0 +1,372 @@
+"""`POST /v1/chat/completions`: to the frontier and into the log, or from the ladder where its node is live.
+
+Whatever goes wrong on our side, the call still goes to the frontier. What the frontier answers, errors
+included, the agent gets as it came. One exception: who asks for the model `cascade/<node>` asks the node, and
+gets an error where even the frontier breaks the node's contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from cascade.ask import Ask, Decided
+from cascade.config import Config
+from cascade.errors import CascadeError, ContractViolation
+from cascade.gateway.audit_call import AuditCall
+from cascade.gateway.completion import completion_of, stream_of
+from cascade.gateway.entry import context_of, enter
+from cascade.gateway.fixed_part import CONTEXT_KEY, fingerprint, has_fixed_part
+from cascade.gateway.question import NoQuestion, Question, question_of
+from cascade.gateway.recognise import HEADER, Recognised, Recogniser
+from cascade.gateway.relay import Relay
+from cascade.gateway.replies import chat_request, error_reply, header_text, raw_body
+from cascade.gateway.shape import AnswerShape, Unfit, shape_of
+from cascade.gateway.upstream import Upstream
+from cascade.server.deciding import Deciding
+from cascade.server.gate import Caller, Gate
+from cascade.server.quotas import QuotaExceeded
+from cascade.traffic.records import Call
+
+if TYPE_CHECKING:
+    from cascade.observe.open import Observing
+
+_log = logging.getLogger(__name__)
+
+_SETTLE_SECONDS = 2.0  # how long a decision may still take once the frontier's answer is there
+
+Told = Callable[[Call], None]
+"""Takes a captured call; must not raise."""
+
+
+@dataclass
+class _Exchange:
+    """One request on its way."""
+
+    body: dict[str, Any]
+    relay: Relay
+    began: float
+    found: Recognised | None = None
+    why_not: str = ""
+    question: Question | None = None
+    shape: AnswerShape | None = None
+    audit_call: AuditCall | None = None
+    decided: Decided | None = None
+    error: CascadeError | None = None
+    context: dict[str, str] = field(default_factory=dict)
+    request_id: str = ""
+    logged: bool = False
+
+    @property
+    def tenant(self) -> str:
+        return self.context.get("tenant", "")
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.body.get("stream"))
+
+
+class ChatCompletions:
+    """The endpoint.
+
+    Parameters
+    ----------
+    config : Config
+        With an `http` section.
+    engine : Deciding
+    pool : Executor
+        Runs the engine's blocking calls.
+    upstreams : mapping of str to Upstream
+        By chat rung.
+    default : str
+        The chat rung that takes the calls of no node.
+    told : callable
+        Takes each captured call.
+    gate : Gate
+        Says who may do what, and how much of it.
+    observing : Observing, optional
+        What watches this process.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        engine: Deciding,
+        pool: Executor,
+        upstreams: Mapping[str, Upstream],
+        default: str,
+        told: Told,
+        gate: Gate,
+        observing: Observing | None = None,
+    ) -> None:
+        assert config.http is not None
+        self._config, self._http = config, config.http
+        self._engine, self._pool = engine, pool
+        self._upstreams, self._default = upstreams, default
+        self._told = told
+        self._gate = gate
+        self._metrics = observing.metrics if observing else None
+        self._traces = observing.traces if observing else None
+        self._recogniser = Recogniser(config)
+
+    async def complete(self, request: Request) -> Response:
+        """Answer one request."""
+        try:
+            caller = enter(self._gate, request, "decide")
+            raw = await raw_body(request, self._http.max_body_bytes)
+            exchange = self._exchange(request, caller, chat_request(raw), raw)
+            self._gate.count(exchange.tenant)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except CascadeError as error:
+            return error_reply(error)
+        watching = asyncio.create_task(_cancel_when_gone(request, exchange.relay))
+        try:
+            return await self._answer(exchange)
+        finally:
+            watching.cancel()
+
+    async def _answer(self, exchange: _Exchange) -> Response:
+        if exchange.question is not None:
+            try:
+                response = await self._by_node(exchange)
+            except Exception:  # a bug of ours is no reason for the agent to go without an answer
+                _log.exception("answering from a node failed; the call goes to the frontier")
+                response = None
+            if response is not None:
+                return response
+        if self._gate.quotas is not None and not exchange.relay.asked:
+            try:
+                self._gate.quotas.check_spending(exchange.tenant)
+            except QuotaExceeded as error:
+                return error_reply(error, self._headers(exchange))
+        exchange.relay.start()
+        await exchange.relay.begun.wait()
+        return await self._passed_on(exchange)
+
+    def _exchange(self, request: Request, caller: Caller, body: dict[str, Any], raw: bytes) -> _Exchange:
+        """Say whose call this is and prepare passing it on.
+
+        Raises
+        ------
+        UnknownNode, InvalidInput, PermissionDenied
+        """
+        found = self._recogniser.node_of(body, request.headers.get(HEADER, ""))
+        if found is not None:
+            caller.check_node(found.node)
+        shape, question, why_not = None, None, "" if found else "the call belongs to no node"
+        if found is not None:
+            try:
+                contract = self._engine.contract(found.node)
+                if contract is None:
+                    raise Unfit("the node has no contract yet")
+                shape = shape_of(body, contract)
+                question = question_of(body["messages"], self._recogniser.frames[found.node])
+                limit = self._config.limits.max_text_bytes
+                if len(question.text.encode("utf-8", "replace")) > limit:
+                    raise NoQuestion(f"the input is longer than {limit} bytes")
+            except (Unfit, NoQuestion) as error:
+                question, why_not = None, str(error)
+        rung = self._config.nodes[found.node].ladder[-1] if found else self._default
+        upstream = self._upstreams[rung]
+        sent_body: dict[str, Any] = body
+        if found is not None and found.how == "model":
+            sent_body, raw = {**body, "model": upstream.rung.model}, b""
+        # A key of ours is no key for the upstream.
+        headers = upstream.headers(request.headers.items(), own_key=self._gate.open)
+        context = context_of(request, caller)
+        request_id = context.pop("request-id", "")
+        if self._traces is not None and found is not None and question is not None:
+            self._traces.begin(found.node, context, request.headers.get("traceparent", ""))
+            if context.get("traceparent"):
+                headers["traceparent"] = context["traceparent"]
+        relay = Relay(upstream, sent_body, headers, shape, why_not, raw or None)
+        audit_call = None
+        if shape is not None and question is not None:
+            audit_call = AuditCall(upstream, sent_body, headers, shape, asyncio.get_running_loop())
+        return _Exchange(
+            body, relay, time.time(), found, why_not, question, shape, audit_call, context=context,
+            request_id=request_id,
+        )  # fmt: skip
+
+    async def _by_node(self, exchange: _Exchange) -> Response | None:
+        """Let the node decide; None where the call is to be passed on as it is."""
+        assert exchange.found is not None
+        assert exchange.question is not None
+        assert exchange.shape is not None
+        question, relay = exchange.question, exchange.relay
+        ask = Ask(
+            exchange.found.node, question.text, question.messages, exchange.context, exchange.request_id,
+            teacher=relay, audit_teacher=exchange.audit_call, refuses=exchange.shape.refuses,
+        )  # fmt: skip
+        try:
+            deciding = asyncio.wrap_future(self._pool.submit(self._engine.decide, ask))
+        except RuntimeError:  # the pool takes no more
+            return None
+        begun = asyncio.create_task(relay.begun.wait())
+        strict = exchange.found.how == "model"
+        waited: list[asyncio.Future[Any]] = [deciding] if strict else [deciding, begun]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if relay.begun.is_set() and not (relay.streams and not strict):
+            await asyncio.wait([deciding], timeout=None if strict else _SETTLE_SECONDS)
+        begun.cancel()
+        if not deciding.done():
+            deciding.add_done_callback(_retrieve)
+            return await self._passed_on(exchange)
+        try:
+            exchange.decided = deciding.result()
+        except CascadeError as error:
+            exchange.error = error
+        except Exception:
+            _log.exception("node %s: deciding failed; the call goes to the frontier", exchange.found.node)
+        if relay.asked:
+            await relay.begun.wait()
+            if strict and isinstance(exchange.error, ContractViolation):
+                self._log_call(exchange)
+                return error_reply(exchange.error, self._headers(exchange))
+            return await self._passed_on(exchange)
+        if exchange.decided is not None:
+            return self._settled(exchange, exchange.decided)
+        if exchange.error is not None:
+            exchange.why_not = f"{exchange.error.reason.lower()}: {exchange.error}"
+        return None
+
+    def _settled(self, exchange: _Exchange, decided: Decided) -> Response | None:
+        """Give the ladder's answer; None where it does not have the request's shape."""
+        assert exchange.shape is not None
+        try:
+            completion = completion_of(exchange.body, decided, exchange.shape)
+        except Unfit as error:  # the answer to an earlier request of the same id, in another shape
+            exchange.why_not = str(error)
+            return None
+        self._log_call(exchange, completion["choices"][0]["message"])
+        headers = self._headers(exchange)
+        if exchange.streams:
+            events = stream_of(exchange.body, completion)
+            return StreamingResponse(_each(events), 200, headers, media_type="text/event-stream")
+        return JSONResponse(completion, 200, headers)
+
+    async def _passed_on(self, exchange: _Exchange) -> Response:
+        """Give what the frontier answered."""
+        relay = exchange.relay
+        if relay.status == 0:
+            self._log_call(exchange)
+            failure = relay.failure or exchange.error
+            assert failure is not None
+            return error_reply(failure, self._headers(exchange))
+        headers = {**relay.headers, **self._headers(exchange)}
+        if relay.streams:
+            return StreamingResponse(self._events(exchange), relay.status, headers)
+        self._log_call(exchange)
+        return Response(relay.body, relay.status, headers)
+
+    async def _events(self, exchange: _Exchange) -> AsyncIterator[bytes]:
+        try:
+            async for event in exchange.relay.events():
+                yield event
+        finally:
+            self._log_call(exchange)
+
+    def _headers(self, exchange: _Exchange) -> dict[str, str]:
+        headers = {"x-cascade-served-by": "frontier"}
+        if exchange.found is None:
+            body = exchange.body
+            fixed = body["messages"], body.get("tools"), body.get("response_format")
+            headers["x-cascade-fingerprint"] = fingerprint(*fixed) if has_fixed_part(*fixed) else ""
+        else:
+            headers |= {"x-cascade-node": exchange.found.node, "x-cascade-recognised-by": exchange.found.how}
+        decided = exchange.decided
+        if decided is not None:
+            local = not exchange.relay.asked
+            headers |= {
+                "x-cascade-served-by": "ladder" if local else "frontier",
+                "x-cascade-rung": decided.rung,
+                "x-cascade-mode": decided.mode,
+                "x-cascade-decision-id": decided.decision_id,
+                "x-cascade-bundle": decided.bundle_version,
+            }
+            if decided.confidence is not None:
+                headers["x-cascade-confidence"] = f"{decided.confidence:.4f}"
+            reasons = [f"{attempt.rung}: {attempt.reason}" for attempt in decided.attempts if attempt.reason]
+            if reasons:
+                headers["x-cascade-why"] = "; ".join(reasons)
+        elif exchange.error is not None:
+            headers["x-cascade-why"] = f"{exchange.error.reason.lower()}: {exchange.error}"
+        elif exchange.why_not:
+            headers["x-cascade-why"] = exchange.why_not
+        if isinstance(exchange.error, ContractViolation):
+            headers["x-cascade-contract"] = "broken"
+        return {name: header_text(value) for name, value in headers.items() if value}
+
+    def _log_call(self, exchange: _Exchange, message: Mapping[str, Any] | None = None) -> None:
+        """Log a call once; nothing that fails here fails the call."""
+        if exchange.logged:
+            return
+        exchange.logged = True
+        relay = exchange.relay
+        by = "ladder" if message is not None else "frontier"
+        if self._metrics is not None:
+            self._metrics.served(exchange.found.node if exchange.found else None, by)
+        if self._gate.quotas is not None and not relay.taught:  # else the engine has counted it
+            self._gate.quotas.spend(exchange.tenant, relay.usd())
+        if not self._http.capture:
+            return
+        try:
+            error = relay.error() if relay.asked else None
+            context = dict(exchange.context)
+            context["served_by"] = by
+            body = exchange.body
+            asked = (body["messages"], body.get("tools"), body.get("response_format"))
+            if has_fixed_part(*asked):  # of what was sent: what is stored is redacted
+                context[CONTEXT_KEY] = fingerprint(*asked)
+            if exchange.decided is not None:
+                context["decision_id"] = exchange.decided.decision_id
+            output = message if message is not None else relay.said.message
+            self._told(
+                Call(
+                    call_id=f"{time.time_ns():016x}{secrets.token_hex(8)}",
+                    time=exchange.began,
+                    tenant=exchange.context.get("tenant"),
+                    node=exchange.found.node if exchange.found else None,
+                    model=relay.said.model or str(exchange.body.get("model", "")),
+                    messages=exchange.body["messages"],
+                    tools=exchange.body.get("tools"),
+                    response_format=exchange.body.get("response_format"),
+                    output=None if error else dict(output),
+                    context=context,
+                    usd=relay.usd(),
+                    input_tokens=relay.said.input_tokens,
+                    output_tokens=relay.said.output_tokens,
+                    latency_ms=(time.time() - exchange.began) * 1e3,
+                    error=f"{error.reason}: {error}" if error else None,
+                )
+            )
+        except Exception:
+            _log.exception("a call was not captured")
+
+
+async def _cancel_when_gone(request: Request, relay: Relay) -> None:
+    """Drop the call upstream once the agent has gone; its answer would be paid for and read by nobody."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    relay.cancel()
+
+
+async def _each(events: Any) -> AsyncIterator[bytes]:
+    for event in events:
+        yield event
+
+
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    """Take the result of a decision that nobody waits for, so that asyncio does not complain of it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,114 @@
+"""The rest of the API: `/v1/models` with the nodes among them, and every other path passed on as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from cascade.errors import CascadeError, InvalidInput, TeacherUnavailable
+from cascade.gateway.entry import context_of, enter
+from cascade.gateway.recognise import PREFIX
+from cascade.gateway.replies import error_reply, raw_body
+from cascade.gateway.upstream import Upstream, given_headers
+from cascade.server.gate import Gate
+
+
+class Models:
+    """`GET /v1/models`: the upstream's models, and a model `cascade/<node>` for each node.
+
+    Parameters
+    ----------
+    upstream : Upstream
+    nodes : sequence of str
+    gate : Gate
+    """
+
+    def __init__(self, upstream: Upstream, nodes: Sequence[str], gate: Gate) -> None:
+        self._upstream, self._gate = upstream, gate
+        self._ours = [
+            {"id": PREFIX + node, "object": "model", "created": 0, "owned_by": "cascade"} for node in nodes
+        ]
+
+    async def listed(self, request: Request) -> Response:
+        """List the models. Where the upstream lists none, there are still ours."""
+        try:
+            enter(self._gate, request, "decide")
+        except CascadeError as error:
+            return error_reply(error)
+        headers = self._upstream.headers(request.headers.items(), own_key=self._gate.open)
+        try:
+            async with self._upstream.open("GET", "/models", headers) as response:
+                body = await response.aread()
+                if response.status_code in (401, 403):
+                    return Response(body, response.status_code, given_headers(response))
+            theirs = json.loads(body)["data"] if response.status_code == 200 else []
+            listed = [*theirs, *self._ours]
+        except (CascadeError, ValueError, LookupError, TypeError):
+            listed = self._ours
+        return JSONResponse({"object": "list", "data": listed})
+
+
+class Passing:
+    """Passes a call on as it is, so that an agent can change its `base_url` for all that it does.
+
+    Parameters
+    ----------
+    upstream : Upstream
+    max_body_bytes : int
+    gate : Gate
+    """
+
+    def __init__(self, upstream: Upstream, max_body_bytes: int, gate: Gate) -> None:
+        self._upstream, self._limit, self._gate = upstream, max_body_bytes, gate
+
+    async def pass_on(self, request: Request) -> Response:
+        """Pass one call on."""
+        path = request.scope["path"].removeprefix("/v1")
+        headers = self._upstream.headers(request.headers.items(), own_key=self._gate.open)
+        stack = AsyncExitStack()
+        try:
+            tenant = context_of(request, enter(self._gate, request, "decide")).get("tenant", "")
+            self._gate.count(tenant)
+            if self._gate.quotas is not None:
+                self._gate.quotas.check_spending(tenant)
+            if any(part in ("", ".", "..") for part in path.split("/")[1:]) or not path.isascii():
+                raise InvalidInput("path", "is none that is passed on")
+            query = f"?{request.url.query}" if request.url.query else ""
+            content = await raw_body(request, self._limit)
+            response = await stack.enter_async_context(
+                self._upstream.open(request.method, path + query, headers, content or None)
+            )
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except CascadeError as error:
+            return error_reply(error)
+
+        async def body() -> AsyncIterator[bytes]:
+            async with stack:
+                async for part in response.aiter_raw():
+                    yield part
+
+        return _Closing(body(), response.status_code, given_headers(response), stack)
+
+
+class _Closing(StreamingResponse):
+    """A stream whose upstream is let go of even where the agent goes away before the first byte."""
+
+    def __init__(
+        self, content: AsyncIterator[bytes], status: int, headers: dict[str, str], stack: AsyncExitStack
+    ) -> None:
+        super().__init__(content, status, headers | {"x-cascade-served-by": "frontier"})
+        self._stack = stack
+
+    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        try:
+            await super().__call__(scope, receive, send)
+        except TeacherUnavailable:
+            # The status has been given; breaking off is how HTTP says that there is no more.
+            raise
+        finally:
+            await self._stack.aclose()

@@ -1,0 +1,201 @@
+"""One call to the frontier: given to the agent as it comes, and to the engine as the teacher's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from cascade.errors import RungError, TeacherUnavailable
+from cascade.gateway.accumulate import Events, Said, data_of
+from cascade.gateway.shape import AnswerShape, Unfit
+from cascade.gateway.upstream import Upstream, given_headers
+from cascade.rungs.protocol import Answer, Query
+
+_log = logging.getLogger(__name__)
+
+_AHEAD = 256  # events that are read before a slow agent takes them
+
+
+class Relay:
+    """Sends one chat completion request upstream, once it is told to.
+
+    It is the `cascade.ask.Teacher` of its question: when the ladder does not settle, the engine asks it, and
+    the frontier is sent what the agent said, not the node's prompt.
+
+    Parameters
+    ----------
+    upstream : Upstream
+    body : JSON object
+        The request as the agent sent it, but for the model's name.
+    headers : mapping of str to str
+        From `Upstream.headers`.
+    shape : AnswerShape, optional
+        How the completion is read as the node's value; None where it is of no node, or cannot be read.
+    why_unread : str
+        Why there is no shape.
+    raw : bytes, optional
+        The request's own bytes, sent as they are where nothing in it is changed.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+        shape: AnswerShape | None = None,
+        why_unread: str = "",
+        raw: bytes | None = None,
+    ) -> None:
+        self.upstream = upstream
+        self.said = Said()
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.streams = False
+        """Whether the response is a stream of events; then `events` gives it, else `body` is all of it."""
+        self.failure: TeacherUnavailable | None = None
+        """Why there is no response at all."""
+        self.begun = asyncio.Event()
+        """Set once `status` or `failure` is known, and `body` where it is no stream."""
+        self.asked = self.taught = False
+        """Whether the call was sent, and whether it was the engine who asked for it."""
+        self._request, self._raw, self._sent_headers = dict(body), raw, dict(headers)
+        self._shape, self._why_unread = shape, why_unread
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
+        self._task: asyncio.Task[None] | None = None
+        self._answer: Future[Answer] = Future()
+        options = self._request.get("stream_options")
+        wanted = isinstance(options, dict) and options.get("include_usage")
+        # Without it a stream does not tell what it cost; the agent, who did not ask, does not get to see it.
+        self._adds_usage = bool(self._request.get("stream")) and not wanted
+
+    def submit(self, query: Query) -> Future[Answer]:
+        """Send the request; may be called by any thread. See `cascade.ask.Teacher`."""
+        self.asked = self.taught = True
+        self._loop.call_soon_threadsafe(self.start)
+        return self._answer
+
+    def start(self) -> None:
+        """Send the request; on the event loop. Does nothing the second time."""
+        self.asked = True
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    def cancel(self) -> None:
+        """Drop the call: the agent has gone."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Give the events of a stream as they come."""
+        try:
+            while (event := await self._events.get()) is not None:
+                yield event
+        except BaseException:
+            self.cancel()
+            raise
+        if self.failure is not None:
+            # The status has been given; breaking off is how HTTP says that there is no more.
+            raise self.failure
+
+    async def done(self) -> None:
+        """Wait until the response has come whole, or has failed."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            if not await self._once(self._adds_usage):
+                await self._once(False)
+        except TeacherUnavailable as error:
+            self.failure = error
+        except asyncio.CancelledError:
+            self.failure = TeacherUnavailable("the agent went away before the answer")
+        except Exception as error:  # a bug here must not leave the agent waiting
+            _log.exception("passing a call on failed")
+            self.failure = TeacherUnavailable(f"passing the call on failed ({type(error).__name__})")
+        self.begun.set()
+        if self._answer.set_running_or_notify_cancel():
+            self._answer.set_result(self.answer())
+        if self.streams:
+            await self._events.put(None)
+
+    async def _once(self, add_usage: bool) -> bool:
+        """Make the call; False where it was refused for the option that we added."""
+        request = self._request
+        if add_usage:
+            options = {**(request.get("stream_options") or {}), "include_usage": True}
+            request = {**request, "stream_options": options}
+        content = self._raw if request is self._request else None
+        content = content or json.dumps(request).encode()
+        async with self.upstream.open("POST", "/chat/completions", self._sent_headers, content) as response:
+            kind = response.headers.get("content-type", "")
+            if response.status_code == 200 and kind.startswith("text/event-stream"):
+                self.status, self.headers, self.streams = 200, given_headers(response), True
+                self.begun.set()
+                events = Events()
+                async for raw in response.aiter_raw():
+                    for event in events.feed(raw):
+                        await self._take(event, add_usage)
+                if rest := events.rest():
+                    await self._take(rest, add_usage)
+                return True
+            body = b"".join([part async for part in response.aiter_raw()])
+            if add_usage and response.status_code in (400, 422) and re.search(rb"stream_options|usage", body):
+                return False
+            self.status, self.headers, self.body = response.status_code, given_headers(response), body
+        if self.status == 200:
+            with suppress(ValueError, RecursionError):  # `answer` says where this was no completion
+                self.said.take_completion(json.loads(self.body))
+        return True
+
+    async def _take(self, event: bytes, added_usage: bool) -> None:
+        data = data_of(event)
+        self.said.take_chunk(data)
+        if added_usage and isinstance(data, dict) and data.get("usage") and data.get("choices") == []:
+            return
+        await self._events.put(event)
+
+    def usd(self) -> float:
+        """Give what the call cost, in dollars."""
+        price = self.upstream.rung.price
+        said = self.said
+        return (said.input_tokens * price.input + said.output_tokens * price.output) / 1e6
+
+    def error(self) -> RungError | None:
+        """Say why there is no completion; None where there is one."""
+        name = self.upstream.name
+        if self.failure is not None:
+            return self.failure
+        if self.status != 200:
+            return TeacherUnavailable(f"the upstream {name!r} answered HTTP {self.status}")
+        if not self.said.complete:
+            return RungError(f"the upstream {name!r} sent no whole chat completion")
+        return None
+
+    def answer(self) -> Answer:
+        """Give the completion as the teacher's answer."""
+        said = self.said
+        answer = Answer(usd=self.usd(), input_tokens=said.input_tokens, output_tokens=said.output_tokens)
+        answer.error = self.error()
+        if answer.error is not None:
+            return answer
+        if said.message.get("refusal") or said.finish_reason == "content_filter":
+            answer.error = RungError("the frontier refused to answer")
+        elif said.finish_reason == "length":
+            answer.error = RungError("the frontier's answer was cut at its length limit")
+        elif self._shape is None:
+            answer.error = RungError(f"the completion is not read as an answer: {self._why_unread}")
+        else:
+            try:
+                answer.value = self._shape.read(said.message)
+            except Unfit as error:
+                answer.error = RungError(f"the completion is not read as an answer: {error}")
+        return answer

@@ -1,0 +1,91 @@
+"""Requests' bodies and errors, as the OpenAI API has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from cascade.errors import CascadeError, InvalidInput
+
+_STATUS = {
+    "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "FAILED_PRECONDITION": 422,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 502,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+class TooLarge(InvalidInput):
+    """The request's body is larger than the limit."""
+
+    reason = "TOO_LARGE"
+
+
+def status_of(error: CascadeError) -> int:
+    """Give the HTTP status of an error."""
+    assert error.code in grpc.StatusCode.__members__
+    return 413 if isinstance(error, TooLarge) else _STATUS.get(error.code, 500)
+
+
+def error_reply(error: CascadeError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Give an error in the OpenAI API's shape."""
+    status = status_of(error)
+    kind = "invalid_request_error" if status < 500 else "api_error"
+    shown = {
+        "message": error.message,
+        "type": kind,
+        "code": error.reason.lower(),
+        "param": error.field if isinstance(error, InvalidInput) else None,
+    }
+    return JSONResponse({"error": shown}, status, dict(headers or {}))
+
+
+async def raw_body(request: Request, limit: int) -> bytes:
+    """Read a request's body.
+
+    Raises
+    ------
+    TooLarge
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise TooLarge("body", f"is larger than the limit of {limit} bytes, `http.max_body_bytes`")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def chat_request(raw: bytes) -> dict[str, Any]:
+    """Read a chat completion request.
+
+    Raises
+    ------
+    InvalidInput
+        It is no JSON object with a list of messages.
+    """
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise InvalidInput("body", "is not JSON") from None
+    if not isinstance(body, dict):
+        raise InvalidInput("body", "is no JSON object")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise InvalidInput("messages", "must be a list of messages")
+    return body
+
+
+def header_text(value: object) -> str:
+    """Make a value fit into a header: printable ASCII, not long."""
+    text = "".join(c if " " <= c <= "~" else "?" for c in str(value))
+    return text[:300]

@@ -1,0 +1,67 @@
+"""The routes of the OpenAI-compatible side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route
+
+from cascade.config import ChatRungConfig, Config
+from cascade.gateway.chat import ChatCompletions
+from cascade.gateway.passing import Models, Passing
+from cascade.gateway.upstream import Upstream
+from cascade.server.deciding import Deciding
+from cascade.server.gate import Gate
+from cascade.traffic.records import Call
+
+if TYPE_CHECKING:
+    from cascade.observe.open import Observing
+
+
+class Gateway:
+    """The OpenAI-compatible side of a service.
+
+    Parameters
+    ----------
+    config : Config
+        With an `http` section.
+    engine : Deciding
+    pool : Executor
+        Runs the engine's blocking calls.
+    told : callable
+        Takes each captured call; must not raise.
+    gate : Gate
+    observing : Observing, optional
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        engine: Deciding,
+        pool: Executor,
+        told: Callable[[Call], None],
+        gate: Gate,
+        observing: Observing | None = None,
+    ) -> None:
+        assert config.http is not None
+        chats = {name: rung for name, rung in config.rungs.items() if isinstance(rung, ChatRungConfig)}
+        default = config.http.upstream or next(iter(chats))
+        self._upstreams = {
+            name: Upstream(name, rung, config.http.timeout_seconds) for name, rung in chats.items()
+        }
+        chat = ChatCompletions(config, engine, pool, self._upstreams, default, told, gate, observing)
+        models = Models(self._upstreams[default], list(config.nodes), gate)
+        passing = Passing(self._upstreams[default], config.http.max_body_bytes, gate)
+        methods = ["GET", "POST", "DELETE", "PUT", "PATCH"]
+        self.routes = [
+            Route("/v1/chat/completions", chat.complete, methods=["POST"]),
+            Route("/v1/models", models.listed, methods=["GET"]),
+            Route("/v1/{path:path}", passing.pass_on, methods=methods),
+        ]
+
+    async def aclose(self) -> None:
+        """Close the connections to the upstreams."""
+        for upstream in self._upstreams.values():
+            await upstream.aclose()

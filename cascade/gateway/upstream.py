@@ -1,0 +1,114 @@
+"""The frontier's API as the agent would reach it without us."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+import httpx2
+
+from cascade.config import ChatRungConfig
+from cascade.errors import TeacherUnavailable
+from cascade.rungs.connections import http_client
+
+_HOP_BY_HOP = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
+    "transfer-encoding", "upgrade",
+})  # fmt: skip
+_NOT_SENT = _HOP_BY_HOP | {
+    "host",
+    "content-length",
+    "accept-encoding",
+    "cookie",
+    "origin",
+    "referer",
+    "expect",
+}
+_NOT_GIVEN = _HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie", "date", "server", "alt-svc"}
+_CONNECT_SECONDS = 10.0
+
+
+class Upstream:
+    """One chat rung's server.
+
+    Redirects are not followed and no cookie is kept. Nothing is tried twice: the agent's own client does so.
+
+    Parameters
+    ----------
+    name : str
+        The rung's name.
+    rung : ChatRungConfig
+    timeout_seconds : float
+        How long the server may be silent.
+    max_concurrency : int
+    """
+
+    def __init__(self, name: str, rung: ChatRungConfig, timeout_seconds: float) -> None:
+        self.name, self.rung = name, rung
+        self._client = http_client(rung.max_concurrency)
+        self._timeout = httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def headers(self, sent: Iterable[tuple[str, str]], own_key: bool) -> dict[str, str]:
+        """Give the headers of a call upstream.
+
+        Parameters
+        ----------
+        sent : iterable of (str, str)
+            The caller's headers, names in lower case.
+        own_key : bool
+            Whether the caller's `authorization` is meant for the upstream. The key of the configuration
+            wins over it where there is one.
+        """
+        headers = {
+            name: value
+            for name, value in sent
+            if name not in _NOT_SENT and not name.startswith("x-cascade-") and name != "authorization"
+        }
+        # What comes is read as it is, so that it can be passed on byte by byte.
+        headers["accept-encoding"] = "identity"
+        key = os.environ.get(self.rung.api_key_env or "", "").strip()
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        elif own_key:
+            headers |= {name: value for name, value in sent if name == "authorization"}
+        return headers
+
+    @asynccontextmanager
+    async def open(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None = None
+    ) -> AsyncIterator[httpx2.Response]:
+        """Start a call and give its response, the body not read yet.
+
+        Parameters
+        ----------
+        path : str
+            Below the rung's `base_url`, such as `/chat/completions`.
+
+        Raises
+        ------
+        TeacherUnavailable
+            The server cannot be reached, breaks off, or is silent for too long.
+        """
+        url = self.rung.base_url + path
+        try:
+            async with self._client.stream(
+                method, url, headers=dict(headers), content=content, timeout=self._timeout
+            ) as response:
+                yield response
+        except httpx2.TimeoutException as error:
+            why = f"did not answer in time ({type(error).__name__})"
+            raise TeacherUnavailable(f"the upstream {self.name!r} {why}") from None
+        except httpx2.HTTPError as error:
+            raise TeacherUnavailable(
+                f"the upstream {self.name!r} cannot be reached ({type(error).__name__})"
+            ) from None
+
+
+def given_headers(response: httpx2.Response) -> dict[str, str]:
+    """Give the headers of an upstream's response that the caller gets too."""
+    return {name: value for name, value in response.headers.items() if name.lower() not in _NOT_GIVEN}

@@ -1,0 +1,1 @@
+"""How bundles go live: modes, shadow, canary, audit, and the state that all workers share."""

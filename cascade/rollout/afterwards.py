@@ -1,0 +1,92 @@
+"""What happens to a decision after its caller was answered: shadow, audit, counts for the alarms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from cascade.ask import Ask, Attempt, Decided
+from cascade.rollout.alarm_book import AlarmBook
+from cascade.rollout.audit import Auditor, coin
+from cascade.rollout.judge import Judge
+from cascade.rollout.records import Audit, Report
+from cascade.rollout.serving import Served
+from cascade.rollout.shadow import Beside, ShadowRunner
+from cascade.traffic import Decision
+
+
+class Afterwards:
+    """Hands decisions on. Nothing here waits or raises on a request's account.
+
+    Parameters
+    ----------
+    judge : Judge
+        Knows the audit rates.
+    auditor : Auditor
+    shadows : ShadowRunner
+    alarms : AlarmBook
+    step_of : callable
+        Gives the rollout's step of a node's bundle.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        auditor: Auditor,
+        shadows: ShadowRunner,
+        alarms: AlarmBook,
+        step_of: Callable[[str, str], int],
+    ) -> None:
+        self._judge = judge
+        self._auditor = auditor
+        self._shadows = shadows
+        self._alarms = alarms
+        self._step_of = step_of
+
+    def walked(self, node: str, served: Served, attempts: Sequence[Attempt], settled: bool) -> None:
+        """Count what a request met on a bundle's local rungs.
+
+        To be called before the teacher is waited for: counted after its answer, those that escalate would
+        all come late, and the last ones of a burst would look like a storm.
+        """
+        if served.bundle is not None:
+            self._alarms.count(node, served.bundle, attempts, settled)
+
+    def take(self, ask: Ask, decided: Decided, served: Served, by_teacher: bool) -> None:
+        """Take a decision that has an answer; `by_teacher` says whether the teacher gave it."""
+        bundle, beside = served.bundle, served.shadow
+        if bundle is None and beside is None:
+            return
+        node = ask.node
+        rate = 1.0  # where the teacher answers everybody, a comparison costs nothing
+        if bundle is not None:
+            rate = self._judge.rate(node, bundle.version)
+            if beside is not None:
+                rate = max(rate, self._judge.rate(node, beside.version))
+        drawn = rate > 0 and coin(decided.decision_id) < rate
+        if bundle is not None and drawn and not by_teacher:
+            self._auditor.offer(
+                Audit(
+                    decided.decision_id, node, bundle.version, self._step_of(node, bundle.version),
+                    time.time(), rate, decided.rung, bundle.guarded_slices.of(decided.output, ask.context),
+                    ask.audit_teacher is not None,
+                ),
+                ask, decided.output,
+            )  # fmt: skip
+        if beside is not None:
+            self._shadows.offer(
+                Beside(
+                    decided.decision_id, ask, beside, self._step_of(node, beside.version), by_teacher,
+                    decided.output, rate if drawn else 0.0,
+                )
+            )  # fmt: skip
+
+    def report(self, decision: Decision, output: object, right: bool | None, at: float) -> None:
+        """Take what a caller said about a decision; only what a bundle settled is of interest here."""
+        if decision.by_teacher or decision.error is not None or not decision.bundle_version:
+            return
+        said = right if output is None else output == decision.output
+        if said is not None:
+            self._auditor.report(
+                Report(decision.decision_id, decision.node, decision.bundle_version, at, bool(said))
+            )

@@ -1,0 +1,181 @@
+"""What a node serves at this moment: the plan, the bundles in memory and the flags, read by every request."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from cascade.ask import Mode
+from cascade.bundle import Bundle
+from cascade.flags import Flags
+from cascade.rollout.choice import Plan, bucket, choose
+from cascade.rollout.shelf import Shelf
+
+_log = logging.getLogger(__name__)
+
+_LOG_EVERY = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who serves a request.
+
+    Attributes
+    ----------
+    mode : Mode
+    bundle : Bundle, optional
+        Whose ladder answers; None where the teacher does.
+    shadow : Bundle, optional
+        What runs beside; None for nothing.
+    """
+
+    mode: Mode
+    bundle: Bundle | None = None
+    shadow: Bundle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """One consistent picture; replaced whole."""
+
+    plan: Plan
+    bundles: Mapping[str, Bundle]
+    available: frozenset[str]
+
+
+@dataclass(slots=True)
+class ServingCounts:
+    """What flags could not have: how often a request was served by the last good bundle instead."""
+
+    overruled: int = 0
+
+
+_BY_TEACHER = Served("passthrough")
+
+
+@dataclass
+class Serving:
+    """Chooses, for one node.
+
+    Parameters
+    ----------
+    node : str
+    shelf : Shelf
+    flags : Flags
+    """
+
+    node: str
+    shelf: Shelf
+    flags: Flags
+    counts: ServingCounts = field(default_factory=ServingCounts)
+
+    def __post_init__(self) -> None:
+        self._now = _Now(Plan(known=False), {}, frozenset())
+        self._asked = Plan(known=False)
+        self._lock = threading.Lock()
+        self._last_log = float("-inf")
+
+    @property
+    def plan(self) -> Plan:
+        """What requests are served by."""
+        return self._now.plan
+
+    @property
+    def bundles(self) -> Mapping[str, Bundle]:
+        """What can be served now, by version."""
+        return self._now.bundles
+
+    @property
+    def stable(self) -> Bundle | None:
+        """The bundle that serves whoever is not on a candidate."""
+        return self._now.bundles.get(self._now.plan.stable)
+
+    def of(self, context: Mapping[str, str], key: str) -> Served:
+        """Choose who serves a request.
+
+        Parameters
+        ----------
+        context : mapping of str to str
+        key : str
+            The targeting key: the session, else the request id, else one that nobody else has.
+        """
+        flags = self.flags.of(self.node, context, key)
+        now = self._now
+        plan = now.plan
+        place = bucket(self.node, plan.candidate, key) if 0 < plan.share < 1 else 0.0
+        choice = choose(plan, flags, now.available, place)
+        if choice.overruled:
+            self._tell(choice.overruled)
+        if not choice.bundle and not choice.shadow:
+            return _BY_TEACHER
+        return Served(choice.mode, now.bundles.get(choice.bundle), now.bundles.get(choice.shadow))
+
+    def adopt(self, plan: Plan) -> None:
+        """Serve by a plan from now on, as far as its bundles are in memory. Never waits for a bundle.
+
+        What is rolled back goes at once. A stable version that is not in memory yet, or is refused, leaves
+        the one before in its place.
+        """
+        with self._lock:
+            self._asked = plan
+            self._picture()
+
+    def load(self, again: bool = True) -> bool:
+        """Bring the plan's bundles, and those that flags name, into memory; let go of the others.
+
+        Takes as long as loading takes. Bundles of before are let go of only after the new picture stands, so
+        that no request waits or fails. `again` tries anew what was refused a moment ago.
+
+        Returns
+        -------
+        bool
+            Whether anything changed.
+        """
+        before = self._now
+        plan = self._asked
+        wanted = {v for v in (plan.stable, plan.candidate, plan.spare) if v}
+        wanted |= self.flags.bundles(self.node) - plan.barred
+        for version in sorted(wanted):
+            self.shelf.fetch(version, again)
+        with self._lock:
+            self._picture()
+        self.shelf.keep(wanted | {self._now.plan.stable})
+        with self._lock:
+            self._picture()
+        changed = (self._now.plan, self._now.bundles.keys()) != (before.plan, before.bundles.keys())
+        if changed:
+            _log.info("node %s: %s", self.node, self.describe())
+        return changed
+
+    def _picture(self) -> None:
+        plan, last = self._asked, self._now.plan.stable
+        bundles = {v: b for v in self.shelf.versions() if (b := self.shelf.get(v)) is not None}
+        if plan.stable and plan.stable not in bundles and last in bundles and last not in plan.barred:
+            plan = replace(plan, stable=last)
+        available = frozenset(v for v, bundle in bundles.items() if bundle.policy.certified)
+        self._now = _Now(plan, bundles, available)
+
+    def describe(self) -> str:
+        """Say in a few words what is served."""
+        plan = self._now.plan
+        if not plan.known:
+            return "the teacher answers everything until the rollout's state can be read"
+        said = f"serving bundle {plan.stable}" if self.stable is not None else "the teacher answers"
+        if plan.candidate and plan.candidate not in plan.barred:
+            beside = ", and beside the others" if plan.shadow and plan.share else ""
+            live = f"live for {plan.share:.4g} of requests" if plan.share else "in shadow"
+            said += f"; candidate {plan.candidate} is {live}{beside}"
+        return said
+
+    def _tell(self, overruled: str) -> None:
+        self.counts.overruled += 1
+        now = time.monotonic()
+        if now - self._last_log >= _LOG_EVERY:
+            self._last_log = now
+            _log.error(
+                "node %s: %s; the last good bundle serves (%d requests so far)",
+                self.node, overruled, self.counts.overruled,
+            )  # fmt: skip

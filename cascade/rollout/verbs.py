@@ -1,0 +1,250 @@
+"""What people do with rollouts: start, approve, hold, roll back, look at. The same for CLI and RPC."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade.bundle import read_manifest, serving_version, verify_files
+from cascade.config import Config
+from cascade.errors import BundleError, RolloutRefused, StoreError, UnknownNode
+from cascade.pointer import point_to
+from cascade.policy import steps
+from cascade.rollout.shelf import refuse_outside
+from cascade.rollout.state import Event, NodeRollout, What, apply, fold
+from cascade.rollout.store import RolloutStore
+
+_TRIES = 20
+
+
+@dataclass
+class Verbs:
+    """Changes and shows rollouts.
+
+    Every change is written as an event on the state that was read; where somebody else was faster, the state
+    is read and the change judged anew.
+
+    Parameters
+    ----------
+    config : Config
+    store : RolloutStore
+    clock : callable
+        Unix seconds.
+    """
+
+    config: Config
+    store: RolloutStore
+    clock: Callable[[], float] = time.time
+
+    def state(self, node: str) -> NodeRollout:
+        """Give where a node's rollout stands.
+
+        Raises
+        ------
+        UnknownNode, StoreError
+        """
+        if node not in self.config.nodes:
+            raise UnknownNode(node, list(self.config.nodes))
+        return fold(NodeRollout(node), self.store.events(node))
+
+    def history(self, node: str) -> list[Event]:
+        """Give all events of a node, in order. Raises like `state`."""
+        self.state(node)
+        return self.store.events(node)
+
+    def start(
+        self,
+        node: str,
+        who: str,
+        why: str = "",
+        bundle: str = "",
+        percent: int = 0,
+        approval: str = "",
+        force: bool = False,
+    ) -> NodeRollout:
+        """Begin the rollout of a bundle.
+
+        Parameters
+        ----------
+        node, who, why : str
+        bundle : str
+            Empty for the newest one.
+        percent : int
+            The step to begin at: 0 for shadow, or one of the configured steps.
+        approval : str
+            `automatic` or `manual`; empty for what the configuration says.
+        force : bool
+            Whether one that was rolled back may begin again, or the one under way be given up for it.
+
+        Raises
+        ------
+        UnknownNode, RolloutRefused, BundleError, StoreError
+        """
+        shares = (steps.SHADOW, *self.config.rollout.steps)
+        if percent not in shares:
+            raise RolloutRefused(f"{percent} is none of the steps {', '.join(map(str, shares))}")
+        if approval not in ("", "automatic", "manual"):
+            raise RolloutRefused(f"approval is automatic or manual, not {approval!r}")
+        automatic = (approval or self.config.rollout.approval) == "automatic"
+        state = self.state(node)
+        version = bundle or newest(self.config.models_path, node)
+        check_bundle(self.config.models_path, node, version, self.config.nodes[node].bar.agreement)
+
+        def event(state: NodeRollout) -> tuple[str, Mapping[str, object]]:
+            under_way = state.candidate
+            if under_way and not force:
+                raise RolloutRefused(
+                    f"the rollout of {under_way} is under way; roll it back first, or start with --force"
+                )
+            if version in state.barred and not force:
+                raise RolloutRefused(
+                    f"{version} was rolled back ({state.barred[version]}); start with --force to try it again"
+                )
+            stable = state.stable(pointer_of(self.config.models_path, node))
+            if stable == version and state.rollout is not None and state.rollout.full and not force:
+                raise RolloutRefused(f"{version} serves everybody already")
+            return version, {
+                "stable": "" if stable == version else stable,
+                "shares": list(shares),
+                "step": shares.index(percent),
+                "automatic": automatic,
+                "marks": list(self.store.marks()),
+            }
+
+        return self._write(state, "start", who, why, event)
+
+    def approve(self, node: str, who: str, why: str = "", force: bool = False) -> NodeRollout:
+        """Let a rollout that waits, or is held, go on. `force`: to the next step without the evidence.
+
+        Raises
+        ------
+        UnknownNode, RolloutRefused, StoreError
+        """
+        state = self._write(
+            self.state(node), "approve", who, why, lambda state: (_current(state), {"force": force})
+        )
+        if state.rollout is not None and state.rollout.full:
+            with contextlib.suppress(OSError):  # the shared state says it anyway
+                point_to(self.config.models_path, node, state.rollout.bundle)
+        return state
+
+    def hold(self, node: str, who: str, why: str = "") -> NodeRollout:
+        """Keep a rollout at its step; the guard may still pull it back. Raises like `approve`."""
+        return self._write(self.state(node), "hold", who, why, lambda state: (_current(state), {}))
+
+    def rollback(self, node: str, who: str, why: str = "", bundle: str = "") -> NodeRollout:
+        """Pull a bundle back and bar it: the named one, else the candidate, else the stable one.
+
+        Raises
+        ------
+        UnknownNode, StoreError
+        RolloutRefused
+            There is nothing to pull back, or it was pulled back before.
+        """
+
+        def event(state: NodeRollout) -> tuple[str, Mapping[str, object]]:
+            version = bundle or state.candidate or state.stable(pointer_of(self.config.models_path, node))
+            if not version:
+                raise RolloutRefused(f"node {node} serves no bundle: there is nothing to roll back")
+            if version in state.barred:
+                raise RolloutRefused(f"{version} was rolled back before: {state.barred[version]}")
+            return version, {}
+
+        return self._write(self.state(node), "rollback", who, why, event)
+
+    def _write(
+        self,
+        state: NodeRollout,
+        what: What,
+        who: str,
+        why: str,
+        make: Callable[[NodeRollout], tuple[str, Mapping[str, object]]],
+    ) -> NodeRollout:
+        if not who.strip():
+            raise RolloutRefused("say who does this")
+        for _ in range(_TRIES):
+            bundle, data = make(state)
+            event = Event(state.node, state.seq + 1, self.clock(), who, what, why.strip(), bundle, data)
+            after = apply(state, event)
+            if self.store.append(event):
+                return after
+            state = fold(state, self.store.events(state.node, state.seq))
+        raise StoreError(f"node {state.node}: others changed the rollout {_TRIES} times meanwhile; try again")
+
+    def describe(self, node: str) -> dict[str, Any]:
+        """Give where a node's rollout stands as JSON values. Raises like `state`."""
+        state = self.state(node)
+        return describe(state, pointer_of(self.config.models_path, node))
+
+
+def describe(state: NodeRollout, pointer: str) -> dict[str, Any]:
+    """Give where a rollout stands as JSON values."""
+    plan = state.plan(pointer)
+    rollout = state.rollout
+    return {
+        "node": state.node,
+        "seq": state.seq,
+        "status": "none" if rollout is None else rollout.status.value.replace(" ", "-"),
+        "bundle": "" if rollout is None else rollout.bundle,
+        "stable": plan.stable,
+        "candidate": plan.candidate,
+        "percent": 0 if rollout is None else rollout.share,
+        "shares": [] if rollout is None else list(rollout.shares),
+        "automatic": True if rollout is None else rollout.automatic,
+        "since": state.since,
+        "why": "" if state.last is None else state.last.why,
+        "who": "" if state.last is None else state.last.who,
+        "rolled_back": dict(state.barred),
+    }
+
+
+def newest(models: Path, node: str) -> str:
+    """Name the newest bundle of a node.
+
+    Raises
+    ------
+    RolloutRefused
+        There is none.
+    """
+    folder = models / node
+    found = sorted(p.parent.name for p in folder.glob("[0-9]*-*/manifest.json")) if folder.is_dir() else []
+    if not found:
+        raise RolloutRefused(f"node {node} has no bundle in {folder}; `cascade retrain {node}` makes one")
+    return found[-1]
+
+
+def check_bundle(models: Path, node: str, version: str, bar: float) -> None:
+    """Check that a bundle can be rolled out: its files are intact and its certificate covers the bar.
+
+    Raises
+    ------
+    BundleError
+        They are not.
+    """
+    refuse_outside(version)
+    manifest = read_manifest(models / node / version)
+    verify_files(models / node / version, manifest)
+    if manifest.get("node") != node:
+        raise BundleError("manifest.json", f"the bundle is for node {manifest.get('node')!r}, not {node!r}")
+    certificate = manifest.get("certificate", {})
+    if not certificate.get("valid") or certificate.get("bar", 0.0) < bar:
+        raise BundleError(
+            "manifest.json",
+            f"no valid certificate covers the node's bar of {bar}: {certificate.get('reason')}",
+        )
+
+
+def _current(state: NodeRollout) -> str:
+    return state.rollout.bundle if state.rollout is not None else ""
+
+
+def pointer_of(models: Path, node: str) -> str:
+    """Give the version that a node's pointer names; empty where it names none or cannot be read."""
+    try:
+        return serving_version(models, node) or ""
+    except BundleError:
+        return ""

@@ -1,0 +1,152 @@
+"""Keeps a process's rollouts going in the background: follows the shared state, loads bundles, judges."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from cascade.errors import CascadeError, StoreError
+from cascade.policy import steps
+from cascade.rollout.alarm_book import AlarmBook
+from cascade.rollout.follow import Follower
+from cascade.rollout.judge import Judge
+from cascade.rollout.serving import Serving
+from cascade.rollout.state import Event
+
+_log = logging.getLogger(__name__)
+
+_LOG_EVERY = 30.0
+
+
+class Watch:
+    """Two threads: one follows the shared state, one loads bundles, so that a rollback waits for no bundle.
+
+    Parameters
+    ----------
+    follower : Follower
+    judge : Judge
+    alarms : AlarmBook
+    servings : mapping of str to Serving
+        Of each node.
+    adopt : callable
+        Serves a node by what is known at once, without loading anything.
+    load : callable
+        Brings into memory what a node serves, and says whether to try again what was refused a moment ago;
+        may take seconds.
+    completed : callable
+        Told of a node and the bundle that its rollout made the stable one, by the process that wrote it.
+    seconds : float
+        How often the shared state is read.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        judge: Judge,
+        alarms: AlarmBook,
+        servings: Mapping[str, Serving],
+        adopt: Callable[[str], None],
+        load: Callable[[str, bool], object],
+        completed: Callable[[str, str], None],
+        seconds: float,
+    ) -> None:
+        self.store_failures = 0
+        self._follower = follower
+        self._judge = judge
+        self._alarms = alarms
+        self._servings = servings
+        self._adopt = adopt
+        self._load = load
+        self._completed = completed
+        self._seconds = seconds
+        self._to_load = threading.Event()
+        self._ended = threading.Event()
+        self._last_log = float("-inf")
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Run in the background."""
+        for target, name in ((self._work, "rollouts"), (self._work_loading, "bundles")):
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """End both threads."""
+        self._ended.set()
+        self._to_load.set()
+        for thread in self._threads:
+            thread.join(10)
+
+    def follow(self) -> None:
+        """Read the shared state; what was rolled back, here or elsewhere, serves nobody from now on."""
+        for node in self._follower.poll():
+            self._alarms_anew(node)
+            self._adopt(node)
+            self._to_load.set()
+
+    def load(self, again: bool = True) -> None:
+        """Bring into memory what the nodes serve; `again` tries anew what was refused a moment ago."""
+        for node in self._servings:
+            self._load(node, again)
+
+    def judge(self) -> list[Event]:
+        """Let the guard look at every node; give what it decided in this process."""
+        written: list[Event] = []
+        for node, serving in self._servings.items():
+            if not self._follower.known:
+                continue
+            try:
+                events = self._judge.look(node, serving.bundles, self._alarms.look(node))
+            except StoreError as error:
+                self.store_failures += 1
+                if time.monotonic() - self._last_log >= _LOG_EVERY:
+                    self._last_log = time.monotonic()
+                    _log.error("the guard cannot see its evidence; nothing changes meanwhile: %s", error)
+                continue
+            for event in events:
+                self._adopt(node)
+                rollout = self._follower.state(node).rollout
+                if event.what == "promote" and rollout is not None and rollout.full:
+                    self._complete(node, rollout.bundle)
+            if events:
+                self._to_load.set()
+            written += events
+        return written
+
+    def _complete(self, node: str, bundle: str) -> None:
+        try:
+            self._completed(node, bundle)
+        except (CascadeError, OSError) as error:  # the shared state says it anyway
+            _log.error("node %s: the pointer to %s cannot be written: %s", node, bundle, error)
+
+    def _alarms_anew(self, node: str) -> None:
+        state = self._follower.state(node)
+        if state.last is not None and state.last.what == "start":
+            self._alarms.forget(node, state.last.bundle)
+
+    def _work(self) -> None:
+        while not self._ended.wait(self._seconds):
+            try:
+                self.follow()
+                self.judge()
+            except Exception:  # whatever it was, the next look may go well
+                _log.exception("looking after rollouts failed")
+
+    def _work_loading(self) -> None:
+        while not self._ended.is_set():
+            self._to_load.wait(1.0)
+            self._to_load.clear()
+            if self._ended.is_set():
+                return
+            try:
+                self.load(again=False)
+            except Exception:  # what is served keeps serving
+                _log.exception("looking at bundles failed")
+
+
+def describe(share: int) -> str:
+    """Name a step by its share in percent."""
+    return "shadow" if share == steps.SHADOW else f"{share} %"
