@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,10 +80,10 @@ def fit_softmax(
 
 
 def export(model: SoftmaxModel, path: Path) -> None:
-    """Write a classifier over sparse features as ONNX.
+    """Write a classifier over one text's sparse features as ONNX.
 
-    Inputs are `columns`, `values` and `rows` of `cascade.features.TextFeatures`, and `n`, how many texts.
-    A row's n-grams are added one after the other, so its result does not depend on the batch.
+    Inputs are the text's part of `columns` (shape (k,)) and `values` (shape (1, k)) of
+    `cascade.features.TextFeatures`.
     """
     weights = model.weights.astype(np.float16)
     if not np.isfinite(weights).all():
@@ -90,12 +91,8 @@ def export(model: SoftmaxModel, path: Path) -> None:
     nodes = [
         helper.make_node("Gather", ["weights", "columns"], ["gathered16"], axis=0),
         helper.make_node("Cast", ["gathered16"], ["gathered"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["values", "one"], ["values2"]),
-        helper.make_node("Mul", ["gathered", "values2"], ["updates"]),
-        helper.make_node("Concat", ["n", "n_labels"], ["shape"], axis=0),
-        helper.make_node("Expand", ["bias", "shape"], ["start"]),
-        helper.make_node("Unsqueeze", ["rows", "one"], ["rows2"]),
-        helper.make_node("ScatterND", ["start", "rows2", "updates"], ["logits"], reduction="add"),
+        helper.make_node("MatMul", ["values", "gathered"], ["products"]),
+        helper.make_node("Add", ["products", "bias"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
     graph = helper.make_graph(
@@ -103,20 +100,12 @@ def export(model: SoftmaxModel, path: Path) -> None:
         "linear",
         [
             helper.make_tensor_value_info("columns", TensorProto.INT64, ["k"]),
-            helper.make_tensor_value_info("values", TensorProto.FLOAT, ["k"]),
-            helper.make_tensor_value_info("rows", TensorProto.INT64, ["k"]),
-            helper.make_tensor_value_info("n", TensorProto.INT64, [1]),
+            helper.make_tensor_value_info("values", TensorProto.FLOAT, [1, "k"]),
         ],
-        [
-            helper.make_tensor_value_info(
-                "probabilities", TensorProto.FLOAT, ["batch", model.weights.shape[1]]
-            )
-        ],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, model.weights.shape[1]])],
         [
             numpy_helper.from_array(weights, "weights"),
             numpy_helper.from_array(model.bias.astype(np.float32), "bias"),
-            numpy_helper.from_array(np.array([1], dtype=np.int64), "one"),
-            numpy_helper.from_array(np.array([model.weights.shape[1]], dtype=np.int64), "n_labels"),
         ],
     )
     save(graph, path)
@@ -144,9 +133,10 @@ def export_head(model: SoftmaxModel, path: Path) -> None:
     save(graph, path)
 
 
-def save(graph: onnx.GraphProto, path: Path) -> None:
-    """Check a graph and write it with the operator set and format that serving reads."""
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="cascade")
+def save(graph: onnx.GraphProto, path: Path, further: Sequence[onnx.OperatorSetIdProto] = ()) -> None:
+    """Check a graph and write it with the operator sets and format that serving reads."""
+    opsets = [helper.make_opsetid("", OPSET), *further]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name="cascade")
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))

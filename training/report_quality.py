@@ -1,0 +1,102 @@
+"""How good the ladder is, in a report: beside the alternatives, its confidence, its mistakes, its future."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from training.document import Block, Plot, Quote, Rows, Text
+from training.evaluate import Row, calibration_error, settle
+from training.node_report import NodeReport
+from training.plots import draw_learning_curve, draw_reliability, draw_tradeoff, draw_wrong_pairs
+from training.report_verdict import certificate_of
+from training.wording import OLD_BUNDLE, sentence, share_text, shortened
+
+
+def alternatives(report: NodeReport) -> list[Block]:
+    """Give the ladder beside always-teacher, best fixed rung, random mix and oracle."""
+    if report.held_out is None:
+        return [Text(OLD_BUNDLE, "note")]
+    scored, proof = report.held_out.scored, certificate_of(report.manifest)
+    header = ("", "settled locally", "agreement among settled", "agreement overall", "$ per 1,000")
+    return [
+        Rows(header, [_row(row) for row in report.rows]),
+        Text("Held-out records; in brackets, 95 % intervals. Cost is of the answers alone.", "note"),
+        Plot(
+            "tradeoff",
+            "Agreement with the teacher against the share settled locally",
+            lambda figure: draw_tradeoff(figure, scored, proof),
+        ),
+    ]
+
+
+def calibration(report: NodeReport) -> list[Block]:
+    """Give the reliability of the acceptor's confidence."""
+    if report.held_out is None:
+        return [Text(OLD_BUNDLE, "note")]
+    scored = report.held_out.scored
+    first, _ = settle(scored, report.thresholds)
+    rows = [
+        (
+            rung, f"{report.thresholds[r]:.4f}", f"{scored.right[:, r].mean():.1%}",
+            f"{(first == r).mean():.1%}",
+            f"{calibration_error(scored.confidence[:, r], scored.right[:, r]):.3f}",
+        )
+        for r, rung in enumerate(scored.rungs)
+    ]  # fmt: skip
+    return [
+        Rows(("rung", "settles from", "accuracy alone", "settles", "calibration error"), rows),
+        Plot(
+            "reliability",
+            "Share right against the acceptor's confidence, for each rung",
+            lambda figure: draw_reliability(figure, scored),
+            4.8,
+            4.4,
+        ),
+    ]
+
+
+def confusions(report: NodeReport) -> list[Block]:
+    """Give the commonest confusions among what was settled wrong, with examples from the traffic."""
+    if report.held_out is None:
+        return [Text(OLD_BUNDLE, "note")]
+    if not report.confusions:
+        return [Text("Nothing was settled wrong among the held-out records.", "good")]
+    scored, labels = report.held_out.scored, list(report.manifest["contract"]["labels"])
+    blocks: list[Block] = [
+        Plot(
+            "wrong",
+            "How often each label was settled as another",
+            lambda figure: draw_wrong_pairs(figure, scored, report.thresholds, labels),
+            7.0,
+            1.2 + 0.3 * len(report.confusions),
+        )
+    ]
+    for confusion in report.confusions[:6]:
+        about = f"teacher: {confusion.truth} · answered: {confusion.answer} · {confusion.count} records"
+        blocks += [Quote(shortened(text), about) for text in confusion.examples[:2]]
+        if not confusion.examples:
+            lost = "" if report.saved else "; their texts are no longer in the traffic"
+            blocks.append(Text(f"{about}{lost}.", "note"))
+    return blocks
+
+
+def learning(manifest: Mapping[str, Any]) -> list[Block]:
+    """Give the learning curve and the forecast, where the retraining made one."""
+    forecast = manifest.get("forecast")
+    if not forecast:
+        return [Text("The retraining made no forecast for this bundle.", "note")]
+    return [
+        Text(sentence(forecast["sentence"])),
+        Plot(
+            "learning",
+            "Share settled at the bar against the number of records",
+            lambda figure: draw_learning_curve(figure, forecast),
+        ),
+    ]
+
+
+def _row(row: Row) -> tuple[str, ...]:
+    usd = "-" if row.usd != row.usd else f"{1000 * row.usd:.4g}"
+    settled = share_text(row.settled, row.settled_interval)
+    return row.name, settled, share_text(row.agreement, row.agreement_interval), f"{row.overall:.1%}", usd

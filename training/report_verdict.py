@@ -1,0 +1,110 @@
+"""The verdict of a report: whether it is safe to turn on, in the words of whoever decides that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from training.certificate import Certificate
+from training.document import Block, Facts, Text
+from training.node_report import NodeReport
+from training.wording import dollars, sentence
+
+CERTIFICATE_FIELDS = (
+    "valid", "bar", "delta", "threshold", "n_held_out", "n_settled", "n_wrong", "agreement_lower",
+    "more_records", "reason",
+)  # fmt: skip
+
+
+def certificate_of(manifest: Mapping[str, Any]) -> Certificate:
+    """Read the node's certificate out of a manifest."""
+    found = manifest["certificate"]
+    return Certificate(**{name: found[name] for name in CERTIFICATE_FIELDS})
+
+
+def headline(report: NodeReport) -> list[Block]:
+    """Give the verdict and the few numbers that matter."""
+    proof = certificate_of(report.manifest)
+    economy = report.manifest.get("economy") or {}
+    verdict, tone = _verdict(report, proof)
+    facts = [
+        (f"{proof.n_settled / max(proof.n_held_out, 1):.0%}", "of requests answered locally"),
+        (f"{proof.bar:.1%}", f"agreement proven, at confidence {1 - proof.delta:.0%}"),
+    ]
+    overall = (report.manifest["certificate"].get("end_to_end") or {}).get("disagreement")
+    if overall is not None:
+        facts.append((f"{1000 * overall:.0f} in 1,000", "of all answers differ from the teacher's"))
+    if economy:
+        facts.append((dollars(1000 * economy["cost"]["net"]), "saved per 1,000 requests, net"))
+    return [Text(verdict, "good" if tone else "bad"), Facts(facts)]
+
+
+def _verdict(report: NodeReport, proof: Certificate) -> tuple[str, bool]:
+    economy = report.manifest.get("economy") or {}
+    if not proof.valid:
+        return f"No: {proof.reason}. The teacher answers everything.", False
+    if report.standing.fences:
+        return f"Not now: {'; '.join(report.standing.fences)}. The teacher answers everything.", False
+    if economy.get("too_dear"):
+        return (
+            f"It is proven, but it does not pay, so the teacher answers everything: {economy['too_dear']}.",
+            False,
+        )
+    return (
+        f"Yes, within what was proven: of the answers that it gives itself, at least {proof.bar:.1%} are "
+        "what the teacher would have said.",
+        True,
+    )
+
+
+def safety(report: NodeReport) -> list[Block]:
+    """Say in plain words what was proven, on what, and when it no longer holds."""
+    found = report.manifest["certificate"]
+    proof = certificate_of(report.manifest)
+    wrong = 100 * proof.n_wrong / max(proof.n_settled, 1)
+    blocks: list[Block] = [
+        Text(
+            f"It was tried on {proof.n_held_out:,} records that no model had seen. It would have answered "
+            f"{proof.n_settled:,} of them itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were "
+            "not what the teacher said. All the others go to the teacher, as before."
+        ),
+        Text(
+            f"From that follows, with confidence {1 - proof.delta:.0%}, an agreement of at least "
+            f"{proof.agreement_lower:.2%} among the answers that it gives itself; the bar is {proof.bar:.1%}."
+        ),
+    ]
+    overall = found.get("end_to_end")
+    if overall:
+        blocks.append(
+            Text(
+                f"Over everything, the teacher's own answers included, {overall['disagreement']:.1%} of the "
+                f"answers would differ from the teacher's ({overall['low']:.1%} to {overall['high']:.1%})."
+            )
+        )
+    noise = found.get("teacher_noise")
+    if noise:
+        blocks.append(
+            Text(
+                f"Asked twice, the teacher contradicted itself on {noise['disagreed']:,} of "
+                f"{noise['repeated']:,} repeated inputs. No model can agree with it on more than about "
+                f"{noise['ceiling']:.1%}."
+            )
+        )
+    alike = found.get("exchangeability")
+    if alike:
+        blocks.append(Text(f"Is the traffic still the same? {sentence(alike['reason'])}"))
+    blocks += [
+        Text(f"It {reason}.", "bad") for reason in report.standing.lines() if reason.startswith("settles")
+    ]
+    blocks += [Text(sentence(line)) for line in report.standing.lines() if not line.startswith("settles")]
+    teacher = found.get("teacher")
+    named = f" than {teacher['model']}" if isinstance(teacher, dict) and teacher.get("model") else ""
+    blocks.append(
+        Text(
+            "It holds while traffic is like the traffic it was proven on. It says nothing about traffic of "
+            f"another kind, another teacher{named}, another prompt or other labels: audits and the guard "
+            "watch for the first, and the others void it.",
+            "note",
+        )
+    )
+    return blocks
