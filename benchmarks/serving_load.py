@@ -1,0 +1,191 @@
+"""Servers in processes of their own, pinned to a core, and h2load against them."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import typer
+
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+
+ECHO_SERVER = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+kind, port, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+if kind == "threads":
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    server = grpc.server(ThreadPoolExecutor(threads))
+    server.add_generic_rpc_handlers((Handler(),))
+    server.add_insecure_port("127.0.0.1:" + port)
+    server.start()
+    server.wait_for_termination()
+else:
+    import asyncio
+    async def main():
+        async def unary(request, context):
+            return request
+        class Handler(grpc.GenericRpcHandler):
+            def service(self, details):
+                return grpc.unary_unary_rpc_method_handler(unary)
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((Handler(),))
+        server.add_insecure_port("127.0.0.1:" + port)
+        await server.start()
+        await server.wait_for_termination()
+    asyncio.run(main())
+"""
+
+
+@dataclass
+class Load:
+    """What one run of h2load saw.
+
+    Attributes
+    ----------
+    rate : float
+        Requests a second that were answered with HTTP 200, whatever the gRPC status.
+    latency : array of float
+        Seconds of each request that was measured; empty unless asked for.
+    data : float
+        Bytes of messages received a second: a refused call carries none.
+    load_cpu : float
+        Cores' worth of CPU time that h2load took.
+    """
+
+    rate: float
+    latency: np.ndarray = field(default_factory=lambda: np.empty(0))
+    load_cpu: float = 0.0
+    data: float = 0.0
+
+
+def pinned(core: int | None) -> list[str]:
+    """Give the command that pins what follows to a core, where that can be done."""
+    return ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
+
+
+def free_port() -> int:
+    """Give a TCP port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(
+    command: Sequence[str],
+    port: int,
+    core: int | None = SERVER_CORE,
+    env: Mapping[str, str] | None = None,
+    seconds: float = 90,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block ends; pinned to a core unless `core` is None."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [*pinned(core), *command], stdout=log, stderr=log, env={**os.environ, **(env or {})}
+        )
+        try:
+            end = time.monotonic() + seconds
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > end:
+                        log.seek(0)
+                        raise RuntimeError(
+                            f"{command[:4]} did not start:\n{log.read()[-2000:].decode(errors='replace')}"
+                        ) from None
+                    time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def cascade(config: Path, port: int, workers: int = 1) -> list[str]:
+    """Give the command that serves a configuration."""
+    command = ["-m", "cascade.cli", "serve", "-c", str(config), "--listen", f"127.0.0.1:{port}"]
+    return [sys.executable, *command, "--workers", str(workers)]
+
+
+def h2load(
+    port: int,
+    path: str,
+    body: Path,
+    seconds: int,
+    clients: int = 4,
+    streams: int = 16,
+    rate: float | None = None,
+    core: int | None = LOAD_CORE,
+    latency: bool = False,
+) -> Load:
+    """Load a server.
+
+    Parameters
+    ----------
+    port, path, body
+        Where to, which method, and a file that holds the gRPC frames of one call.
+    seconds : float
+        How long is measured, after one second of warming up.
+    clients, streams : int
+        Connections, and calls in flight on each.
+    rate : float, optional
+        Calls a second over all connections; as many as are answered, if None.
+    core : int, optional
+        Core that h2load is pinned to.
+    latency : bool
+        Whether every call's latency is kept.
+    """
+    if not shutil.which("h2load"):
+        raise typer.BadParameter("h2load is not installed (Debian: apt-get install nghttp2-client)")
+    extra: list[str] = []
+    if rate is not None:
+        extra += ["--rps", f"{max(1, round(rate / clients))}"]
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / "log"
+        if latency:
+            extra += ["--log-file", str(log)]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [*pinned(core), "h2load", "-D", str(seconds), "--warm-up-time", "1", "-c", str(clients),
+             "-m", str(streams), "-t", "1", "-d", str(body), *extra, "-H", "content-type: application/grpc",
+             "-H", "te: trailers", f"http://127.0.0.1:{port}{path}"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seen = np.loadtxt(log, ndmin=2)[:, 2] / 1e6 if latency and log.stat().st_size else np.empty(0)
+    found = re.search(r"finished in .*?, ([\d.]+) req/s", done.stdout)
+    succeeded = re.search(r"(\d+) succeeded", done.stdout)
+    if not found or not succeeded or not int(succeeded[1]):
+        raise RuntimeError(done.stdout)
+    carried = re.search(r"\((\d+)\) data", done.stdout)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    data = float(carried[1]) / seconds if carried else 0.0
+    return Load(float(found[1]), seen, cpu / (seconds + 1), data)
+
+
+def frames(path: Path, *messages: bytes) -> Path:
+    """Write gRPC frames: a flag byte, the length, the message."""
+    path.write_bytes(b"".join(b"\0" + len(m).to_bytes(4, "big") + m for m in messages))
+    return path
