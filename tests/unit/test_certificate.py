@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from training.certificate import LEVELS, Certificate, _counts, first_count, learn_then_test
+from training.certificate import (
+    LEVELS,
+    SINGLE_CHAIN,
+    STARTS,
+    Certificate,
+    count_by_level,
+    first_count,
+    learn_then_test,
+)
 
 
 def traffic(n: int, seed: int, floor: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +39,28 @@ def test_the_bar_is_broken_in_no_more_than_delta_of_the_proofs() -> None:
     assert broken <= runs * delta + 3 * np.sqrt(runs * delta * (1 - delta))
 
 
+def test_the_chains_share_delta_and_one_unlucky_record_at_the_top_does_not_forbid_everything() -> None:
+    assert sum(part for _, part in STARTS) == pytest.approx(1.0)
+    rng = np.random.default_rng(0)
+    confidence = np.linspace(0.9999, 0.5, 2000)[:, None]
+    right = rng.random((2000, 1)) < 0.985
+    right[:12] = False  # the surest are wrong: a fixed sequence stops where it begins
+    assert not learn_then_test(confidence, right, 0.95, 0.05, SINGLE_CHAIN).valid
+    assert learn_then_test(confidence, right, 0.95, 0.05).n_settled > 1000
+
+
+@pytest.mark.parametrize("agreement", [0.93, 0.95])
+def test_the_family_wise_error_is_kept_where_no_threshold_keeps_the_bar(agreement: float) -> None:
+    """All levels are as bad as can be while the confidence says nothing: any proof is an error."""
+    delta, runs = 0.1, 400
+    wrong = 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        right = rng.random((1000, 1)) < agreement - 1e-6
+        wrong += learn_then_test(rng.random((1000, 1)), right, 0.95, delta).valid
+    assert wrong <= runs * delta + 3 * np.sqrt(runs * delta * (1 - delta))
+
+
 _cache: dict[float, float] = {}
 
 
@@ -43,7 +73,7 @@ def true_agreement_cached(threshold: float) -> float:
 def test_counts_match_the_walk_done_one_record_at_a_time() -> None:
     confidence, right = traffic(300, 1)
     confidence[::7, 0] = -np.inf
-    settled, wrong = _counts(confidence, right, LEVELS)
+    settled, wrong = count_by_level(confidence, right, LEVELS)
     for i in range(0, len(LEVELS), 13):
         n = bad = 0
         for c, r in zip(confidence, right, strict=True):
@@ -68,7 +98,7 @@ def test_too_few_records_are_refused_with_how_many_more_it_takes() -> None:
     assert not certificate.valid
     assert certificate.threshold > 1
     assert certificate.more_records > 0
-    assert str(certificate.more_records) in certificate.reason
+    assert f"{certificate.more_records:,}" in certificate.reason
 
 
 def test_a_bad_model_is_refused_and_told_that_more_records_do_not_help() -> None:
@@ -91,12 +121,12 @@ def test_mapie_agrees_about_a_single_rung(bar: float) -> None:
     mapie = pytest.importorskip("mapie.risk_control")
     confidence, right = traffic(4000, 5)
     confidence, right = confidence[:, :1], right[:, :1]
-    ours = learn_then_test(confidence, right, bar, 0.05)
+    ours = learn_then_test(confidence, right, bar, 0.05, SINGLE_CHAIN)
 
     def predict(x: np.ndarray) -> np.ndarray:
         return np.column_stack([1 - x[:, 0], x[:, 0]])
 
-    settled, _ = _counts(confidence, right, LEVELS)
+    settled, _ = count_by_level(confidence, right, LEVELS)
     levels = LEVELS[settled >= first_count(bar, 0.05)]
     controller = mapie.BinaryClassificationController(
         predict, "precision", target_level=bar, confidence_level=0.95, fwer_method="fixed_sequence",

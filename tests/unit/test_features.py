@@ -16,10 +16,10 @@ FEATURIZER = Featurizer.fit(CORPUS * 2)
 def test_a_text_has_the_same_features_alone_and_in_any_batch(texts: list[str]) -> None:
     together = FEATURIZER(texts)
     for i, text in enumerate(texts):
-        alone, taken = FEATURIZER([text]), together.take([i])
-        np.testing.assert_array_equal(alone.columns, taken.columns)
-        np.testing.assert_array_equal(alone.values, taken.values)
-        np.testing.assert_array_equal(alone.surface, taken.surface)
+        alone, inside = FEATURIZER([text]), together.rows == i
+        np.testing.assert_array_equal(alone.columns, together.columns[inside])
+        np.testing.assert_array_equal(alone.values, together.values[inside])
+        np.testing.assert_array_equal(alone.surface[0], together.surface[i])
 
 
 def test_the_vocabulary_survives_a_round_trip_with_its_fingerprint(tmp_path: Path) -> None:
@@ -40,10 +40,14 @@ def test_each_block_of_a_known_text_has_norm_one() -> None:
 
 def test_different_words_fall_into_different_buckets() -> None:
     words = [f"word{i}" for i in range(500)]
-    hashed = {tuple(hash_grams([w]).buckets) for w in words}
+
+    def buckets(text: str) -> list[int]:
+        return next(hash_grams([text])).buckets.tolist()
+
+    hashed = {tuple(buckets(w)) for w in words}
     assert len(hashed) == len(words)
     # an n-gram is the same wherever it stands
-    a, b = set(hash_grams(["zebra card"]).buckets), set(hash_grams(["the card of a zebra"]).buckets)
+    a, b = set(buckets("zebra card")), set(buckets("the card of a zebra"))
     assert len(a & b) > 10
 
 

@@ -1,0 +1,73 @@
+"""Parts that the service tests share: a store, a frontier that also chats, an HTTP side, workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.demo.frontier import SimulatedFrontier
+from cascade.traffic import TrafficStore, open_store
+from tests.gateway_side import CHATTER, Configure, Side
+from tests.service.fake_engine import Running
+from tests.service.rollout_world import World
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TrafficStore]:
+    opened = open_store(f"sqlite:///{tmp_path}/traffic.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def chatty(unseen: list[dict[str, Any]]) -> Iterator[SimulatedFrontier]:
+    answers = {record["text"]: record["label"] for record in unseen}
+    with SimulatedFrontier(answers | {CHATTER["content"]: "Roses are red, parcels are brown."}) as server:
+        yield server
+
+
+@pytest.fixture
+def start(
+    models: Path, configure: Configure, store: TrafficStore, chatty: SimulatedFrontier
+) -> Iterator[Callable[..., Side]]:
+    sides: list[Side] = []
+
+    def make(chat: dict[str, Any] | None = None, **overrides: Any) -> Side:
+        chat = {"base_url": chatty.url} | (chat or {})
+        config = configure(chat=chat, http={"listen": "127.0.0.1:0"}, **overrides)
+        sides.append(Side(config, store))
+        return sides[-1]
+
+    yield make
+    for side in sides:
+        side.close()
+
+
+@pytest.fixture
+def world(models: Path, configure: Configure, tmp_path: Path) -> Iterator[World]:
+    made = World(models, configure, tmp_path / "traffic.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared():
+    running = Running()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def own():
+    made = []
+
+    def make(**config):
+        made.append(Running(**config))
+        return made[-1]
+
+    yield make
+    for running in made:
+        running.close()

@@ -1,0 +1,119 @@
+"""The commands as a person types them: what they print, and with which code they exit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cascade.cli import app
+from tests.conftest import NODE, ROOT
+
+Run = Callable[..., Result]
+
+COMMANDS = sorted(c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a command in a folder with a configuration of the sample node."""
+    document = {
+        "store": "sqlite:///traffic.db",
+        "models": str(ROOT / "models"),
+        "rungs": {
+            "frontier": {
+                "kind": "chat", "base_url": "http://127.0.0.1:9/v1", "model": "m",
+                "price": {"input": 1.0, "output": 1.0},
+            }
+        },
+        "nodes": {
+            NODE: {
+                "prompt": "Name the intent: {{ text }}",
+                "contract": {"labels": ["track_order", "refund"]},
+                "ladder": ["linear", "frontier"],
+            }
+        },
+    }  # fmt: skip
+    (tmp_path / "cascade.yaml").write_text(yaml.safe_dump(document))
+
+    def command(*arguments: str) -> Result:
+        return CliRunner().invoke(app, [*arguments, "--config", str(tmp_path / "cascade.yaml")])
+
+    return command
+
+
+def lines(path: Path, *rows: object) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+GOOD = {"id": "1", "text": "where is my parcel?", "label": "track_order"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_json(command: str) -> None:
+    found = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert found.exit_code == 0
+    assert "Example" in found.stdout
+    assert "--json" in found.stdout
+
+
+def test_traffic_is_imported_once(run: Run, tmp_path: Path) -> None:
+    file = lines(tmp_path / "t.jsonl", GOOD, GOOD | {"id": "2", "text": "money back"})
+    first = run("import", NODE, str(file), "--json")
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout) == {
+        "node": NODE, "format": "jsonl", "added": 2, "already_there": 0, "bad_lines": {},
+    }  # fmt: skip
+    assert json.loads(run("import", NODE, str(file), "--json").stdout)["already_there"] == 2
+
+
+def test_bad_lines_are_numbered_and_nothing_is_imported_unless_they_are_skipped(
+    run: Run, tmp_path: Path
+) -> None:
+    file = lines(tmp_path / "t.jsonl", GOOD, "{not json", {"id": "3", "text": "x", "label": "no such label"})
+    refused = run("import", NODE, str(file))
+    assert refused.exit_code == 1
+    assert "line 2" in refused.output
+    assert "line 3" in refused.output
+    assert json.loads(run("report", NODE, "--json").stdout)["traffic"]["imported"] == 0
+    skipped = run("import", NODE, str(file), "--skip-bad", "--json")
+    assert skipped.exit_code == 0
+    found = json.loads(skipped.stdout)
+    assert found["added"] == 1
+    assert set(found["bad_lines"]) == {"2", "3"}
+
+
+def test_an_unknown_node_names_the_known_ones(run: Run, tmp_path: Path) -> None:
+    found = run("retrain", "suport-intent")
+    assert found.exit_code == 1
+    assert NODE in found.output
+
+
+def test_too_little_traffic_is_a_refusal_with_code_3(run: Run, tmp_path: Path) -> None:
+    run("import", NODE, str(lines(tmp_path / "t.jsonl", GOOD)))
+    found = run("retrain", NODE)
+    assert found.exit_code == 3
+    assert "more" in found.output
+    assert "Nothing was changed" in " ".join(found.output.split())
+
+
+def test_a_garbled_configuration_exits_with_2_and_names_the_line_and_the_nearest_key(tmp_path: Path) -> None:
+    path = tmp_path / "cascade.yaml"
+    path.write_text("nodes:\n  a:\n    promt: x\n    ladder: [linear]\n")
+    for command in (["serve"], ["report", "a"], ["retrain", "a"]):
+        found = CliRunner().invoke(app, [*command, "--config", str(path)])
+        assert found.exit_code == 2
+        assert "cascade.yaml:3: nodes.a.promt" in found.output
+        assert "did you mean 'prompt'" in found.output
+
+
+def test_recorded_answers_that_are_none_are_refused(tmp_path: Path) -> None:
+    for text in ("{", "[1]", '{"a": 1}'):
+        (tmp_path / "answers.json").write_text(text)
+        found = CliRunner().invoke(app, ["frontier", str(tmp_path / "answers.json")])
+        assert found.exit_code == 2
+        assert "answers.json" in found.output

@@ -1,0 +1,145 @@
+"""Overload: work for many is not lost on those who come too late, and no tenant takes it all."""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from cascade.client import DecisionError
+from cascade.config.server import ServerConfig
+from cascade.errors import Overloaded
+from cascade.server.gate import Shedder, overloaded
+from cascade.server.pool import ElasticPool
+from tests.service.fake_engine import LONG, Running
+
+
+def test_calls_that_came_in_time_are_answered_although_the_queue_is_full_when_their_turn_comes() -> None:
+    running = Running(threads=1, max_waiting=8, max_streams_per_connection=1000)
+    try:
+        with ThreadPoolExecutor(64) as clients:
+
+            def ask(text: str) -> str:
+                try:
+                    return running.client.decide(node="intent", text=text).label
+                except DecisionError as error:
+                    late = error.code == grpc.StatusCode.RESOURCE_EXHAUSTED and error.retry_after_seconds
+                    return "refused" if late else str(error)
+
+            blocker = clients.submit(ask, "stall")
+            assert running.engine.entered.acquire(timeout=LONG)
+            asked = [clients.submit(ask, "refund") for _ in range(60)]
+            end = time.monotonic() + LONG
+            while sum(future.done() for future in asked) < 40 and time.monotonic() < end:
+                time.sleep(0.01)  # the refused ones do not wait for the one thread
+            running.engine.go.set()
+            answers = [future.result(LONG) for future in asked]
+            assert blocker.result(LONG) == "STALL"
+        assert answers.count("REFUND") >= 8
+        assert answers.count("refused") >= 20
+        assert answers.count("refused") + answers.count("REFUND") == 60
+    finally:
+        running.close()
+
+
+class _Busy(ElasticPool):
+    """A pool whose queue is as long as the test says."""
+
+    length = 0
+
+    @property
+    def waiting(self) -> int:
+        return self.length
+
+
+def test_while_it_is_busy_a_tenant_above_its_share_is_refused_and_the_others_are_not() -> None:
+    pool = _Busy(threads=1, max_waiting=100)
+    shedder = Shedder(pool)
+    for _ in range(90):
+        shedder.admit_tenant("greedy")
+    shedder.admit_tenant("modest")
+    shedder.admit_tenant("greedy")  # nobody waits: everybody is served
+    pool.length = 80
+    with pytest.raises(Overloaded, match="more than its share"):
+        shedder.admit_tenant("greedy")
+    for _ in range(20):
+        shedder.admit_tenant("modest")
+    pool.length = 0
+    shedder.admit_tenant("greedy")
+    pool.shutdown()
+
+
+def test_a_tenant_that_is_alone_has_no_share_to_exceed() -> None:
+    pool = _Busy(threads=1, max_waiting=100)
+    pool.length = 80
+    shedder = Shedder(pool)
+    for _ in range(50):
+        shedder.admit_tenant("alone")
+    pool.shutdown()
+
+
+def test_defaults_bound_the_queue() -> None:
+    assert (ServerConfig().max_waiting, ServerConfig().max_waiting_seconds) == (4096, 2.0)
+    started: Future[bool] = Future()
+    pool = ElasticPool(threads=1, max_waiting=1)
+    go = threading.Event()
+    pool.submit(lambda: (started.set_result(True), go.wait(LONG)))
+    assert started.result(LONG)
+    marks = [pool.submit(lambda: pool.surplus) for _ in range(5)]
+    assert pool.overfull
+    go.set()
+    assert [mark.result(LONG) for mark in marks] == [False, False, True, True, True]
+    pool.shutdown()
+
+
+def test_calls_beyond_the_bound_are_refused_while_no_thread_is_free_to_refuse_them() -> None:
+    running = Running(threads=1, max_waiting=2, max_streams_per_connection=1000)
+    # All of the pool's threads hang: nothing that needs one can be answered.
+    pool = running.server.pool
+    hung = [pool.submit(running.engine.go.wait, LONG) for _ in range(pool.max_threads + 3)]
+    try:
+        end = time.monotonic() + LONG
+        while not (pool.size == pool.max_threads and pool.overfull) and time.monotonic() < end:
+            time.sleep(0.01)
+        for ask in (
+            lambda: running.client.decide(node="intent", text="x"),
+            lambda: running.client.batch_decide(node="intent", texts=["x"]),
+            lambda: running.client.report_outcome(decision_id="d", right=True),
+        ):
+            with pytest.raises(DecisionError) as refused:
+                ask()
+            assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert refused.value.retry_after_seconds is not None
+        stream = running.stub.StreamDecide(iter([]), timeout=LONG)
+        assert stream.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    finally:
+        running.engine.go.set()
+        for each in hung:
+            each.result(LONG)
+        assert running.client.decide(node="intent", text="later").label == "LATER"
+        running.close()
+
+
+def test_the_queue_is_as_long_as_what_can_be_served_in_time() -> None:
+    pool = ElasticPool(threads=1, max_waiting=1000, max_waiting_seconds=0.5, stall_seconds=0.02)
+    assert pool.bound == 1000, "before any pace is known, the number alone bounds it"
+    tasks = [pool.submit(time.sleep, 0.005) for _ in range(300)]
+    end = time.monotonic() + LONG
+    while pool.bound == 1000 and time.monotonic() < end:
+        time.sleep(0.005)
+    assert 4 <= pool.bound <= 100, "200 tasks a second at most"
+    assert pool.overfull
+    assert pool.expected_seconds > 0.5
+    tasks[-1].result(LONG)
+    pool.shutdown()
+
+
+def test_the_hint_says_how_long_the_queue_is() -> None:
+    pool = _Busy(threads=1)
+    pool.length = 300
+    pool._set_pace(100.0)
+    assert overloaded(pool).retry_after == pytest.approx(3.0)
+    pool.length = 0
+    assert overloaded(pool).retry_after == pytest.approx(0.1)
+    pool.shutdown()

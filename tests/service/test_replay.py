@@ -1,0 +1,221 @@
+"""`cascade simulate NODE`: the log goes through the ladder that serves, and nobody is asked."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cascade.ask import Ask
+from cascade.bundle import POINTER
+from cascade.cli import app
+from cascade.config import ChatRungConfig, Config
+from cascade.demo.frontier import SimulatedFrontier
+from cascade.server.engine import Engine
+from cascade.traffic import Decision, TrafficStore, open_store
+from tests.conftest import NODE, ROOT
+from training.held_out import text_hashes
+from training.log import read_log
+from training.offline import OfflineNode, open_node
+from training.replay import Charges, Replay, Truth, replay
+
+N = 80
+CHARGES = Charges(cpu_hour=0.05, rung_ms={"linear": 0.5, "encoder": 4.0}, audit_share=0.0)
+
+
+def write_config(folder: Path, config: Config) -> Path:
+    """The configuration as a file; its paths are absolute."""
+    node, chat = config.nodes[NODE], config.rungs["frontier"]
+    assert isinstance(chat, ChatRungConfig)
+    document = {
+        "store": config.store_url,
+        "models": str(config.models_path),
+        "rungs": {
+            "encoder": {"kind": "encoder", "model": str(ROOT / "models/encoders/all-MiniLM-L6-v2")},
+            "frontier": {
+                "kind": "chat", "base_url": chat.base_url, "model": chat.model,
+                "price": {"input": chat.price.input, "output": chat.price.output},
+            },
+        },
+        "nodes": {
+            NODE: {
+                "prompt": node.prompt, "ladder": list(node.ladder), "validators": list(node.validators),
+                "bar": {"agreement": node.bar.agreement, "confidence": node.bar.confidence},
+            }
+        },
+    }  # fmt: skip
+    path = folder / "cascade.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.fixture
+def config(models: Path, configure: Callable[..., Config]) -> Config:
+    (models.parent / "var").mkdir(exist_ok=True)
+    return configure()
+
+
+@pytest.fixture
+def store(config: Config) -> Iterator[TrafficStore]:
+    opened = open_store(config.store_url)
+    yield opened
+    opened.close()
+
+
+def ask(config: Config, store: TrafficStore, records: list[dict[str, Any]]) -> list[Decision]:
+    """Decide records with whatever is served, and give what the log says of them."""
+    engine = Engine(config, store, refresh_seconds=0)
+    try:
+        for record in records:
+            engine.decide(Ask(NODE, record["text"]))
+    finally:
+        engine.close()
+    assert store.flush(10)
+    return list(store.decisions(NODE))
+
+
+def through(node: OfflineNode, decisions: list[Decision], truths: dict[str, Truth], **rest: Any) -> Replay:
+    return replay(decisions, truths, node.bundle, node.contract, node.validators, CHARGES, 0.001, **rest)
+
+
+@pytest.fixture
+def passthrough(
+    config: Config, store: TrafficStore, models: Path, unseen: list[dict[str, Any]], shipped: Path
+) -> list[Decision]:
+    """A log of the time before the bundle: the teacher answered everything."""
+    (models / NODE / POINTER).unlink()
+    decisions = ask(config, store, unseen[:N])
+    assert all(decision.by_teacher for decision in decisions)
+    (models / NODE / POINTER).write_text(shipped.name + "\n")
+    return decisions
+
+
+def test_a_replay_settles_what_the_service_then_settles_and_asks_nobody(
+    config: Config,
+    store: TrafficStore,
+    passthrough: list[Decision],
+    unseen: list[dict[str, Any]],
+    shipped: Path,
+    frontier: SimulatedFrontier,
+    tmp_path: Path,
+) -> None:
+    store.close()
+    asked = frontier.requests
+    done = CliRunner().invoke(
+        app, ["simulate", NODE, "--bundle", shipped.name, "-c", str(write_config(tmp_path, config)), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert frontier.requests == asked
+    again = open_store(f"sqlite:///{tmp_path / 'live.db'}")
+    try:
+        live = ask(config, again, unseen[:N])
+    finally:
+        again.close()
+    settled = [decision for decision in live if not decision.by_teacher]
+    assert found["n"] == found["n_known"] == N
+    assert found["settled"]["value"] == pytest.approx(len(settled) / N)
+    wrong = {example["text"] for example in found["wrong_examples"]}
+    truth = {record["text"]: record["label"] for record in unseen}
+    assert wrong == {d.text for d in settled if d.text is not None and d.output != truth[d.text]}
+    names = [row["name"] for row in found["alternatives"]]
+    assert names[0] == "ladder"
+    assert {"always teacher", "random mix", "oracle"} < set(names)
+    low, high = found["wrong"]["low"], found["wrong"]["high"]
+    assert low <= len(wrong) / N <= high
+
+
+def test_what_it_costs_is_the_teachers_price_of_what_escalates_and_the_rungs_time(
+    config: Config, passthrough: list[Decision]
+) -> None:
+    node = open_node(config, NODE)
+    found = through(node, passthrough, {})
+    paid = {decision.decision_id: decision.usd for decision in passthrough}
+    assert found.always_teacher_usd.value == pytest.approx(1000 * np.mean(list(paid.values())))
+    assert found.usd.value < found.always_teacher_usd.value
+    assert found.saved.value == pytest.approx(found.always_teacher_usd.value - found.usd.value)
+    assert found.saved.low <= found.saved.value <= found.saved.high
+    audited = replay(
+        passthrough, {}, node.bundle, node.contract, (),
+        Charges(0.05, CHARGES.rung_ms, audit_share=0.5, retraining=1e-5), 0.001,
+    )  # fmt: skip
+    assert audited.saved.value < found.saved.value
+
+
+def test_of_what_was_settled_locally_nothing_is_known_without_audits_and_that_is_said(
+    config: Config, store: TrafficStore, unseen: list[dict[str, Any]]
+) -> None:
+    decisions = ask(config, store, unseen[:N])
+    log = read_log(store, NODE, None, None)
+    found = through(open_node(config, NODE), decisions, log.truths)
+    assert found.blind == "what was settled locally"
+    assert found.n == N
+    assert found.n_known == sum(decision.by_teacher for decision in decisions)
+
+
+def test_audited_decisions_stand_for_all_that_were_settled(
+    config: Config, store: TrafficStore, unseen: list[dict[str, Any]]
+) -> None:
+    decisions = ask(config, store, unseen[:N])
+    node = open_node(config, NODE)
+    local = [d for d in decisions if not d.by_teacher]
+    truths = {d.decision_id: Truth(d.output) for d in decisions if d.by_teacher}
+    # of the settled ones every fifth is audited, and half of those are found wrong
+    for i, decision in enumerate(local[::5]):
+        truths[decision.decision_id] = Truth(decision.output if i % 2 else "other", weight=5.0)
+    found = through(node, decisions, truths)
+    n_audited = len(local[::5])
+    assert found.blind == ""
+    assert found.agreement is not None
+    assert found.agreement.value == pytest.approx((n_audited // 2) / n_audited)
+    assert found.wrong is not None
+    share = len(local) / N * (1 - found.agreement.value)
+    assert found.wrong.value == pytest.approx(share)
+
+
+def test_texts_that_the_bundle_was_trained_on_are_left_out(
+    config: Config, passthrough: list[Decision]
+) -> None:
+    learned = text_hashes(decision.text or "" for decision in passthrough[:30])
+    found = through(open_node(config, NODE), passthrough, {}, trained=learned)
+    assert found.n_trained_on >= 30
+    assert found.n == N - found.n_trained_on
+    assert found.knows_training
+
+
+def test_the_window_takes_part_of_the_log(
+    config: Config, store: TrafficStore, passthrough: list[Decision]
+) -> None:
+    middle = passthrough[N // 2].time
+    log = read_log(store, NODE, middle, None)
+    assert {d.decision_id for d in log.decisions(store, NODE)} == {
+        d.decision_id for d in passthrough if d.time >= middle
+    }
+    assert len(log.truths) == len(list(log.decisions(store, NODE)))
+
+
+def test_wrong_arguments_get_one_clear_line(config: Config, tmp_path: Path) -> None:
+    path = str(write_config(tmp_path, config))
+    for arguments, text in (
+        ([], "give either a NODE"),
+        ([NODE, "-c", path, "--from", "yesterdayish"], "neither ISO 8601"),
+        ([NODE, "-c", path, "--from", "2026-02-01", "--to", "2026-01-01"], "after --from"),
+        ([NODE, "-c", path, "--bundle", "0007-00000000"], "has no such bundle"),
+        (["nonode", "-c", path], "no node is named"),
+    ):
+        done = CliRunner().invoke(app, ["simulate", *arguments])
+        assert done.exit_code in {1, 2}
+        assert text in done.output
+        assert "Traceback" not in done.output
+
+
+def test_an_empty_log_is_said_to_be_empty(config: Config, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["simulate", NODE, "-c", str(write_config(tmp_path, config))])
+    assert done.exit_code == 0, done.output
+    assert "nothing to replay" in done.output
+    assert os.path.exists(tmp_path / "var")

@@ -1,0 +1,160 @@
+"""`cascade report` on a bundle that was trained here, in every format."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cascade.ask import Ask
+from cascade.cli import app
+from cascade.config import load_config
+from cascade.server.engine import Engine
+from cascade.traffic import Labelled, open_store
+from tests.conftest import NODE, ROOT, sample
+from training.node_rungs import encoders_of
+from training.retrain import retrain
+
+BAD_TEXT = "<script>alert(1)</script> where is my refund"
+
+
+def nervous(ask: Ask, value: object) -> str | None:
+    """A validator that stops every second answer, right or wrong."""
+    return "no" if len(ask.text) % 2 else None
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "var").mkdir()
+    (folder / "cascade.yaml").write_text(
+        yaml.safe_dump({
+            "rungs": {
+                "frontier": {
+                    "kind": "chat", "base_url": "http://127.0.0.1:9/v1", "model": "m",
+                    "price": {"input": 2.5, "output": 10.0},
+                },
+            },
+            "nodes": {
+                NODE: {
+                    "prompt": "Name the intent: {{ text }}", "ladder": ["linear", "frontier"],
+                    "bar": {"agreement": 0.8, "confidence": 0.9},
+                    "validators": ["tests.service.test_report_command:nervous"],
+                }
+            },
+        })
+    )  # fmt: skip
+    config = load_config(folder / "cascade.yaml")
+    store = open_store(config.store_url)
+    rows = [*sample(f"{NODE}.jsonl")[:1200], {"id": "bad", "text": BAD_TEXT, "label": "refund_request"}]
+    store.import_labelled(Labelled(NODE, row["id"], row["text"], None, row["label"]) for row in rows)
+    done = retrain(NODE, config, store.training_records(NODE), encoders_of(config))
+    assert done.certificate.valid
+    engine = Engine(config, store, refresh_seconds=0)
+    for row in sample(f"{NODE}.unseen.jsonl")[:30]:
+        engine.decide_many([Ask(NODE, row["text"])])
+    engine.close()
+    store.flush(10)
+    store.close()
+    return folder / "cascade.yaml"
+
+
+def run(path: Path, *arguments: str) -> Any:
+    return CliRunner().invoke(app, ["report", NODE, "-c", str(path), *arguments])
+
+
+def test_every_validator_has_its_record_and_one_that_does_not_pay_is_advised_off(path: Path) -> None:
+    done = run(path, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    records = {record["name"]: record for record in found["validators"]}
+    assert {"contract", "acceptor", "agreement", "nervous"} <= set(records)
+    assert records["acceptor"]["catch_rate"] > records["acceptor"]["false_alarm_rate"]
+    assert records["acceptor"]["advice"] == "required"
+    assert 0.3 < records["nervous"]["false_alarm_rate"] < 0.7
+    assert records["nervous"]["advice"] == "switch off"
+    assert records["nervous"]["false_alarm_usd"] > 0
+    assert records["nervous"]["micros"] > 0
+    assert found["certificate"]["valid"]
+    assert found["ledger"]["decisions"] == 30
+    assert len(found["retrainings"]) == 1
+    assert found["label_next"]
+
+
+def validators_table(markdown: str) -> list[str]:
+    part = markdown.split("## Validators and their record")[1].split("\n## ")[0]
+    return [line for line in part.splitlines() if line.startswith("|")]
+
+
+def test_the_report_in_the_bundle_has_the_same_record_of_each_validator(path: Path, tmp_path: Path) -> None:
+    done = run(path, "--format", "md", "--output", str(tmp_path / "now.md"))
+    assert done.exit_code == 0, done.output
+    (kept,) = (path.parent / "models" / NODE).glob("0*/report.md")
+    saved, now = validators_table(kept.read_text()), validators_table((tmp_path / "now.md").read_text())
+    assert saved == now
+    assert [line.split(" | ")[0].strip("| ") for line in saved[2:]] == [
+        "contract", "acceptor", "agreement", "nervous",
+    ]  # fmt: skip
+    caught, false_alarms = saved[3].split(" | ")[2:4]
+    assert "%" in caught
+    assert "%" in false_alarms
+    assert "nervous does not pay for itself" in kept.read_text()
+
+
+def test_the_report_in_the_bundle_holds_no_text_of_the_traffic(path: Path) -> None:
+    (kept,) = (path.parent / "models" / NODE).glob("0*/report.md")
+    report = kept.read_text()
+    assert "What was settled wrong" in report
+    texts = [row["text"] for row in sample(f"{NODE}.jsonl")[:1200]]
+    assert not [text for text in texts if len(text) > 12 and text in report]
+    assert BAD_TEXT not in report
+
+
+def test_the_terminal_says_whether_it_is_safe_and_which_validator_to_switch_off(path: Path) -> None:
+    done = run(path)
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.stdout.split())
+    assert "Is it safe to turn on?" in text
+    assert "nervous does not pay for itself" in text
+    assert "What to label next" in text
+
+
+def test_html_is_one_file_with_its_plots_and_nothing_of_the_traffic_is_markup(
+    path: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "r.html"
+    done = run(path, "--format", "html", "--output", str(target))
+    assert done.exit_code == 0, done.output
+    page = target.read_text()
+    assert page.count("<svg") >= 3
+    assert "<script" not in page
+    assert "<img" not in page
+    assert 'name="viewport"' in page
+
+
+def test_markdown_has_its_plots_beside_it(path: Path, tmp_path: Path) -> None:
+    done = run(path, "--format", "md", "--output", str(tmp_path / "r.md"))
+    assert done.exit_code == 0, done.output
+    assert "(r-tradeoff.png)" in (tmp_path / "r.md").read_text()
+    assert (tmp_path / "r-tradeoff.png").stat().st_size > 5_000
+
+
+def test_wrong_arguments_get_one_clear_line(path: Path, tmp_path: Path) -> None:
+    for arguments, text in (
+        (["--output", "x.html"], "say as what"),
+        (["--format", "html", "--output", str(tmp_path / "no" / "x.html")], "does not exist"),
+        (["--bundle", "0009-00000000"], "has no such bundle"),
+    ):
+        done = run(path, *arguments)
+        assert done.exit_code == 1
+        assert text in " ".join(done.output.split())
+
+
+def test_without_a_bundle_the_report_says_who_answers(tmp_path: Path) -> None:
+    text = (ROOT / "cascade.yaml").read_text().replace("models: models", "models: none")
+    (tmp_path / "cascade.yaml").write_text(text)
+    done = run(tmp_path / "cascade.yaml")
+    assert done.exit_code == 0, done.output
+    assert "the teacher answers everything" in done.stdout

@@ -1,0 +1,173 @@
+"""The guard on the real service: good bundles go up by evidence, bad ones are pulled back."""
+
+from typing import Any
+
+import pytest
+
+from cascade.ask import Ask
+from cascade.bundle import POINTER
+from cascade.errors import BundleError, RolloutRefused
+from cascade.policy.steps import Status
+from cascade.rollout.verbs import Verbs
+from cascade.server.teacher import teacher_answer
+from tests.conftest import NODE
+from tests.service.rollout_world import World, send, settle, until, until_changed
+
+
+def test_a_good_bundle_goes_up_step_by_step_by_evidence_and_becomes_the_stable_one(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    world.unpoint()
+    engine = world.worker(rollout={"steps": [10, 50, 100]})
+    verbs = Verbs(world.config(rollout={"steps": [10, 50, 100]}), engine.rollouts.store)
+    version = verbs.start(NODE, "ada", "new training data").candidate
+    engine.refresh()
+    seen: set[tuple[str, float]] = set()
+
+    def full() -> bool:
+        plan = engine.nodes[NODE].serving.plan
+        seen.add((plan.candidate, plan.share))
+        rollout = engine.rollouts.follower.state(NODE).rollout
+        return rollout is not None and rollout.full
+
+    until(engine, unseen, full)
+    assert [share for _, share in sorted(seen)][1:] == [0.0, 0.1, 0.5]
+    assert {d.mode for d in send(engine, unseen, 40)} == {"live"}
+    assert (world.models / NODE / POINTER).read_text().strip() == version
+    history = verbs.history(NODE)
+    assert [e.what for e in history] == ["start", "promote", "promote", "promote"]
+    assert [e.who for e in history] == ["ada", "guard", "guard", "guard"]
+    assert all("agreement is at least" in e.why for e in history[1:])
+
+
+def test_a_poisoned_bundle_is_pulled_back_by_itself_for_every_worker_and_after_a_restart(
+    world: World, unseen: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = world.worker(), world.worker()
+    good = one.nodes[NODE].serving.plan.stable
+    bad = world.copy(2, wrong=0.5)
+    world.flags(bundle=bad)
+    world.verbs(one).start(NODE, "ada", bundle=bad, percent=25)
+    for engine in (one, two):
+        assert engine.flags.provider.look()  # type: ignore[attr-defined]
+        until_changed(engine, lambda e=engine: e.flags.of(NODE, {}, "k").bundle == bad)  # type: ignore[misc]
+        engine.refresh()
+    assert {d.bundle_version for d in send(two, unseen, 20)} == {bad}, "the flag brings it to everybody"
+    state = one.rollouts.follower.state
+    sent = until(one, unseen, lambda: bad in state(NODE).barred)
+    assert sent <= 400
+    assert "disagreed with the teacher" in state(NODE).barred[bad]
+    assert {d.bundle_version for d in send(one, unseen, 20)} == {good}, "the guard wins over the flag"
+    assert "was rolled back" in caplog.text
+    two.rollouts.watch.follow()
+    assert {d.bundle_version for d in send(two, unseen, 20)} == {good}
+    assert {d.bundle_version for d in send(world.worker(), unseen, 20)} == {good}, "a restart"
+    events = world.verbs(one).history(NODE)
+    assert [(e.what, e.who) for e in events] == [("start", "ada"), ("rollback", "guard")]
+    with pytest.raises(RolloutRefused, match="was rolled back"):
+        world.verbs(one).start(NODE, "ada", bundle=bad)
+
+
+def test_the_stable_bundle_is_watched_as_well_and_gives_way_to_the_teacher(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    bad = world.copy(2, wrong=0.6)
+    (world.models / NODE / POINTER).write_text(bad + "\n")
+    engine = world.worker()
+    until(engine, unseen, lambda: bad in engine.rollouts.follower.state(NODE).barred)
+    assert {d.rung for d in send(engine, unseen, 20)} == {"frontier"}
+
+
+def test_manual_approval_waits_for_a_person(world: World, unseen: list[dict[str, Any]]) -> None:
+    world.unpoint()
+    engine = world.worker()
+    verbs = world.verbs(engine)
+    verbs.start(NODE, "ada", approval="manual")
+    engine.refresh()
+    state = engine.rollouts.follower.state
+
+    def awaiting() -> bool:
+        rollout = state(NODE).rollout
+        return rollout is not None and rollout.status is Status.AWAITING
+
+    until(engine, unseen, awaiting)
+    assert engine.nodes[NODE].serving.plan.share == 0
+    verbs.approve(NODE, "ada", "looks good")
+    engine.refresh()
+    assert engine.nodes[NODE].serving.plan.share == 0.01
+
+
+def test_what_a_person_may_not_do_is_refused_with_the_reason(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    engine = world.worker()
+    verbs = world.verbs(engine)
+    with pytest.raises(RolloutRefused, match="no rollout was started"):
+        verbs.hold(NODE, "ada")
+    with pytest.raises(BundleError, match="missing"):
+        verbs.start(NODE, "ada", bundle="0009-ffffffff")
+    with pytest.raises(BundleError, match="is no bundle's version"):
+        verbs.start(NODE, "ada", bundle="../../elsewhere")
+    with pytest.raises(RolloutRefused, match="none of the steps"):
+        verbs.start(NODE, "ada", percent=7)
+    new = world.copy(2)
+    verbs.start(NODE, "ada", bundle=new)
+    with pytest.raises(RolloutRefused, match="is under way"):
+        verbs.start(NODE, "bob", bundle=new)
+    with pytest.raises(RolloutRefused, match="not there yet"):
+        verbs.approve(NODE, "bob")
+    verbs.hold(NODE, "bob", "weekend")
+    verbs.approve(NODE, "bob")
+    state = verbs.rollback(NODE, "bob", "a bad feeling")
+    assert state.barred == {new: "a bad feeling"}
+    assert [e.what for e in verbs.history(NODE)] == ["start", "hold", "approve", "rollback"]
+
+
+def test_outcomes_that_callers_report_can_pull_a_bundle_back(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    engine = world.worker(rollout={"audit": {"daily_usd": 0.0}})
+    stable = engine.nodes[NODE].serving.plan.stable
+    settled = [d for d in send(engine, unseen, 300) if d.rung != "frontier"]
+    for decided in settled[: int(len(settled) * 0.6)]:
+        engine.report(decided.decision_id, None, False, None)
+    engine._store.flush(10)
+    settle(engine, 3)
+    assert stable in engine.rollouts.follower.state(NODE).barred
+    assert "reported wrong" in engine.rollouts.follower.state(NODE).barred[stable]
+
+
+def test_what_escalates_is_counted_before_the_teacher_is_waited_for(
+    world: World, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the last requests of each burst would all be escalations, and look like a storm."""
+    engine = world.worker()
+    counted: list[int] = []
+
+    def asked(*arguments: Any) -> Any:
+        alarms = next(iter(engine.rollouts.alarms._alarms.values()))
+        counted.append(alarms.counts.n)
+        return teacher_answer(*arguments)
+
+    monkeypatch.setattr("cascade.server.engine.teacher_answer", asked)
+    send(engine, unseen, 80)
+    assert counted
+    assert set(counted) == {80}
+
+
+def test_an_escalation_storm_pulls_a_bundle_back_without_the_teacher(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    engine = world.worker(rollout={"audit": {"daily_usd": 0.0}})
+    stable = engine.nodes[NODE].serving.plan.stable
+    for i in range(0, 600, 50):
+        results = engine.decide_many(
+            [
+                Ask(NODE, unseen[i % 400 + j]["text"], choices=("refund_status", "return_item"))
+                for j in range(50)
+            ]
+        )
+        assert len(results) == 50
+        engine.rollouts.turn()
+    barred = engine.rollouts.follower.state(NODE).barred
+    assert "escalated to the teacher" in barred[stable]

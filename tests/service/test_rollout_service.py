@@ -1,0 +1,211 @@
+"""The verbs of rollouts over real gRPC and on the command line, on a service that follows by itself."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from cascade.cli.app import app
+from cascade.client import Client
+from cascade.config import Config
+from cascade.demo.bundle_copies import copy_bundle
+from cascade.rollout.calls import RolloutCalls
+from cascade.security.keys import create_key
+from cascade.server import rollout_service
+from cascade.server.engine import Engine
+from cascade.server.gate import open_gate
+from cascade.server.rollout_service import RolloutServicer
+from cascade.server.serve import CascadeServer
+from cascade.traffic import open_store
+from tests.conftest import NODE
+
+
+class Service:
+    """A service as `cascade serve` makes it, looking at the shared state often."""
+
+    def __init__(self, config: Config, url: str) -> None:
+        self.store = open_store(url)
+        gate = open_gate(config)
+        self.engine = Engine(config, self.store)
+        add = partial(rollout_service.add_to_server, RolloutServicer(config, self.engine.rollouts, gate))
+        self.server = CascadeServer(self.engine, "127.0.0.1:0", gate=gate, admin=[add])
+        self.target = f"127.0.0.1:{self.server.start()}"
+
+    def close(self) -> None:
+        self.server.stop(0)
+        self.engine.close()
+        self.store.close()
+
+
+@pytest.fixture
+def serve(models: Path, configure: Callable[..., Config], tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    running: list[Service] = []
+
+    def make(**top: Any) -> Service:
+        config = configure(rollout={"poll_seconds": 0.05, "audit": {"daily_usd": 0.0}}, **top)
+        running.append(Service(config, f"sqlite:///{tmp_path}/traffic.db"))
+        return running[-1]
+
+    yield make
+    for each in running:
+        each.close()
+
+
+@pytest.fixture
+def new(shipped: Path, models: Path) -> str:
+    return copy_bundle(models / NODE / shipped.name, 2)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_rollout_is_started_held_approved_and_pulled_back_over_grpc(
+    serve: Callable[..., Service], new: str, unseen: list[dict[str, Any]], shipped: Path
+) -> None:
+    service, other = serve(), serve()
+    with RolloutCalls(service.target) as calls, Client(other.target) as client:
+        assert calls.status(NODE)["status"] == "none"
+        said = calls.start(node=NODE, percent=100, who="ada", why="a try")
+        assert (said["candidate"], said["bundle"], said["percent"]) == ("", new, 100)
+        assert said["stable"] == new
+        served = lambda: client.decide(node=NODE, text=unseen[0]["text"]).bundle_version  # noqa: E731
+        wait_for(lambda: served() == new)
+        assert calls.hold(node=NODE, who="bob", why="lunch")["status"] == "held"
+        assert calls.approve(node=NODE, who="bob")["status"] == "running"
+        began = time.monotonic()
+        said = calls.rollback(node=NODE, who="ada", why="wrong refunds")
+        assert said["rolled_back"] == {new: "wrong refunds"}
+        wait_for(lambda: served() == shipped.name)
+        assert time.monotonic() - began < 20
+        history = calls.history(NODE)
+    assert [(e["what"], e["who"]) for e in history] == [
+        ("start", "ada"), ("hold", "bob"), ("approve", "bob"), ("rollback", "ada"),
+    ]  # fmt: skip
+    assert [e["seq"] for e in history] == [1, 2, 3, 4]
+    assert history[0]["why"] == "a try"
+
+
+def test_whoever_watches_is_told_of_each_change_and_of_what_the_guard_says(
+    serve: Callable[..., Service], new: str
+) -> None:
+    service = serve()
+    seen: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    with RolloutCalls(service.target) as calls:
+
+        def watch() -> None:
+            for said, events in calls.watch(NODE):
+                seen.append((said, events))
+                if said["status"] == "rolled-back":
+                    return
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        wait_for(lambda: len(seen) == 1)
+        calls.start(node=NODE, who="ada")
+        wait_for(lambda: len(seen) == 2)
+        calls.rollback(node=NODE, who="ada")
+        thread.join(20)
+        wait_for(lambda: "judgement" in calls.status(NODE))
+        judged = calls.status(NODE)["judgement"]
+    assert [[e["what"] for e in events] for _, events in seen] == [[], ["start"], ["rollback"]]
+    assert seen[1][0]["candidate"] == new
+    assert judged["action"] == "hold"
+    assert judged["agreement"] is None
+    assert judged["audits"] == 0
+
+
+def status_of(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code(), caught.value.details()
+
+
+def test_what_cannot_be_done_says_why_with_the_right_status(serve: Callable[..., Service], new: str) -> None:
+    service = serve()
+    with RolloutCalls(service.target) as calls:
+        for call, code, why in (
+            (lambda: calls.status("elsewhere"), "NOT_FOUND", "no node is named"),
+            (lambda: calls.status(""), "INVALID_ARGUMENT", "node: must name"),
+            (lambda: calls.hold(node=NODE, who="ada"), "FAILED_PRECONDITION", "no rollout was started"),
+            (lambda: calls.start(node=NODE), "INVALID_ARGUMENT", "who: must say"),
+            (
+                lambda: calls.start(node=NODE, who="ada", percent=3),
+                "FAILED_PRECONDITION",
+                "none of the steps",
+            ),
+            (lambda: calls.start(node=NODE, who="ada", bundle="x"), "FAILED_PRECONDITION", "missing"),
+            (lambda: calls.hold(node=NODE, who="a" * 2000), "INVALID_ARGUMENT", "the limit is"),
+        ):
+            found, details = status_of(call)
+            assert (found.name, why in details) == (code, True), details
+
+
+def test_where_calls_need_keys_rollouts_need_the_verb_admin_and_the_key_is_who_did_it(
+    serve: Callable[..., Service], new: str, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    key, admin = create_key(keys, "acme", verbs=["admin"])
+    _, plain = create_key(keys, "acme")
+    service = serve(auth={"keys": "keys.json"})
+    with RolloutCalls(service.target) as calls:
+        assert status_of(lambda: calls.status(NODE))[0] is grpc.StatusCode.UNAUTHENTICATED
+    with RolloutCalls(service.target, plain) as calls:
+        assert status_of(lambda: calls.start(node=NODE, who="x"))[0] is grpc.StatusCode.PERMISSION_DENIED
+        assert status_of(lambda: next(calls.watch(NODE)))[0] is grpc.StatusCode.PERMISSION_DENIED
+    with RolloutCalls(service.target, admin) as calls:
+        assert calls.start(node=NODE, who="somebody else")["who"] == f"key {key.id}"
+
+
+def test_the_commands_do_the_same_on_the_store_and_on_a_service(
+    serve: Callable[..., Service], new: str, tmp_path: Path, configure: Callable[..., Config]
+) -> None:
+    service = serve()
+    (tmp_path / "cascade.yaml").write_text(
+        json.dumps(
+            {
+                "store": f"sqlite:///{tmp_path}/traffic.db",
+                "rungs": {"frontier": {"kind": "chat", "base_url": "http://127.0.0.1:1/v1", "model": "m",
+                                       "price": {"input": 1, "output": 1}}},
+                "nodes": {NODE: {"prompt": "{{ text }}", "bar": {"agreement": 0.95, "confidence": 0.95},
+                                 "ladder": ["linear", "encoder", "frontier"]}},
+            }
+        )
+    )  # fmt: skip
+
+    def run(*command: str, where: str = "store") -> Any:
+        place = ["--target", service.target] if where == "service" else ["-c", str(tmp_path / "cascade.yaml")]
+        return CliRunner().invoke(app, ["rollout", *command, *place])
+
+    started = run("start", NODE, "--why", "new data", "--who", "ada", "--json")
+    assert started.exit_code == 0, started.output
+    assert json.loads(started.output)["candidate"] == new
+    wait_for(lambda: service.engine.nodes[NODE].serving.plan.candidate == new)
+    assert "in shadow" in run("status", NODE).output
+    there = run("status", NODE, where="service").output
+    assert f"candidate {new}: in shadow, running (shadow -> 1 % -> 5 % -> 25 % -> 100 %" in there
+    wait_for(lambda: f"guard on {new}: hold: 0 audits" in run("status", NODE, where="service").output)
+    refused = run("approve", NODE, "--who", "bob")
+    assert refused.exit_code == 1
+    refused = run("approve", NODE, "--who", "bob", where="service")
+    assert refused.exit_code == 1
+    assert run("approve", NODE, "--force", "--who", "bob", where="service").exit_code == 0
+    assert run("hold", NODE, "--who", "bob").exit_code == 0
+    assert run("rollback", NODE, "--who", "bob", "--why", "no", where="service").exit_code == 0
+    for where in ("store", "service"):
+        shown = run("history", NODE, where=where).output.splitlines()
+        assert [line.split()[3] for line in shown] == ["start", "approve", "hold", "rollback"]
+        events = json.loads(run("history", NODE, "--json", where=where).output)["events"]
+        assert [e["who"] for e in events] == ["ada", "bob", "bob", "bob"]
+        status = json.loads(run("status", NODE, "--json", where=where).output)
+        assert (status["status"], status["candidate"]) == ("rolled-back", "")

@@ -1,0 +1,87 @@
+"""Rollouts on real bundles, a real store and a real HTTP teacher: modes, canaries, swaps."""
+
+import threading
+from typing import Any
+
+from cascade.ask import Ask, Decided
+from cascade.bundle import POINTER
+from tests.conftest import NODE
+from tests.service.rollout_world import World, rows, send
+
+
+def test_in_shadow_the_teacher_answers_and_the_candidate_is_compared_off_the_requests_way(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    world.unpoint()
+    engine = world.worker()
+    assert {d.mode for d in send(engine, unseen, 5)} == {"passthrough"}
+    version = world.verbs(engine).start(NODE, "ada").candidate
+    engine.refresh()
+    decided = send(engine, unseen, 60)
+    assert {(d.mode, d.rung, d.bundle_version) for d in decided} == {("shadow", "frontier", "")}
+    assert engine.rollouts.shadows.waiting == 60, "nothing ran on the requests' way"
+    engine.rollouts.shadows.run_waiting()
+    ran = rows(world, "SELECT bundle_version, rung, is_right, propensity FROM shadow_runs")
+    assert {r[0] for r in ran} == {version}
+    assert len(ran) == 60
+    settled = [r for r in ran if r[1]]
+    assert 30 < len(settled) < 60
+    assert all(r[2] in (0, 1) and r[3] == 1.0 for r in settled)
+    assert len(rows(world, "SELECT 1 FROM evidence")) == len(settled)
+
+
+def test_more_than_the_shadow_queue_holds_is_dropped_and_counted(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    world.unpoint()
+    engine = world.worker(rollout={"max_shadows_waiting": 10})
+    world.verbs(engine).start(NODE, "ada")
+    engine.refresh()
+    send(engine, unseen, 30)
+    assert engine.rollouts.shadows.counts.dropped == 20
+
+
+def test_a_canary_gets_its_share_and_two_bundles_answer_side_by_side(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    engine = world.worker()
+    new = world.copy(2)
+    world.verbs(engine).start(NODE, "ada", bundle=new, percent=25)
+    engine.refresh()
+    first = send(engine, unseen, 400)
+    share = sum(d.bundle_version == new for d in first) / 400
+    assert 0.15 < share < 0.35
+    again = send(engine, unseen, 400)
+    assert [d.bundle_version for d in again] == [d.bundle_version for d in first], "sessions stay"
+    assert len({d.bundle_version for d in first}) == 2
+
+
+def test_bundles_swap_without_a_dropped_request(world: World, unseen: list[dict[str, Any]]) -> None:
+    engine = world.worker()
+    versions = [engine.nodes[NODE].serving.plan.stable, world.copy(2), world.copy(3)]
+    stop = threading.Event()
+    failed: list[Any] = []
+    seen: set[str] = set()
+
+    def traffic(at: int) -> None:
+        while not stop.is_set():
+            result = engine.decide_many([Ask(NODE, unseen[at % len(unseen)]["text"])])[0]
+            if isinstance(result, Decided):
+                seen.add(result.bundle_version)
+            else:
+                failed.append(result)
+            at += 7
+
+    threads = [threading.Thread(target=traffic, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for version in versions * 2:
+        (world.models / NODE / POINTER).write_text(version + "\n")
+        engine.refresh()
+        threading.Event().wait(0.1)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert seen == set(versions)
+    assert engine.nodes[NODE].serving.shelf.versions() == {versions[-1]}, "the others were let go of"

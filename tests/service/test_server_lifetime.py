@@ -1,0 +1,168 @@
+"""A server's health, queue, drain and end, over real gRPC."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from cascade.client import Client, DecisionError, Question
+from cascade.errors import (
+    ConfigError,
+)
+from cascade.server.serve import CascadeServer
+from cascade.v1 import decision_pb2 as pb
+from tests.conftest import ROOT
+from tests.service.fake_engine import LONG, FakeEngine, error_of
+
+
+def test_health_follows_readiness(own):
+    running = own()
+    health = health_pb2_grpc.HealthStub(running.channel)
+    names = ("", "cascade.v1.DecisionService")
+    for name in names:
+        status = health.Check(health_pb2.HealthCheckRequest(service=name)).status
+        assert status == health_pb2.HealthCheckResponse.SERVING
+    watch = health.Watch(health_pb2.HealthCheckRequest(service=names[1]), timeout=LONG)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    running.engine.is_ready = False
+    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    running.engine.is_ready = True
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    watch.cancel()
+
+
+def test_reflection_lists_the_services(shared):
+    stub = reflection_pb2_grpc.ServerReflectionStub(shared.channel)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = stub.ServerReflectionInfo(iter([request]))
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"cascade.v1.DecisionService", "grpc.health.v1.Health"} <= names
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="cascade.v1.DecisionService")
+    (answer,) = stub.ServerReflectionInfo(iter([request]))
+    assert answer.file_descriptor_response.file_descriptor_proto
+
+
+@pytest.mark.parametrize("text", ["wait", "stall"])
+def test_requests_that_wait_hold_up_neither_others_nor_health(own, text):
+    running = own(threads=2)
+    calls = [running.stub.Decide.future(pb.DecideRequest(node="intent", text=text)) for _ in range(20)]
+    for _ in calls:
+        assert running.engine.entered.acquire(timeout=LONG)
+    assert running.client.decide(node="intent", text="fast").label == "FAST"
+    health = health_pb2_grpc.HealthStub(running.channel)
+    status = health.Check(health_pb2.HealthCheckRequest(), timeout=LONG).status
+    assert status == health_pb2.HealthCheckResponse.SERVING
+    running.engine.go.set()
+    assert {call.result(LONG).label for call in calls} == {text.upper()}
+
+
+def test_too_long_a_queue_is_shed_with_a_hint(own):
+    running = own(threads=1, max_waiting=1)
+    running.server.pool.submit(running.engine.go.wait, LONG)
+    calls = [running.stub.Decide.future(pb.DecideRequest(node="intent", text="x")) for _ in range(50)]
+    running.engine.go.set()
+    codes = [call.code() for call in calls]
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+    shed = calls[codes.index(grpc.StatusCode.RESOURCE_EXHAUSTED)]
+    _, details = error_of(shed.result)
+    assert details["ErrorInfo"].reason == "OVERLOADED"
+    assert details["RetryInfo"].retry_delay.nanos == 100_000_000
+    assert running.client.decide(node="intent", text="later").label == "LATER"
+
+
+def test_with_nearly_all_threads_waiting_calls_are_refused_and_health_answers(own):
+    running = own(threads=2, max_streams_per_connection=1000)
+    calls = [running.stub.Decide.future(pb.DecideRequest(node="intent", text="wait")) for _ in range(600)]
+    refused = [call for call in calls[-1:] if call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
+    assert refused
+    health = health_pb2_grpc.HealthStub(running.channel)
+    status = health.Check(health_pb2.HealthCheckRequest(), timeout=LONG).status
+    assert status == health_pb2.HealthCheckResponse.SERVING
+    running.engine.go.set()
+    codes = {call.code() for call in calls}
+    assert codes == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def test_stop_lets_running_calls_finish_and_refuses_new_ones(own):
+    running = own()
+    call = running.stub.Decide.future(pb.DecideRequest(node="intent", text="wait"))
+    assert running.engine.entered.acquire(timeout=LONG)
+    watch = health_pb2_grpc.HealthStub(running.channel).Watch(health_pb2.HealthCheckRequest(), timeout=LONG)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    stopping = threading.Thread(target=running.server.stop, args=(LONG,))
+    stopping.start()
+    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+    with Client(running.target, timeout=LONG) as late:
+        codes = set()
+        for _ in range(100):  # the listener closes a moment after health turns
+            try:
+                late.decide(node="intent", text="x")
+            except DecisionError as error:
+                codes.add(error.code)
+                break
+            time.sleep(0.02)
+    assert codes == {grpc.StatusCode.UNAVAILABLE}
+    assert not call.done()
+    running.engine.go.set()
+    assert call.result(LONG).label == "WAIT"
+    stopping.join(LONG)
+    assert not stopping.is_alive()
+
+
+def test_stop_cancels_what_outlasts_the_drain(own):
+    running = own()
+    call = running.stub.Decide.future(pb.DecideRequest(node="intent", text="wait"))
+    assert running.engine.entered.acquire(timeout=LONG)
+    running.server.stop(0.05)
+    assert call.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+def test_an_address_in_use_is_a_configuration_error(shared):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=address):
+            CascadeServer(FakeEngine(), address).start()
+
+
+SERVE = """
+import sys; sys.path.insert(0, {folder!r})
+from tests.conftest import ROOT
+from tests.service.fake_engine import FakeEngine
+from cascade.config.schema import ServerConfig
+from cascade.server.serve import CascadeServer
+server = CascadeServer(FakeEngine(), "127.0.0.1:0", ServerConfig(drain_seconds=600.0))
+print(server.start(), flush=True)
+server.run_until_signal()
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_signal_drains_and_a_second_one_ends_at_once(busy):
+    code = SERVE.format(folder=str(ROOT))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        client = Client(f"127.0.0.1:{process.stdout.readline().strip()}", timeout=LONG)
+        assert client.decide(node="intent", text="x").label == "X"
+        if busy:
+            answers = client.stream_decide([Question("intent", "y"), Question("intent", "wait")])
+            assert next(answers).label == "Y"
+        process.send_signal(signal.SIGTERM)
+        if busy:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "ended\n"
+        assert process.wait(LONG) == 0
+        client.close()

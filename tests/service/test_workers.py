@@ -1,0 +1,213 @@
+"""`cascade serve --workers`: real processes, real signals, the shipped bundle and the simulated frontier."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.bundle import POINTER
+from cascade.client import Client, DecisionError
+from cascade.config import Config
+from tests.conftest import NODE
+
+LONG = 60.0
+
+
+class Service:
+    """`cascade serve` in a process of its own."""
+
+    def __init__(self, folder: Path, document: dict[str, Any], workers: int) -> None:
+        self.file = folder / "cascade.yaml"
+        self.write(document)
+        self.log = folder / "log"
+        command = ["-m", "cascade.cli", "serve", "-c", str(self.file), "--listen", "127.0.0.1:0"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *command, "--workers", str(workers), "--json"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.log.read_text()
+        self.facts = json.loads(line)
+        self.target = f"127.0.0.1:{self.facts['port']}"
+
+    def write(self, document: dict[str, Any]) -> None:
+        self.file.write_text(json.dumps(document))
+
+    def workers(self) -> set[int]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return set(map(int, path.read_text().split()))
+
+    def wait_for_log(self, text: str, count: int = 1) -> None:
+        end = time.monotonic() + LONG
+        while self.log.read_text().count(text) < count:
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def document(configure: Callable[..., Config], models: Path, tmp_path: Path) -> dict[str, Any]:
+    config = configure(store=f"sqlite:///{tmp_path}/traffic.db", models=str(models))
+    document: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude_none=True)
+    document["nodes"][NODE]["contract"] = {"labels": "from-traffic"}
+    return document
+
+
+@pytest.fixture
+def serve(document: dict[str, Any], tmp_path: Path) -> Iterator[Callable[[int], Service]]:
+    started: list[Service] = []
+
+    def start(workers: int) -> Service:
+        started.append(Service(tmp_path, document, workers))
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.process.kill()
+        service.process.wait(LONG)
+
+
+@contextmanager
+def load(target: str, texts: list[str]) -> Iterator[list[Any]]:
+    """Ask without a pause, on connections opened anew again and again; collect answers and errors."""
+    stop, seen = threading.Event(), []
+
+    def ask() -> None:
+        while not stop.is_set():
+            with Client(target, timeout=LONG) as client:
+                for text in texts[:20]:
+                    try:
+                        seen.append(client.decide(node=NODE, text=text))
+                    except DecisionError as error:
+                        seen.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_workers_share_port_and_memory_and_all_of_them_drain_at_sigterm(
+    serve: Callable[[int], Service], unseen: list[dict[str, Any]]
+) -> None:
+    service = serve(2)
+    assert service.facts["workers"] == 2
+    assert len(service.workers()) == 2
+    own = []
+    for pid in service.workers():
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n")
+        sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup if line.endswith("kB")}
+        own.append((sizes["Private_Clean"] + sizes["Private_Dirty"]) / sizes["Rss"])
+    assert max(own) < 0.4
+    with load(service.target, [r["text"] for r in unseen]) as seen:
+        time.sleep(1.0)
+    assert seen
+    assert not [s for s in seen if isinstance(s, DecisionError)]
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(LONG) == 0
+
+
+def test_a_killed_worker_is_replaced_and_the_service_goes_on(
+    serve: Callable[[int], Service], unseen: list[dict[str, Any]]
+) -> None:
+    service = serve(2)
+    before = service.workers()
+    os.kill(min(before), signal.SIGKILL)
+    service.wait_for_log("ended by SIGKILL; it is started again")
+    end = time.monotonic() + LONG
+    while len(service.workers()) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert max(before) in service.workers()
+    with load(service.target, [r["text"] for r in unseen]) as seen:
+        time.sleep(1.0)
+    assert not [s for s in seen if isinstance(s, DecisionError)]
+
+
+def test_sighup_serves_a_new_configuration_under_load_and_refuses_a_bad_one(
+    serve: Callable[[int], Service], document: dict[str, Any], unseen: list[dict[str, Any]]
+) -> None:
+    service = serve(2)
+    with load(service.target, [r["text"] for r in unseen]) as seen:
+        service.write(document | {"nodse": {}})
+        service.process.send_signal(signal.SIGHUP)
+        service.wait_for_log("the new configuration is refused, the old one keeps serving")
+        assert "unknown key; did you mean 'nodes'" in service.log.read_text()
+        service.write(document | {"nodes": document["nodes"] | {"another": document["nodes"][NODE]}})
+        service.process.send_signal(signal.SIGHUP)
+        service.wait_for_log("the new configuration is served by 2 workers")
+        time.sleep(1.0)
+    assert not [s for s in seen if isinstance(s, DecisionError)]
+    with Client(service.target, timeout=LONG) as client:
+        assert client.decide(node="another", text=unseen[0]["text"]).rung == "frontier"
+
+
+def test_a_new_bundle_is_served_by_all_workers_under_load_without_an_error(
+    serve: Callable[[int], Service], models: Path, shipped: Path, unseen: list[dict[str, Any]]
+) -> None:
+    service = serve(2)
+    newer = "0099-" + shipped.name.split("-")[1]
+    shutil.copytree(shipped, models / NODE / newer)
+    manifest = models / NODE / newer / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(shipped.name, newer))
+    with load(service.target, [r["text"] for r in unseen]) as seen:
+        (models / NODE / POINTER).write_text(newer + "\n")
+        service.wait_for_log(f"serving bundle {newer}", count=2)
+        time.sleep(1.0)
+    assert not [s for s in seen if isinstance(s, DecisionError)]
+    assert seen[-1].bundle_version == newer
+
+
+def test_reloading_again_and_again_does_not_add_to_the_parents_memory(
+    serve: Callable[[int], Service],
+) -> None:
+    service = serve(2)
+
+    def reload(n: int) -> int:
+        service.process.send_signal(signal.SIGHUP)
+        service.wait_for_log("the new configuration is served by 2 workers", count=n)
+        status = Path(f"/proc/{service.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    sizes = [reload(n) for n in range(1, 6)]
+    assert sizes[4] - sizes[1] < 30_000  # kB; each reload loads an encoder and a bundle of some 100 MB
+
+
+def test_workers_end_when_their_parent_is_killed(serve: Callable[[int], Service]) -> None:
+    service = serve(2)
+    workers = service.workers()
+    service.process.kill()
+    end = time.monotonic() + LONG
+    while any(Path(f"/proc/{pid}/fd").exists() and os.path.exists(f"/proc/{pid}/exe") for pid in workers):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_port_in_use_is_said_before_any_worker_starts(document: dict[str, Any], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "cascade.yaml").write_text(json.dumps(document))
+        command = ["-m", "cascade.cli", "serve", "-c", str(tmp_path / "cascade.yaml"), "--workers", "2"]
+        done = subprocess.run(
+            [sys.executable, *command, "--listen", f"127.0.0.1:{port}"], capture_output=True, timeout=LONG
+        )
+    assert done.returncode == 2
+    assert b"cannot listen on" in done.stderr

@@ -1,0 +1,141 @@
+"""A bundle is loaded whole or not at all."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.bundle import MANIFEST, POINTER, Bundle, content_hash, load_bundle, sha256
+from cascade.encoder import Encoder
+from cascade.errors import BundleError
+from cascade.flags import open_flags
+from cascade.rollout.state import NodeRollout
+from cascade.server.node import build_nodes, refresh
+from tests.conftest import NODE, ROOT
+
+ENCODER = ROOT / "models" / "encoders" / "all-MiniLM-L6-v2"
+FILES = (
+    "acceptor.onnx", "first_pass.onnx", "features.npy", "golden.json", "hardness.npy", "head.onnx",
+    "labels.npy", "linear.onnx",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    return Encoder(ENCODER)
+
+
+@pytest.fixture
+def folder(models: Path, shipped: Path) -> Path:
+    return models / NODE / shipped.name
+
+
+@pytest.fixture
+def load(encoder: Encoder) -> Callable[[Path], Bundle]:
+    return lambda folder: load_bundle(folder, lambda _: (encoder, encoder), NODE)
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a manifest and make its hashes right again, as a forger would."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"] = {
+        name: sha256(folder / name) for name in manifest["files"] if (folder / name).exists()
+    }
+    change(manifest)
+    manifest["version"] = f"0001-{content_hash(manifest)[:8]}"
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_the_shipped_bundle_loads_and_is_certified(folder: Path, load: Callable[[Path], Bundle]) -> None:
+    bundle = load(folder)
+    assert bundle.policy.certified
+    assert bundle.version == folder.name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_refused_with_the_files_name(
+    name: str, folder: Path, load: Callable[[Path], Bundle]
+) -> None:
+    raw = bytearray((folder / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (folder / name).write_bytes(raw)
+    with pytest.raises(BundleError, match=name):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_a_missing_file_is_refused_with_its_name(
+    name: str, folder: Path, load: Callable[[Path], Bundle]
+) -> None:
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        load(folder)
+
+
+def test_a_changed_manifest_is_refused(folder: Path, load: Callable[[Path], Bundle]) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["rungs"][0]["threshold"] = 0.0
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=MANIFEST):
+        load(folder)
+
+
+def test_a_pickle_is_refused_whatever_it_is_called(folder: Path, load: Callable[[Path], Bundle]) -> None:
+    (folder / "model.pkl").write_bytes(pickle.dumps([1]))
+    with pytest.raises(BundleError, match=r"model\.pkl"):
+        load(folder)
+    (folder / "model.pkl").unlink()
+    (folder / "labels.npy").write_bytes(pickle.dumps([1]))
+    reseal(folder, lambda _: None)
+    with pytest.raises(BundleError, match=r"labels\.npy"):
+        load(folder)
+
+
+def test_a_newer_schema_is_refused(folder: Path, load: Callable[[Path], Bundle]) -> None:
+    reseal(folder, lambda manifest: manifest.update(schema=99))
+    with pytest.raises(BundleError, match="newer"):
+        load(folder)
+
+
+def test_features_of_another_code_path_are_refused(folder: Path, load: Callable[[Path], Bundle]) -> None:
+    reseal(folder, lambda manifest: manifest.update(features="0" * 64))
+    with pytest.raises(BundleError, match=r"features\.npy"):
+        load(folder)
+
+
+def test_another_encoder_is_refused(folder: Path, load: Callable[[Path], Bundle]) -> None:
+    reseal(folder, lambda manifest: manifest["rungs"][1].update(encoder="0" * 64))
+    with pytest.raises(BundleError, match="another encoder"):
+        load(folder)
+
+
+def test_models_that_answer_golden_inputs_otherwise_are_refused(
+    folder: Path, load: Callable[[Path], Bundle]
+) -> None:
+    golden = json.loads((folder / "golden.json").read_text())
+    golden["p_top"] = [[1 - p for p in row] for row in golden["p_top"]]
+    (folder / "golden.json").write_text(json.dumps(golden))
+    reseal(folder, lambda _: None)
+    with pytest.raises(BundleError, match="golden"):
+        load(folder)
+
+
+def test_what_is_served_keeps_serving_when_the_next_bundle_is_refused(
+    folder: Path, models: Path, configure: Callable[..., Any], encoder: Encoder
+) -> None:
+    flags = open_flags(models / "no-flags.json", [NODE], seconds=0)
+    node = build_nodes(configure(), flags, lambda _: (encoder, encoder))[NODE]
+    assert refresh(node, models, NodeRollout(NODE))
+    serving = node.bundle
+    broken = models / NODE / "0002-deadbeef"
+    broken.mkdir()
+    (broken / MANIFEST).write_text("{")
+    (models / NODE / POINTER).write_text("0002-deadbeef\n")
+    assert not refresh(node, models, NodeRollout(NODE))
+    assert node.bundle is serving
+    assert MANIFEST in node.problem
+    node.teacher.close()
+    flags.close()

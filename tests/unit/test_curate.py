@@ -1,0 +1,133 @@
+"""Curation: one record a text, one label a record, groups that stay together."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascade.contract import Contract
+from cascade.errors import RetrainRefused
+from cascade.traffic import TrainingRecord
+from training.curate import curate
+from training.split import split
+
+
+def record(
+    number: int, text: str, label: object, session: str | None = None, time: float | None = None
+) -> TrainingRecord:
+    return TrainingRecord(f"r{number:05d}", text, None, label, "teacher", session, time)  # type: ignore[arg-type]
+
+
+def many(n: int, timed: bool = False) -> list[TrainingRecord]:
+    words = [f"w{i}" for i in range(24)]
+    rng = np.random.default_rng(0)
+    return [
+        record(
+            i, " ".join(rng.choice(words, 7)) + f" {i}", f"label-{i % 3}", None, float(i) if timed else None
+        )
+        for i in range(n)
+    ]
+
+
+LABELS = Contract(labels=("a", "b"))
+
+
+def test_exact_duplicates_up_to_case_and_spaces_become_one_record() -> None:
+    found = curate(
+        [record(1, "Hello  there", "a"), record(2, "hello there", "a"), record(3, "bye", "b")], LABELS
+    )
+    assert len(found) == 2
+    assert found.counts.exact_duplicates == 1
+    assert sorted(r.count for r in found.records) == [1, 2]
+
+
+def test_the_majority_settles_a_contradiction_and_a_tie_drops_the_text() -> None:
+    rows = [record(i, "same words here", label) for i, label in enumerate(["a", "a", "b"])]
+    rows += [record(10 + i, "another text", label) for i, label in enumerate(["a", "b"])]
+    found = curate(rows, LABELS)
+    assert [r.label for r in found.records] == ["a"]
+    assert found.counts.conflicts == 1
+
+
+def test_what_breaks_the_contract_is_left_out_and_counted() -> None:
+    found = curate([record(1, "one", "a"), record(2, "two", "c"), record(3, "three", {"x": 1})], LABELS)
+    assert len(found) == 1
+    assert found.counts.off_contract == 2
+
+
+def test_a_session_and_near_copies_are_one_group() -> None:
+    rows = [
+        record(1, "please send the parcel to my new address in oslo today", "a", session="s"),
+        record(2, "totally different words about the weather", "a", session="s"),
+        record(3, "where can i download the invoice of my last order from may", "b"),
+        record(4, "where can i download the invoice of my last order from may!", "b"),
+    ]
+    found = curate(rows, LABELS)
+    group = {r.text: g for r, g in zip(found.records, found.groups.tolist(), strict=True)}
+    assert group[rows[0].text] == group[rows[1].text]
+    assert group[rows[2].text] == group[rows[3].text]
+    assert group[rows[0].text] != group[rows[2].text]
+
+
+def test_the_order_of_records_does_not_matter() -> None:
+    rows = many(200)
+    one, other = curate(rows, None), curate(rows[::-1], None)
+    assert one.dataset_hash == other.dataset_hash
+    assert one.texts == other.texts
+    assert one.groups.tolist() == other.groups.tolist()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text("xyz ", min_size=1, max_size=9), st.sampled_from("abc"), st.sampled_from([None, "s"])
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_every_record_is_accounted_for(rows: list[tuple[str, str, str | None]]) -> None:
+    found = curate([record(i, *row) for i, row in enumerate(rows)], LABELS)
+    c = found.counts
+    assert c.seen == len(rows)
+    assert c.kept == len(found)
+    # a contradiction is a text: the records beyond its first are exact duplicates
+    assert c.seen == c.kept + c.exact_duplicates + c.conflicts + c.off_contract + c.rare_labels
+
+
+def test_a_split_by_time_certifies_on_the_newest() -> None:
+    found = curate(many(400, timed=True), None)
+    parts = split(found, 0.25)
+    assert parts.how == "time"
+    times = np.array([r.time for r in found.records])
+    assert times[parts.train].max() < times[parts.calibration].min()
+    assert parts.boundary_time == times[parts.calibration].min()
+
+
+def test_without_times_labels_keep_their_shares_and_the_seed_decides() -> None:
+    found = curate(many(600), None)
+    parts = split(found, 0.2, seed=3)
+    assert parts.how == "stratified"
+    shares = np.bincount(found.y[parts.calibration]) / len(parts.calibration)
+    assert shares == pytest.approx(np.bincount(found.y) / len(found), abs=0.03)
+    assert split(found, 0.2, seed=3).calibration.tolist() == parts.calibration.tolist()
+    assert split(found, 0.2, seed=4).calibration.tolist() != parts.calibration.tolist()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5), st.integers(10, 60))
+def test_no_group_is_on_both_sides(seed: int, n: int) -> None:
+    rows = [
+        record(i, f"text number {i} {'x' * (i % 7)}", "ab"[i % 2], session=f"s{i // 3}" if i % 4 else None)
+        for i in range(n)
+    ]
+    found = curate(rows, LABELS)
+    parts = split(found, 0.3, seed=seed)
+    assert not set(found.groups[parts.train]) & set(found.groups[parts.calibration])
+    assert sorted([*parts.train, *parts.calibration]) == list(range(len(found)))
+
+
+def test_too_few_texts_to_split_are_refused() -> None:
+    found = curate([record(1, "one", "a"), record(2, "two", "b")], LABELS)
+    with pytest.raises(RetrainRefused, match="too few"):
+        split(found, 0.5, min_calibration=5)

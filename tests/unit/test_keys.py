@@ -1,0 +1,82 @@
+"""Bearer keys: made once, hashed at rest, rotated while served."""
+
+import json
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from cascade.errors import ConfigError
+from cascade.security import keys as keys_module
+from cascade.security.keys import KeyRing, create_key, read_keys, revoke_key
+
+
+def test_only_the_hash_of_a_key_is_stored_and_only_its_owner_reads_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key, token = create_key(path, "acme", nodes=["intent"], verbs=["decide"])
+    assert token not in path.read_text()
+    assert token.removeprefix("ck_") not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert KeyRing(path).find(token) == key
+    assert KeyRing(path).find(token + "x") is None
+    assert KeyRing(path).find("") is None
+
+
+def test_a_ring_sees_new_and_revoked_keys_without_being_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", -1.0)
+    path = tmp_path / "keys.json"
+    first, token = create_key(path, "acme")
+    ring = KeyRing(path)
+    _, other = create_key(path, "other")
+    assert ring.find(other) is not None
+    revoke_key(path, first.id)
+    assert ring.find(token) is None
+    assert ring.find(other) is not None
+
+
+def test_a_file_that_breaks_leaves_the_last_good_keys_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", -1.0)
+    path = tmp_path / "keys.json"
+    _, token = create_key(path, "acme")
+    ring = KeyRing(path)
+    path.write_text("{half a fi")
+    assert ring.find(token) is not None
+    assert "stay in force" in caplog.text
+
+
+def test_an_expired_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    _, token = create_key(path, "acme", days=1)
+    ring = KeyRing(path)
+    assert ring.find(token) is not None
+    data = json.loads(path.read_text())
+    data["keys"][0]["expires"] = time.time() - 1
+    path.write_text(json.dumps(data))
+    assert KeyRing(path).find(token) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"format": 2, "keys": []}', '{"format": 1, "keys": [{}]}', '{"format": 1, "keys": [3]}',
+     '{"format":1,"keys":[{"id":"k","tenant":"t","hash":"h","nodes":[],"verbs":["fly"],"created":0}]}'],
+)  # fmt: skip
+def test_what_is_no_keys_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"auth\.keys"):
+        read_keys(path)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "verbs"),
+    [("", ["decide"]), ("a/b", ["decide"]), ("a\nb", ["decide"]), ("x" * 65, ["decide"]), ("a", ["fly"])],
+)
+def test_tenants_and_verbs_are_checked(tmp_path: Path, tenant: str, verbs: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        create_key(tmp_path / "keys.json", tenant, verbs=verbs)
+    assert not (tmp_path / "keys.json").exists()

@@ -1,0 +1,185 @@
+"""A node's rollout as the fold of its events."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade.errors import RolloutRefused
+from cascade.policy.steps import Status
+from cascade.rollout.state import GUARD, Event, NodeRollout, What, apply, fold
+
+OLD, NEW, NEXT = "0001-aaaaaaaa", "0002-bbbbbbbb", "0003-cccccccc"
+
+
+class Story:
+    """A state, and the events that came to it."""
+
+    def __init__(self) -> None:
+        self.state = NodeRollout("node")
+        self.events: list[Event] = []
+
+    def event(self, what: What, bundle: str = NEW, who: str = GUARD, **data: Any) -> Event:
+        return Event(
+            "node", self.state.seq + 1, 100.0 + self.state.seq, who, what, f"because of {what}", bundle, data
+        )
+
+    def tell(self, what: What, bundle: str = NEW, who: str = GUARD, **data: Any) -> NodeRollout:
+        event = self.event(what, bundle, who, **data)
+        self.state = apply(self.state, event)
+        self.events.append(event)
+        return self.state
+
+    def start(self, bundle: str = NEW, stable: str = "", **data: Any) -> NodeRollout:
+        return self.tell("start", bundle, "ada", stable=stable, shares=[0, 1, 5, 25, 100], **data)
+
+    def promote(self, times: int = 1, bundle: str = NEW) -> NodeRollout:
+        for _ in range(times):
+            assert self.state.rollout is not None
+            self.tell("promote", bundle, step=self.state.rollout.step)
+        return self.state
+
+
+def test_before_any_event_the_pointer_says_what_serves() -> None:
+    plan = NodeRollout("node").plan(OLD)
+    assert (plan.stable, plan.candidate, plan.share, plan.barred) == (OLD, "", 0, frozenset())
+
+
+def test_a_rollout_goes_from_shadow_up_to_everybody_and_then_is_stable() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    seen = [story.state.plan(OLD)]
+    for _ in range(4):
+        seen.append(story.promote().plan(OLD))
+    assert [(p.stable, p.candidate, p.share, p.shadow) for p in seen] == [
+        (OLD, NEW, 0, True), (OLD, NEW, 0.01, False), (OLD, NEW, 0.05, False), (OLD, NEW, 0.25, False),
+        (NEW, "", 0, False),
+    ]  # fmt: skip
+    assert seen[-1].spare == OLD
+
+
+def test_a_rolled_back_candidate_is_barred_and_the_stable_bundle_serves() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    story.promote(2)
+    plan = story.tell("rollback").plan(OLD)
+    assert (plan.stable, plan.candidate, plan.share, plan.barred) == (OLD, "", 0, frozenset({NEW}))
+    assert story.state.barred[NEW] == "because of rollback"
+
+
+def test_a_bundle_that_is_rolled_back_after_the_last_step_gives_way_to_the_one_before() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    story.promote(4)
+    assert story.state.plan(NEW).stable == NEW
+    assert story.tell("rollback").plan(NEW).stable == OLD
+
+
+def test_what_only_the_pointer_named_can_be_rolled_back_to_the_teacher() -> None:
+    story = Story()
+    plan = story.tell("rollback", OLD).plan(OLD)
+    assert plan.stable == ""
+    assert plan.barred == {OLD}
+
+
+def test_a_newer_pointer_counts_and_one_that_a_rollout_replaced_does_not() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    story.promote(4)
+    assert story.state.stable(OLD) == NEW, "the pointer was not moved on this machine"
+    assert story.state.stable(NEXT) == NEXT, "retraining put a newer one there"
+
+
+def test_a_started_bundle_leaves_the_pointer_that_names_it_without_effect() -> None:
+    story = Story()
+    story.start(NEW, stable="")
+    plan = story.state.plan(NEW)
+    assert (plan.stable, plan.candidate, plan.shadow) == ("", NEW, True)
+
+
+def test_starting_again_lifts_the_bar_and_begins_a_new_life() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    story.tell("rollback")
+    life = story.state.life
+    state = story.start(stable=OLD, marks=[17, 40])
+    assert NEW not in state.barred
+    assert state.life > life
+    assert state.marks == (17, 40)
+
+
+def test_with_approval_the_guard_waits_for_a_person_and_can_doubt_again() -> None:
+    story = Story()
+    story.start(stable=OLD, automatic=False)
+    assert story.promote().rollout is not None
+    assert story.state.rollout is not None
+    assert story.state.rollout.status is Status.AWAITING
+    assert story.state.plan(OLD).share == 0
+    story.tell("doubt", step=0)
+    with pytest.raises(RolloutRefused, match="not there yet"):
+        apply(story.state, story.event("approve", who="ada"))
+    story.promote()
+    assert story.tell("approve", who="ada").plan(OLD).share == 0.01
+
+
+def test_a_hold_keeps_the_share_until_someone_approves() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    story.promote()
+    story.tell("hold", who="ada")
+    assert story.promote().plan(OLD).share == 0.01, "a promotion while held changes nothing"
+    story.tell("approve", who="ada")
+    assert story.promote().plan(OLD).share == 0.05
+
+
+def test_an_event_for_another_place_is_refused_so_that_one_of_two_writers_must_read_again() -> None:
+    story = Story()
+    first, second = story.event("start", who="ada"), story.event("start", who="bob")
+    state = apply(story.state, first)
+    with pytest.raises(ValueError, match="does not follow"):
+        apply(state, second)
+
+
+def test_clocks_that_jump_do_not_change_the_order() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    story.promote(2)
+    jumped = [
+        Event(e.node, e.seq, t, e.who, e.what, e.why, e.bundle, e.data)
+        for e, t in zip(story.events, (5e9, -1.0, 0.0), strict=True)
+    ]
+    assert fold(NodeRollout("node"), jumped).plan(OLD) == story.state.plan(OLD)
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["start", "promote", "doubt", "approve", "hold", "rollback"]),
+        st.sampled_from([OLD, NEW, NEXT]), st.sampled_from([GUARD, "ada"]), st.booleans(),
+        st.integers(0, 4),
+    ),
+    max_size=30,
+)  # fmt: skip
+
+
+@given(EVENTS, st.sampled_from(["", OLD, NEW, NEXT]))
+def test_any_events_fold_and_what_was_rolled_back_last_is_served_to_nobody(
+    told: list[tuple[Any, str, str, bool, int]], pointer: str
+) -> None:
+    events = [
+        Event(
+            "node", i + 1, float(i), who, what, "why", bundle,
+            {"stable": OLD, "shares": [0, 1, 5, 25, 100], "automatic": flag, "force": flag, "step": step},
+        )
+        for i, (what, bundle, who, flag, step) in enumerate(told)
+    ]  # fmt: skip
+    state = fold(NodeRollout("node"), events)
+    assert state.seq == len(events)
+    # read in pieces, as another worker does
+    half = len(events) // 2
+    assert fold(fold(NodeRollout("node"), events[:half]), events[half:]) == state
+    plan = state.plan(pointer)
+    assert not {plan.stable, plan.candidate, plan.spare} & set(plan.barred)
+    last = {bundle: what for what, bundle, *_ in told if what in ("start", "rollback")}
+    for bundle, what in last.items():
+        assert (bundle in state.barred) == (what == "rollback")

@@ -1,0 +1,145 @@
+"""The SQLite traffic log: what was acknowledged is on disk, and a bad disk never reaches the request path."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traffic_records import decision, outcome
+
+from cascade.errors import ConfigError, StoreError
+from cascade.traffic import Labelled, Limits, SqliteStore, open_store
+from cascade.traffic import sqlite as sqlite_module
+from cascade.traffic.schema import connect_writer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "traffic.db"
+
+
+@contextmanager
+def write_lock(path: Path) -> Iterator[None]:
+    """As if another process wrote: until the end, no store can commit."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def rows(path: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as other:
+        return [row[0] for row in other.execute(query)]
+
+
+def test_what_waits_is_committed_as_groups(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    statements: list[str] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def traced(*args: Any) -> sqlite3.Connection:
+        connection = connect_writer(*args)
+
+        def trace(statement: str) -> None:
+            statements.append(statement)
+            if statement.startswith("INSERT") and not entered.is_set():
+                entered.set()
+                go_on.wait(60)
+
+        connection.set_trace_callback(trace)
+        return connection
+
+    monkeypatch.setattr(sqlite_module, "connect_writer", traced)
+    with SqliteStore(path, Limits(group=100)) as store:
+        store.record(decision("first"))
+        assert entered.wait(60)
+        for number in range(250):
+            store.record(decision(f"d{number}"))
+        go_on.set()
+        assert store.flush()
+        assert store.stats().written == 251
+    assert statements.count("COMMIT") == 1 + 3
+
+
+def test_a_full_disk_fails_outcomes_only_and_heals(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = threading.Event()
+
+    def small(*args: Any) -> sqlite3.Connection:
+        connection = connect_writer(*args)
+        if full.is_set():
+            connection.execute("PRAGMA max_page_count = 1")  # SQLite takes the present size instead
+        return connection
+
+    monkeypatch.setattr(sqlite_module, "connect_writer", small)
+    full.set()
+    with SqliteStore(path, Limits(tries=2, backoff=0.0)) as store:
+        store.record(decision("lost", text="x" * 100_000))
+        with pytest.raises(StoreError, match="full"):
+            store.report(outcome("o1", "lost", output="y" * 100_000)).result(60)
+        with pytest.raises(StoreError, match="full"):
+            store.import_labelled([Labelled("n", "i", "x" * 100_000, None, "a")])
+        assert store.flush()
+        assert store.find("n", "lost") is store.get("lost") is None
+        assert (store.stats().failed, store.stats().written) == (2, 0)
+
+        full.clear()
+        store.record(decision("kept", text="x" * 100_000))
+        assert store.report(outcome("o2", "kept", output="a")).result(60) == "o2"
+
+
+def test_any_failure_of_the_connection_leaves_the_thread_alive(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SqliteStore(path, Limits(tries=1)) as store:
+
+        def fail(*args: Any) -> sqlite3.Connection:
+            raise MemoryError("none left")
+
+        with monkeypatch.context() as patched, write_lock(path):
+            patched.setattr(sqlite_module, "connect_writer", fail)
+            store._writer._connection, old = None, store._writer._connection
+            store.record(decision("lost"))
+            assert store.flush(60)
+            assert old is not None
+            old.close()
+        store.record(decision("kept"))
+        assert store.flush(60)
+        assert rows(path, "SELECT decision_id FROM decisions") == ["kept"]
+
+
+def test_other_databases_are_refused(path: Path, tmp_path: Path) -> None:
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match=r"newer Cascade.*upgrade"):
+        SqliteStore(path)
+
+    with closing(sqlite3.connect(tmp_path / "foreign.db")) as other:
+        other.execute("CREATE TABLE x (y)")
+    with pytest.raises(StoreError, match="something else"):
+        SqliteStore(tmp_path / "foreign.db")
+
+    (tmp_path / "text.db").write_text("not a database " * 100)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        SqliteStore(tmp_path / "text.db")
+
+
+def test_open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_store("sqlite:///var/deep/t.db").close()
+    open_store(f"sqlite:///{tmp_path}/abs/t.db").close()
+    assert (tmp_path / "var/deep/t.db").is_file()
+    assert (tmp_path / "abs/t.db").is_file()
+    for url in ("mysql://me:secret@host/db", "t.db", "sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        with pytest.raises(ConfigError, match="sqlite:///relative") as caught:
+            open_store(url)
+        assert "secret" not in str(caught.value)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError):
+        open_store("sqlite:///file/t.db")
+    for url in ("postgresql://me:secret@host/db", "postgres://host/db?user=me&password=secret"):
+        with pytest.raises(ConfigError, match="PGPASSWORD") as caught:
+            open_store(url)
+        assert "secret" not in str(caught.value)
