@@ -122,6 +122,15 @@ class NodeRollout:
         left = (full, self.before, *reversed(self.replaced))
         return next((v for v in left if v and v not in self.barred), "")
 
+    def overdue(self, pointer: str) -> str:
+        """Give the version that the pointer should name since a rollout was completed, and does not.
+
+        Whoever completes a rollout moves the pointer after the event is written, and may die in between.
+        Empty where nothing is to move: also where the pointer names something newer, which then counts.
+        """
+        full = self.rollout.bundle if self.rollout is not None and self.rollout.full else ""
+        return full if full != pointer and self.stable(pointer) == full else ""
+
     def step_of(self, bundle: str) -> int:
         """Give the step of a bundle: of what is not on its way up, the last one, which leads nowhere."""
         rollout = self.rollout

@@ -37,6 +37,8 @@ class Watch:
         may take seconds.
     completed : callable
         Told of a node and the bundle that its rollout made the stable one, by the process that wrote it.
+    overdue : callable
+        Gives the bundle of a node of which `completed` should have been told by a process that died.
     seconds : float
         How often the shared state is read.
     """
@@ -50,6 +52,7 @@ class Watch:
         adopt: Callable[[str], None],
         load: Callable[[str, bool], object],
         completed: Callable[[str, str], None],
+        overdue: Callable[[str], str],
         seconds: float,
     ) -> None:
         self.store_failures = 0
@@ -60,6 +63,7 @@ class Watch:
         self._adopt = adopt
         self._load = load
         self._completed = completed
+        self._overdue = overdue
         self._seconds = seconds
         self._to_load = threading.Event()
         self._ended = threading.Event()
@@ -82,7 +86,10 @@ class Watch:
 
     def follow(self) -> None:
         """Read the shared state; what was rolled back, here or elsewhere, serves nobody from now on."""
+        began = not self._follower.known
         for node in self._follower.poll():
+            if began and (bundle := self._overdue(node)):
+                self._complete(node, bundle)
             self._alarms_anew(node)
             self._adopt(node)
             self._to_load.set()

@@ -19,7 +19,7 @@ from cascade.rollout.judge import Judge
 from cascade.rollout.shadow import ShadowRunner
 from cascade.rollout.watch import Watch
 from cascade.server.local import LatencyRecord, Walk, walk_local
-from cascade.server.node import Node, adopt, refresh
+from cascade.server.node import Node, adopt, pointer_of, refresh
 from cascade.traffic import TrafficStore
 
 
@@ -65,6 +65,7 @@ class Rollouts:
             self._adopt,
             self._load,
             lambda node, bundle: point_to(self._models, node, bundle),
+            self._overdue,
             settings.poll_seconds,
         )
 
@@ -114,6 +115,10 @@ class Rollouts:
     def _adopt(self, node: str) -> None:
         if self.follower.known:
             adopt(self._nodes[node], self._models, self.follower.state(node))
+
+    def _overdue(self, node: str) -> str:
+        pointer, problem = pointer_of(self._nodes[node], self._models)
+        return "" if problem else self.follower.state(node).overdue(pointer)
 
     def _load(self, node: str, again: bool) -> None:
         if self.follower.known:

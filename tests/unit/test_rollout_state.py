@@ -91,6 +91,16 @@ def test_a_newer_pointer_counts_and_one_that_a_rollout_replaced_does_not() -> No
     assert story.state.stable(NEXT) == NEXT, "retraining put a newer one there"
 
 
+def test_the_pointer_that_a_completed_rollout_did_not_move_is_told_and_a_newer_one_is_left() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    assert story.promote(3).overdue(OLD) == "", "it is on its way"
+    story.promote()
+    assert story.state.overdue(OLD) == story.state.overdue("") == NEW
+    assert story.state.overdue(NEW) == story.state.overdue(NEXT) == ""
+    assert story.tell("rollback").overdue(OLD) == ""
+
+
 def test_a_started_bundle_leaves_the_pointer_that_names_it_without_effect() -> None:
     story = Story()
     story.start(NEW, stable="")
