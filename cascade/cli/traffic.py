@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from cascade.cli.console import (
     read_config,
     steps,
 )
+
+if TYPE_CHECKING:
+    from cascade.config import Config
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")]
 
@@ -84,16 +87,26 @@ def show(
 
 
 def export(
-    to: Annotated[Path, typer.Option(help="The folder of the Delta table; made if missing.")],
+    to: Annotated[
+        Path, typer.Option(help="The folder of the Delta table, made if missing; with --imported a file.")
+    ],
     config: ConfigOption = Path("cascade.yaml"),
+    imported: Annotated[
+        str, typer.Option("--imported", help="In place of decisions: this node's imported records, as JSONL.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Add the decisions that are new since the last export to a Delta table, by node and day.
+
+    `--imported` writes a node's imported records into a file that `cascade import` reads.
 
     Example: `cascade traffic export --to var/decisions.delta`
     """
     with clear_errors():
         loaded = read_config(config)
+        if imported:
+            _export_imported(loaded, imported, to, as_json)
+            return
         try:
             from cascade.traffic.delta import export_delta
         except ImportError as error:
@@ -112,6 +125,21 @@ def export(
             emit({"to": str(to), "added": added})
         else:
             typer.echo(f"{to}: {added} decisions added")
+
+
+def _export_imported(config: Config, node: str, to: Path, as_json: bool) -> None:
+    from cascade.traffic import export_file, open_traffic
+
+    node_of(config, node)
+    store = open_traffic(config)
+    try:
+        written = export_file(store, node, to)
+    finally:
+        store.close()
+    if as_json:
+        emit({"to": str(to), "node": node, "written": written})
+    else:
+        typer.echo(f"{to}: {written} imported records written")
 
 
 def prune(

@@ -15,6 +15,9 @@ from cascade.gateway.shape import Unfit, shape_of
 from cascade.traffic.records import Call, Labelled
 from cascade.traffic.store import TrafficStore
 
+_OF_THE_CAPTURE = (CONTEXT_KEY, "served_by", "decision_id")
+"""Keys that capturing adds to a call's own context."""
+
 
 @dataclass
 class CapturedCount:
@@ -94,4 +97,5 @@ def _record(call: Call, node: str, contract: Contract, recogniser: Recogniser) -
     text = None if question.messages else question.text
     session = call.context.get("session")
     messages = question.messages or None
-    return Labelled(node, call.call_id, text, messages, value, session, call.time, call.tenant)
+    context = {key: value for key, value in call.context.items() if key not in _OF_THE_CAPTURE}
+    return Labelled(node, call.call_id, text, messages, value, session, call.time, call.tenant, context)

@@ -1,7 +1,7 @@
 """The durable log of decisions, outcomes and imported traffic: what retraining reads."""
 
 from cascade.traffic.group_commit import Limits
-from cascade.traffic.jsonl import import_file, read_jsonl
+from cascade.traffic.jsonl import export_file, import_file, read_jsonl
 from cascade.traffic.open import open_store, open_traffic
 from cascade.traffic.records import (
     BadLine,
@@ -32,6 +32,7 @@ __all__ = [
     "StoreStats",
     "TrafficStore",
     "TrainingRecord",
+    "export_file",
     "import_file",
     "open_store",
     "open_traffic",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,20 +14,16 @@ from cascade.contract import JsonValue
 from cascade.errors import InvalidInput, TrafficFileError
 from cascade.traffic.records import BadLine, ImportCount, Labelled, Messages
 from cascade.traffic.store import TrafficStore
+from cascade.traffic.strict_json import SHOWN, Refused, kind_of, parse
 
-_KEYS = ("id", "text", "messages", "label", "output", "session", "time", "tenant")
+_KEYS = ("id", "text", "messages", "label", "output", "session", "time", "tenant", "context")
+_CONTEXT_ENTRIES = 32  # as many as a request may have by default
 _BOM = b"\xef\xbb\xbf"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 1e11  # Unix seconds, in the year 5138: more than that is another unit
-_DEEPEST = 64  # as deep as may be nested, so that no code that later walks an output runs out of stack
-_SHOWN = 60  # characters of a wrong value in a reason
 
 Check = Callable[[JsonValue], str | None]
 """Says what is wrong with an output; None when nothing is."""
-
-
-class _Bad(Exception):
-    """A line is refused; the message says why."""
 
 
 def read_jsonl(
@@ -39,9 +34,10 @@ def read_jsonl(
 ) -> tuple[list[Labelled], list[BadLine]]:
     """Read the lines of a traffic file.
 
-    Each holds `{"id", "text" or "messages", "label" or "output"}`, and may hold `session`, `time` and
-    `tenant`. `messages` is a list of `{"role", "content"}`; `time` is in Unix seconds or ISO 8601 (UTC where
-    it names no zone). Blank lines are skipped.
+    Each holds `{"id", "text" or "messages", "label" or "output"}`, and may hold `session`, `time`, `tenant`
+    and `context`. `messages` is a list of `{"role", "content"}`; `time` is in Unix seconds or ISO 8601 (UTC
+    where it names no zone); `context` has strings for values, as a request's has, and may name session and
+    tenant in place of the line. Blank lines are skipped.
 
     Parameters
     ----------
@@ -69,16 +65,21 @@ def read_jsonl(
         if not line.strip():
             continue
         try:
-            record = _labelled(_parse(line), node)
+            record = _labelled(parse(line), node)
             problem = _output_problem(record.output, labels, check)
             if problem is not None:
-                raise _Bad(problem)
+                raise Refused(problem)
             # As JSON, since Python holds that 1 == True == 1.0.
-            content = json.dumps([record.text, record.messages, record.output, record.session, record.time])
+            content = json.dumps(
+                [
+                    record.text, record.messages, record.output, record.session, record.time, record.tenant,
+                    sorted(record.context.items()),
+                ]
+            )  # fmt: skip
             first, first_content = seen.setdefault(record.id, (number, content))
             if content != first_content:
-                raise _Bad(f"the id {record.id[:_SHOWN]!r} is that of line {first}, whose content differs")
-        except _Bad as error:
+                raise Refused(f"the id {record.id[:SHOWN]!r} is that of line {first}, whose content differs")
+        except Refused as error:
             bad.append(BadLine(number, str(error)))
         else:
             records.append(record)
@@ -128,73 +129,52 @@ def import_file(
     return ImportCount(count.added, count.already_there, tuple(bad))
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def export_file(store: TrafficStore, node: str, path: Path | str) -> int:
+    """Write a node's imported records into a traffic file, as they are stored: `import_file` reads it.
+
+    Returns
+    -------
+    int
+        Records written.
+
+    Raises
+    ------
+    InvalidInput
+        The file cannot be written.
+    StoreError
+        The store cannot be read.
+    """
+    count = 0
     try:
-        value = json.loads(
-            line.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
-        # JSON can escape half a surrogate pair, which no UTF-8 text, database or protobuf can hold.
-        if b"\\u" in line:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _Bad(f"not UTF-8 at byte {error.start + 1}") from None
-    except UnicodeEncodeError:
-        raise _Bad("an escape \\uD800 to \\uDFFF stands without its other half") from None
-    except json.JSONDecodeError as error:
-        raise _Bad(f"not JSON at column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise _Bad("nested too deeply") from None
-    except ValueError:  # the one that is left: Python's limit on the digits of an integer
-        raise _Bad("a number has too many digits") from None
-    if not isinstance(value, dict):
-        raise _Bad(f"not a JSON object but {_kind(value)}")
-    if line.count(b"[") + line.count(b"{") > _DEEPEST and _depth(value) > _DEEPEST:
-        raise _Bad("nested too deeply")
-    return value
+        with open(path, "w", encoding="utf-8") as file:
+            for record in store.labelled(node):
+                file.write(json.dumps(_line_of(record), ensure_ascii=False) + "\n")
+                count += 1
+    except OSError as error:
+        raise InvalidInput("to", f"{path} cannot be written: {error.strerror}") from error
+    return count
 
 
-def _depth(value: JsonValue) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        inner: list[Any] = []
-        for each in level:
-            if isinstance(each, dict | list):
-                inner.extend(each.values() if isinstance(each, dict) else each)
-        level = inner
-    return depth
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _Bad(f"the key {twice[:_SHOWN]!r} stands twice in one object")
-    return value
-
-
-def _no_constant(name: str) -> Any:
-    raise _Bad(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise _Bad(f"the number {digits[:20]} is too large")
-    return value
+def _line_of(record: Labelled) -> dict[str, Any]:
+    line: dict[str, Any] = {"id": record.id}
+    if record.messages is None:
+        line["text"] = record.text
+    else:
+        line["messages"] = [{"role": role, "content": content} for role, content in record.messages]
+    # an output that is a text was a label, or reads as the same one
+    line["label" if isinstance(record.output, str) and record.output.strip() else "output"] = record.output
+    about = {"session": record.session, "time": record.time, "tenant": record.tenant}
+    line |= {name: value for name, value in about.items() if value is not None}
+    return line | ({"context": dict(record.context)} if record.context else {})
 
 
 def _labelled(line: dict[str, Any], node: str) -> Labelled:
     for key in line:
         if key not in _KEYS:
-            hint = _hint(key[:_SHOWN], _KEYS) or f"; the keys are: {', '.join(_KEYS)}"
-            raise _Bad(f"unknown key {key[:_SHOWN]!r}{hint}")
+            hint = _hint(key[:SHOWN], _KEYS) or f"; the keys are: {', '.join(_KEYS)}"
+            raise Refused(f"unknown key {key[:SHOWN]!r}{hint}")
     if "id" not in line:
-        raise _Bad("'id' is missing")
+        raise Refused("'id' is missing")
     text = messages = None
     if _one_of(line, "text", "messages") == "text":
         text = _text(line["text"], "text")
@@ -202,48 +182,75 @@ def _labelled(line: dict[str, Any], node: str) -> Labelled:
         messages = _messages(line["messages"])
     answer = _one_of(line, "label", "output")
     output = _text(line["label"], "label") if answer == "label" else line["output"]
-    session, tenant = line.get("session"), line.get("tenant")
+    context = _context(line.get("context"))
     return Labelled(
         node=node,
         id=_text(line["id"], "id"),
         text=text,
         messages=messages,
         output=output,
-        session=None if session is None else _text(session, "session"),
+        session=_known(line, context, "session"),
         time=_time(line.get("time")),
-        tenant=None if tenant is None else _text(tenant, "tenant"),
+        tenant=_known(line, context, "tenant"),
+        context=context,
     )
+
+
+def _context(value: JsonValue) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Refused(f"'context' must be an object, not {kind_of(value)}")
+    if len(value) > _CONTEXT_ENTRIES:
+        raise Refused(f"'context' has {len(value)} entries; the limit is {_CONTEXT_ENTRIES}")
+    for key, inner in value.items():
+        if not key.strip():
+            raise Refused("'context' has an empty key")
+        if not isinstance(inner, str):
+            raise Refused(f"'context.{key[:SHOWN]}' must be a string, not {kind_of(inner)}")
+    return value
+
+
+def _known(line: dict[str, Any], context: dict[str, str], name: str) -> str | None:
+    """Give the session or tenant, from the line or its context."""
+    said, inner = line.get(name), context.get(name)
+    value = None if said is None else _text(said, name)
+    if inner is None:
+        return value
+    if value is not None and inner != value:
+        raise Refused(f"{name!r} and 'context.{name}' differ")
+    return _text(inner, f"context.{name}")
 
 
 def _one_of(line: dict[str, Any], one: str, other: str) -> str:
     if (one in line) == (other in line):
         which = "both are there" if one in line else "both are missing"
-        raise _Bad(f"give either {one!r} or {other!r}: {which}")
+        raise Refused(f"give either {one!r} or {other!r}: {which}")
     return one if one in line else other
 
 
 def _text(value: JsonValue, name: str) -> str:
     if not isinstance(value, str):
-        raise _Bad(f"{name!r} must be a string, not {_kind(value)}")
+        raise Refused(f"{name!r} must be a string, not {kind_of(value)}")
     if not value.strip():
-        raise _Bad(f"{name!r} is empty")
+        raise Refused(f"{name!r} is empty")
     return value
 
 
 def _messages(value: JsonValue) -> Messages:
     if not isinstance(value, list):
-        raise _Bad(f"'messages' must be a list, not {_kind(value)}")
+        raise Refused(f"'messages' must be a list, not {kind_of(value)}")
     chat = []
     for index, message in enumerate(value):
         name = f"messages[{index}]"
         if not isinstance(message, dict) or message.keys() != {"role", "content"}:
-            raise _Bad(f"{name!r} must be an object with the keys 'role' and 'content', and no others")
+            raise Refused(f"{name!r} must be an object with the keys 'role' and 'content', and no others")
         content = message["content"]
         if not isinstance(content, str):
-            raise _Bad(f"'{name}.content' must be a string, not {_kind(content)}")
+            raise Refused(f"'{name}.content' must be a string, not {kind_of(content)}")
         chat.append((_text(message["role"], f"{name}.role"), content))
     if not any(content.strip() for _, content in chat):
-        raise _Bad("'messages' is empty")
+        raise Refused("'messages' is empty")
     return tuple(chat)
 
 
@@ -253,7 +260,7 @@ def _time(value: JsonValue) -> float | None:
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             if abs(value) > _LATEST:
-                raise _Bad("'time' must be in seconds; this looks like milliseconds or less")
+                raise Refused("'time' must be in seconds; this looks like milliseconds or less")
             return float(value)
         if isinstance(value, str):
             moment = datetime.fromisoformat(value)
@@ -261,14 +268,14 @@ def _time(value: JsonValue) -> float | None:
             return (moment - _EPOCH).total_seconds()
     except (ValueError, OverflowError):
         pass
-    raise _Bad("'time' must be Unix seconds or ISO 8601, such as 2025-01-31T12:00:00Z")
+    raise Refused("'time' must be Unix seconds or ISO 8601, such as 2025-01-31T12:00:00Z")
 
 
 def _output_problem(output: JsonValue, labels: frozenset[str] | None, check: Check | None) -> str | None:
     if labels is not None and (not isinstance(output, str) or output not in labels):
         if not isinstance(output, str):
-            return f"the output must be one of the node's labels, not {_kind(output)}"
-        return f"{output[:_SHOWN]!r} is none of the node's labels{_hint(output[:_SHOWN], labels)}"
+            return f"the output must be one of the node's labels, not {kind_of(output)}"
+        return f"{output[:SHOWN]!r} is none of the node's labels{_hint(output[:SHOWN], labels)}"
     return check(output) if check is not None else None
 
 
@@ -276,10 +283,3 @@ def _output_problem(output: JsonValue, labels: frozenset[str] | None, check: Che
 def _hint(word: str, known: tuple[str, ...] | frozenset[str]) -> str:
     near = difflib.get_close_matches(word, sorted(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _kind(value: JsonValue) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
-    return names.get(type(value), "an object")

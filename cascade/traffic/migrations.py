@@ -229,6 +229,7 @@ STEPS: tuple[Step, ...] = (
         "which audits ask in the caller's own words",
         ("ALTER TABLE audits ADD COLUMN own_words BIGINT NOT NULL DEFAULT 0",),
     ),
+    Step("the context of an imported record", ("ALTER TABLE labelled ADD COLUMN context TEXT",)),
 )
 """All steps, oldest first. Append yours; the number of a step is its place, from 1."""
 

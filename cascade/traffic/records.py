@@ -179,6 +179,8 @@ class Labelled:
         Unix seconds.
     tenant : str or None
         Whose record it is.
+    context : mapping of str to str
+        What else is known of the request, as a decision's context; slices are named by it.
     """
 
     node: str
@@ -189,6 +191,7 @@ class Labelled:
     session: str | None = None
     time: float | None = None
     tenant: str | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

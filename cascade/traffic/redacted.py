@@ -42,6 +42,7 @@ def redacted_labelled(record: Labelled, redactor: Redactor) -> Labelled:
         messages=None if record.messages is None else redactor.messages(record.messages, tenant),
         output=redactor.output(record.node, record.output, tenant),
         session=_text(record.session, redactor, tenant),
+        context=redactor.context(record.context, tenant),
     )
 
 

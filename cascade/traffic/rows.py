@@ -43,9 +43,10 @@ INSERT_OUTCOME = (
     "INSERT INTO outcomes (outcome_id, decision_id, time, output, is_right) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (outcome_id) DO NOTHING"
 )
+LABELLED_COLUMNS = "node, id, text, messages, output, session, time, tenant, context"
 INSERT_LABELLED = (
-    "INSERT INTO labelled (node, id, text, messages, output, session, time, imported_at, tenant) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node, id) DO NOTHING"
+    "INSERT INTO labelled (node, id, text, messages, output, session, time, imported_at, tenant, context) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node, id) DO NOTHING"
 )
 
 
@@ -199,6 +200,22 @@ class Rows:
             record.time,
             now,
             record.tenant,
+            self._seal(to_json(dict(record.context)), "context", id_) if record.context else None,
+        )
+
+    def labelled_of(self, row: Row) -> Labelled:
+        """The imported record in a row that begins with `LABELLED_COLUMNS`."""
+        id_ = row[1]
+        return Labelled(
+            node=row[0],
+            id=id_,
+            text=self.opened(row[2], "text", id_),
+            messages=self.messages_of(row[3], id_),
+            output=self.value_of(row[4], "output", id_),
+            session=row[5],
+            time=row[6],
+            tenant=row[7],
+            context=self.value_of(row[8], "context", id_) or {},
         )
 
     def opened(self, column: str | None, name: str, id_: str) -> str | None:

@@ -14,7 +14,7 @@ from cascade.traffic.cipher import Cipher
 from cascade.traffic.database import Database, Row
 from cascade.traffic.group_commit import GroupWriter, Limits
 from cascade.traffic.records import Call, Decision, ImportCount, Labelled, Outcome, StoreStats, TrainingRecord
-from cascade.traffic.rows import CALL_COLUMNS, DECISION_COLUMNS, INSERT_LABELLED, Rows
+from cascade.traffic.rows import CALL_COLUMNS, DECISION_COLUMNS, INSERT_LABELLED, LABELLED_COLUMNS, Rows
 from cascade.traffic.tally import Tally
 from cascade.traffic.training_view import read_training_records
 
@@ -120,6 +120,18 @@ class SqlStore:
         except StoreError as error:
             raise StoreError(f"nothing was imported: {error}") from error.__cause__
         return ImportCount(added=added, already_there=len(rows) - added)
+
+    def labelled(self, node: str) -> Iterator[Labelled]:
+        """See `TrafficStore.labelled`."""
+        after = -1
+        query = f"SELECT {LABELLED_COLUMNS}, seq FROM labelled WHERE node = ? AND seq > ? ORDER BY seq"
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(f"{query} LIMIT {_PAGE}", (node, after)).fetchall()
+            yield from map(self._rows.labelled_of, rows)
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][-1]
 
     def training_records(self, node: str) -> list[TrainingRecord]:
         """See `TrafficStore.training_records`."""

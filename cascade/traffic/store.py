@@ -66,6 +66,15 @@ class TrafficStore(Protocol):
             When they could not be written; none was then.
         """
 
+    def labelled(self, node: str) -> Iterator[Labelled]:
+        """Go through a node's imported records in the order of their import, without holding them all.
+
+        Raises
+        ------
+        StoreError
+            When the database cannot be read.
+        """
+
     def training_records(self, node: str) -> list[TrainingRecord]:
         """All inputs of a node whose right output is known, from what is on disk, by time and id.
 

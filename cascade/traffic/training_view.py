@@ -9,7 +9,7 @@ from cascade.traffic.database import Connection
 from cascade.traffic.records import Messages, TrainingRecord
 from cascade.traffic.rows import Rows
 
-_IMPORTED = "SELECT id, time, text, messages, output, session, tenant FROM labelled WHERE node = ?"
+_IMPORTED = "SELECT id, time, text, messages, output, session, tenant, context FROM labelled WHERE node = ?"
 
 # An outcome that says neither what nor whether it was right tells nothing and hides no earlier one.
 _DECIDED = """
@@ -42,10 +42,13 @@ def read_training_records(connection: Connection, begin: str, rows: Rows, node: 
 
 def _imported(connection: Connection, rows: Rows, node: str) -> list[TrainingRecord]:
     records = []
-    for id_, time, text, messages, output, session, tenant in connection.execute(_IMPORTED, (node,)):
+    for row in connection.execute(_IMPORTED, (node,)):
+        id_, time, text, messages, output, session, tenant, context = row
         flat, chat = _question(rows, text, messages, id_)
         value = rows.value_of(output, "output", id_)
-        about = {} if tenant is None else {"tenant": tenant}  # what slices by tenant are named by
+        about = rows.value_of(context, "context", id_) or {}
+        if tenant is not None:
+            about["tenant"] = tenant
         records.append(TrainingRecord(id_, flat, chat, value, "import", session, time, context=about))
     return records
 

@@ -26,7 +26,7 @@ _PAGE = 1_000
 _SAID: dict[str, tuple[str, tuple[str, ...]]] = {
     "decisions": ("decision_id", ("text", "messages", "context", "output", "attempts", "error")),
     "outcomes": ("outcome_id", ("output",)),
-    "labelled": ("id", ("text", "messages", "output")),
+    "labelled": ("id", ("text", "messages", "output", "context")),
     "calls": ("call_id", ("messages", "output", "context", "error")),
 }
 _PLAIN = {"labelled": ("session",)}  # said as well, and never encrypted

@@ -57,10 +57,35 @@ def test_a_format_that_is_named_is_believed(folder: Path) -> None:
     assert "not a span" in refused.output
 
 
+def test_lines_with_a_context_go_in_and_out_and_bad_ones_are_named(folder: Path) -> None:
+    log = folder / "history.jsonl"
+    good = {"id": "1", "text": "hi", "label": "track", "context": {"language": "de", "mail": "eve@x.example"}}
+    bad = good | {"id": "2", "context": {"language": ["de"]}}
+    log.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    options = ["--config", str(folder / "cascade.yaml")]
+    refused = CliRunner().invoke(app, ["import", "intent", str(log), *options])
+    assert refused.exit_code == 1
+    assert "line 2" in refused.output
+    assert "'context.language' must be a string, not a list" in refused.output
+    done = CliRunner().invoke(app, ["import", "intent", str(log), "--skip-bad", *options])
+    assert done.exit_code == 0, done.output
+    out = folder / "out.jsonl"
+    written = CliRunner().invoke(
+        app, ["traffic", "export", "--imported", "intent", "--to", str(out), *options]
+    )
+    assert "1 imported records written" in written.output
+    line = json.loads(out.read_text())
+    assert line.pop("context").pop("mail").startswith("<EMAIL")
+    assert line == {key: good[key] for key in ("id", "text", "label")}
+    unknown = CliRunner().invoke(app, ["traffic", "export", "--imported", "no", "--to", str(out), *options])
+    assert unknown.exit_code != 0
+
+
 def captured(id_: str, system: str, answer: str, node: str | None = None) -> Call:
     messages = [{"role": "system", "content": system}, {"role": "user", "content": f"where is parcel {id_}"}]
     output = {"role": "assistant", "content": answer}
-    return Call(id_, 1.0, None, node, "m", messages, None, None, output)
+    context = {"language": "de", "served_by": "gateway"}
+    return Call(id_, 1.0, None, node, "m", messages, None, None, output, context)
 
 
 def test_captured_calls_that_a_node_recognises_are_imported_once(folder: Path) -> None:
@@ -83,7 +108,9 @@ def test_captured_calls_that_a_node_recognises_are_imported_once(folder: Path) -
             "node": "intent", "format": "captured", "calls": 2, "added": added,
             "already_there": 1 - added, "unread": 1,
         }  # fmt: skip
-    assert [(r.text, r.output) for r in store.training_records("intent")] == [("where is parcel 1", "track")]
+    (record,) = store.training_records("intent")
+    assert (record.text, record.output) == ("where is parcel 1", "track")
+    assert record.context == {"language": "de"}, "the call's own, without what capturing adds"
     store.close()
 
 

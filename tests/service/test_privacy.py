@@ -52,7 +52,10 @@ def fill(store: TrafficStore, said: str = SECRET) -> None:
         Call("c1", 1.0, "t", None, "m", [{"role": "user", "content": said}], None, None, {"content": said})
     )
     store.import_labelled(
-        [Labelled("n", "i1", said, None, said, None, 1.0), Labelled("n", "i2", "other", None, "x")]
+        [
+            Labelled("n", "i1", said, None, said, None, 1.0, context={"user": said}),
+            Labelled("n", "i2", "other", None, "x"),
+        ]
     )
     assert store.flush(60)
 
@@ -182,6 +185,7 @@ def test_a_person_is_erased_from_everything_and_nobody_else(url: str, cipher: An
     store.import_labelled([
         Labelled("n", "import", f'say "{eve}"', None, "x", tenant="t3"),
             Labelled("n", "session", "q", None, "x", ida),
+        Labelled("n", "with", "q", None, "x", context={"user": ida}),
         Labelled("n", "kept", "q", None, "x"),
     ])  # fmt: skip
     assert store.flush(60)
@@ -193,7 +197,7 @@ def test_a_person_is_erased_from_everything_and_nobody_else(url: str, cipher: An
     assert store.counts("n")["decisions"] == 7
     gone = erase(store.database, eve, REDACTOR, cipher)
     assert gone.rows == {"decisions": 4, "outcomes": 2, "calls": 1, "labelled": 1, "mine": 1}
-    assert set(erase(store.database, ida, REDACTOR, cipher).record_ids) == {"by context", "session"}
+    assert set(erase(store.database, ida, REDACTOR, cipher).record_ids) == {"by context", "session", "with"}
     assert {d.decision_id for d in store.decisions("n")} == {"longer", "nobody"}
     assert [c.call_id for c in store.calls()] == ["c2"]
     assert [r.id for r in store.training_records("n")] == ["kept"]

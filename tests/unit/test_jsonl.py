@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.errors import InvalidInput, TrafficFileError
-from cascade.traffic import BadLine, Labelled, SqliteStore, import_file, read_jsonl
+from cascade.traffic import BadLine, Labelled, SqliteStore, export_file, import_file, read_jsonl
 
 GOOD = b'{"id": "a", "text": "hi", "label": "greet"}'
 
@@ -37,6 +37,17 @@ def test_messages_output_session_time() -> None:
     assert not bad
     chat = (("user", "hé"), ("assistant", ""))
     assert records == [Labelled("n", "b", None, chat, {"tool": None, "n": [1, 2.5]}, "s", 12.0)]
+
+
+def test_a_context_names_session_and_tenant_as_well() -> None:
+    line = {"id": "a", "text": "t", "label": "x", "context": {"language": "de", "tenant": "north"}}
+    (record,), bad = read_jsonl([json.dumps(line).encode()], "n")
+    assert not bad
+    assert (record.tenant, record.session, record.context) == ("north", None, line["context"])
+    line |= {"session": "s", "context": {"session": "s", "tier": ""}}
+    (record,), bad = read_jsonl([json.dumps(line).encode()], "n")
+    assert not bad
+    assert (record.tenant, record.session, record.context) == (None, "s", {"session": "s", "tier": ""})
 
 
 @pytest.mark.parametrize(
@@ -91,6 +102,27 @@ def test_times(time: object, seconds: float | None) -> None:
         (b'{"id": "a", "messages": [{"role": "u"}], "label": "x"}', "messages[0]"),
         (b'{"id": "a", "messages": [{"role": "u", "content": 1}], "label": "x"}', "messages[0].content"),
         (b'{"id": "a", "text": "t", "label": "x", "time": "soon"}', "'time' must be"),
+        (
+            b'{"id": "a", "text": "t", "label": "x", "context": "de"}',
+            "'context' must be an object, not a string",
+        ),
+        (
+            b'{"id": "a", "text": "t", "label": "x", "context": {"turn": 3}}',
+            "'context.turn' must be a string, not a number",
+        ),
+        (b'{"id": "a", "text": "t", "label": "x", "context": {"": "de"}}', "'context' has an empty key"),
+        (b'{"id": "a", "text": "t", "label": "x", "context": {"k": "1", "k": "2"}}', "'k' stands twice"),
+        (
+            b'{"id": "a", "text": "t", "label": "x", "tenant": "a", "context": {"tenant": "b"}}',
+            "'tenant' and 'context.tenant' differ",
+        ),
+        (b'{"id": "a", "text": "t", "label": "x", "context": {"session": ""}}', "'context.session' is empty"),
+        (
+            json.dumps(
+                {"id": "a", "text": "t", "label": "x", "context": {str(i): "" for i in range(33)}}
+            ).encode(),
+            "'context' has 33 entries; the limit is 32",
+        ),
         (b'{"id": "a", "text": "t", "label": "x", "time": true}', "'time' must be"),
         (b'{"id": "a", "text": "t", "label": "x", "time": 1700000000000}', "milliseconds"),
     ],
@@ -123,6 +155,16 @@ def test_a_repeated_id_is_bad_only_with_other_content() -> None:
     assert bad == [BadLine(3, "the id 'a' is that of line 1, whose content differs")]
 
 
+def test_a_repeated_id_in_another_language_is_other_content() -> None:
+    german, french = (
+        json.dumps({"id": "a", "text": "t", "label": "x", "context": {"language": language}}).encode()
+        for language in ("de", "fr")
+    )
+    records, bad = read_jsonl([german, german, french], "n")
+    assert len(records) == 2
+    assert bad == [BadLine(3, "the id 'a' is that of line 1, whose content differs")]
+
+
 @given(st.lists(st.binary(max_size=60), max_size=5))
 def test_no_bytes_raise(lines: list[bytes]) -> None:
     records, bad = read_jsonl(lines, "n")
@@ -134,7 +176,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-keys = st.sampled_from(["id", "text", "messages", "label", "output", "session", "time", "role", "content"])
+keys = st.sampled_from(
+    ["id", "text", "messages", "label", "output", "session", "time", "context", "role", "content"]
+)
 
 
 @given(st.dictionaries(keys, json_values, max_size=6))
@@ -193,3 +237,23 @@ def test_import_file(tmp_path: Path) -> None:
         assert import_file(store, "n", path, skip_bad=True).added == 0
         with pytest.raises(InvalidInput):
             import_file(store, "n", tmp_path / "missing.jsonl")
+
+
+def test_what_was_imported_is_exported_and_read_again(tmp_path: Path) -> None:
+    lines: list[dict[str, object]] = [
+        {"id": "a", "text": "hé", "label": "x", "context": {"language": "de", "tenant": "north"}},
+        {"id": "b", "messages": [{"role": "user", "content": "hi"}], "output": {"n": 1}, "session": "s"},
+        {"id": "c", "text": "t", "output": "", "time": 12.5},
+    ]
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    first.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    with SqliteStore(tmp_path / "t.db") as store:
+        import_file(store, "n", first)
+        store.import_labelled([Labelled("other", "d", "t", None, "x")])
+        assert export_file(store, "n", second) == 3
+        with pytest.raises(InvalidInput, match="cannot be written"):
+            export_file(store, "n", tmp_path / "no" / "folder.jsonl")
+        kept = list(store.labelled("n"))
+    with first.open("rb") as one, second.open("rb") as two:
+        assert read_jsonl(one, "n") == (kept, [])
+        assert read_jsonl(two, "n") == (kept, [])
