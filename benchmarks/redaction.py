@@ -6,6 +6,9 @@ A value counts as found when all of it is replaced; a finding counts as right wh
 is `benchmarks/redaction_set.py`. It was made for this and looked at while the detectors were written, so that
 real traffic will do worse. The rows "public sets" are the tests in $CASCADE_DATA, whose texts hold no values:
 there every finding is wrong. The named alternative is Presidio without a language model.
+
+Names and addresses are a set and a table of their own (`benchmarks/redaction_people.py`); names need spaCy
+and the model that `--names-model` names. There "BANKING77" holds neither, so that every finding is wrong.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from typing import Annotated, Any
 import typer
 from scipy.stats import beta
 
+from benchmarks import redaction_people as people_set
 from benchmarks.redaction_set import HANDWRITTEN, HARD_NEGATIVES, Row, rows
 from benchmarks.table import save, show
 from cascade.redaction import Engine, Redactor
+from cascade.redaction.redactor import PatternEngine
 
 KEY = b"benchmarks-redaction-key"
 PLAIN = ("where is my parcel? it should have been here by now", "play some jazz in the kitchen please")
@@ -96,11 +101,50 @@ def engines() -> dict[str, Engine | None]:
     return found | {"presidio": PresidioEngine()}
 
 
-def real_texts() -> list[Row]:
+def people(model: str) -> list[dict[str, Any]]:
+    """Measure what finds addresses, and what finds names where spaCy and the model are there."""
+    found: dict[str, tuple[str, Engine]] = {"ADDRESS": ("patterns", PatternEngine(("ADDRESS",)))}
+    try:
+        from cascade.redaction.names import NameEngine
+
+        found["PERSON"] = (model, NameEngine(PatternEngine(()), model))
+    except ImportError as error:
+        typer.echo(f"names are not measured: `{error.name}` is not installed")
+    table = []
+    for kind, (name, engine) in found.items():
+        redactor = Redactor(KEY, engine)
+
+        def of(rows: Sequence[Row], kind: str = kind) -> list[Row]:
+            return [row for row in rows if row.values[0][0] == kind]
+
+        made = of(people_set.rows())
+        parts = {
+            "with capitals": [row for row in made if row.text != row.text.lower()],
+            "without capitals": [row for row in made if row.text == row.text.lower()],
+            "handwritten": of(people_set.HANDWRITTEN),
+            "written afterwards": of(people_set.FRESH),
+            "hard negatives": [Row(text) for text in people_set.HARD_NEGATIVES],
+            "BANKING77": real_texts("banking77")[:: 1 if kind == "ADDRESS" else 5],
+        }
+        for part, data in parts.items():
+            began = time.perf_counter()
+            seen = score(redactor, data)
+            k, n = seen["found"], seen["values"]
+            table.append({
+                "kind": kind, "by": name, "part": part, "texts": len(data), "values": n,
+                "recall": _share(k, n),
+                "95 % interval": interval(k, n) if n else None, "findings": seen["findings"],
+                "precision": _share(seen["right"], seen["findings"]),
+                "us a text": (time.perf_counter() - began) / len(data) * 1e6 if data else None,
+            })  # fmt: skip
+    return table
+
+
+def real_texts(folder: str = "*") -> list[Row]:
     """Give the texts of the public sets' tests where they are: none was found to hold a value."""
     texts = []
     data = os.environ.get("CASCADE_DATA")
-    for path in sorted(Path(data).glob("*/test.jsonl.gz")) if data else []:
+    for path in sorted(Path(data).glob(f"{folder}/test.jsonl.gz")) if data else []:
         with gzip.open(path, "rt", encoding="utf-8") as packed:
             texts += [json.loads(line)["text"] for line in packed]
     return [Row(text) for text in texts]
@@ -113,6 +157,7 @@ def _share(k: int, n: int) -> float | None:
 def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
     show_wrong: Annotated[bool, typer.Option("--show", help="Show what was missed or wrong.")] = False,
+    names_model: Annotated[str, typer.Option(help="The spaCy package that finds names.")] = "en_core_web_sm",
 ) -> None:
     """Measure redaction.
 
@@ -154,6 +199,9 @@ def main(
     show("redaction", quality)
     show("by kind", kinds)
     show("time, one thread, fastest round", times)
+    named = people(names_model)
+    figures["names and addresses"] = named
+    show("names and addresses, which have to be asked for", named)
     save(json_file, figures)
 
 

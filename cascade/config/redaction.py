@@ -11,9 +11,11 @@ from cascade.config import values
 from cascade.config.section import Section
 
 Kind = Literal[
-    "CREDENTIALS", "SECRET", "EMAIL", "IBAN", "CARD", "NATIONAL_ID", "IP", "PHONE", "BIRTH_DATE"
+    "CREDENTIALS", "SECRET", "EMAIL", "IBAN", "CARD", "NATIONAL_ID", "IP", "PHONE", "BIRTH_DATE", "ADDRESS",
+    "PERSON",
 ]  # fmt: skip
 
+_PACKAGE = re.compile(r"[a-z][a-z0-9_]{1,63}")
 _KIND = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
 
 
@@ -33,6 +35,12 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _package(value: str) -> str:
+    if not _PACKAGE.fullmatch(value):
+        raise values.expected("the name of an installed spaCy package such as en_core_web_sm")
+    return value
+
+
 class RedactionConfig(Section):
     r"""Redaction, on by default.
 
@@ -43,7 +51,10 @@ class RedactionConfig(Section):
     engine : {"patterns", "presidio"}
         The built-in detectors, or Microsoft Presidio's (extra `presidio`).
     kinds : tuple of str
-        What the built-in detectors look for.
+        What the built-in detectors look for. `BIRTH_DATE`, `ADDRESS` (postal addresses) and `PERSON` (names)
+        only where they are named here. `PERSON` needs the extra `names` and a spaCy model.
+    names_model : str
+        The installed spaCy package that finds `PERSON`.
     patterns : dict of str to str
         Regular expressions of your own, by kind: `{EMPLOYEE: 'E-\d{6}'}`.
     key_env : str
@@ -56,6 +67,7 @@ class RedactionConfig(Section):
     kinds: Annotated[tuple[Kind, ...], Strict(False)] = (
         "CREDENTIALS", "SECRET", "EMAIL", "IBAN", "CARD", "NATIONAL_ID", "IP", "PHONE",
     )  # fmt: skip
+    names_model: Annotated[str, AfterValidator(_package)] = "en_core_web_sm"
     patterns: dict[Annotated[str, AfterValidator(_kind)], Annotated[str, AfterValidator(_pattern)]] = Field(
         default_factory=dict
     )

@@ -19,6 +19,7 @@ from cascade.redaction.checksums import (
     is_spanish_id,
     is_us_ssn,
 )
+from cascade.redaction.postal import addresses
 
 VERSION = 1
 """Raised whenever the same text would be redacted otherwise."""
@@ -226,10 +227,11 @@ DETECTORS: dict[str, tuple[int, Detector]] = {
     "IP": (1, _addresses),
     "PHONE": (7, _phones),
     "BIRTH_DATE": (4, _births),
+    "ADDRESS": (1, addresses),
 }
 """The detectors by kind, each with the digits that a text needs for it at least.
 
 Where two find overlapping values, the earlier kind wins.
 """
 
-DEFAULT_KINDS = tuple(kind for kind in DETECTORS if kind != "BIRTH_DATE")
+DEFAULT_KINDS = tuple(kind for kind in DETECTORS if kind not in ("BIRTH_DATE", "ADDRESS"))

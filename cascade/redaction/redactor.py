@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from cascade.contract import JsonValue
 from cascade.features import flatten_messages
-from cascade.redaction import patterns
+from cascade.redaction import patterns, postal
 
 PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
 """What stands in the place of a value: `<EMAIL_qhfkzzpa>`. Letters only, so that no detector finds it."""
@@ -62,6 +62,8 @@ class PatternEngine:
             (kind, *detector) for kind, detector in patterns.DETECTORS.items() if kind in kinds
         ]
         self.name = f"patterns-{patterns.VERSION}:{','.join(kind for kind, *_ in self._detectors)}"
+        if "ADDRESS" in kinds:
+            self.name += f"-{postal.VERSION}"
 
     def find(self, text: str) -> Iterator[Span]:
         """See `Engine.find`."""

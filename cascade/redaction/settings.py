@@ -14,6 +14,9 @@ from cascade.redaction.redactor import Engine, PatternEngine, Redactor, fingerpr
 OFF = "off"
 """The fingerprint of no redaction."""
 
+NAMES = "PERSON"
+"""The kind that no form tells: a language model finds it, and the built-in detectors never do."""
+
 KEY_FILE = "redaction.key"
 _MIN_KEY = 16
 
@@ -46,8 +49,11 @@ def redaction_fingerprint(config: Config) -> str:
 
 
 def _engine(section: RedactionConfig) -> Engine:
-    if section.engine == "patterns":
-        return PatternEngine(section.kinds)
+    engine = _presidio() if section.engine == "presidio" else PatternEngine(section.kinds)
+    return _with_names(engine, section.names_model) if NAMES in section.kinds else engine
+
+
+def _presidio() -> Engine:
     try:
         from cascade.redaction.presidio import PresidioEngine
     except ImportError as error:
@@ -55,6 +61,23 @@ def _engine(section: RedactionConfig) -> Engine:
             f"redaction.engine: `{error.name}` is not installed: pip install 'cascade-ladder[presidio]'"
         ) from None
     return PresidioEngine()
+
+
+def _with_names(engine: Engine, model: str) -> Engine:
+    try:
+        from cascade.redaction.names import NameEngine
+
+        return NameEngine(engine, model)
+    except ImportError as error:
+        missing = "pip install 'cascade-ladder[names]'" if error.name != model else (
+            f"install the spaCy model {model}, or name another one in redaction.names_model (docs/privacy.md)"
+        )  # fmt: skip
+        raise ConfigError(
+            f"redaction.kinds: PERSON needs `{error.name}`, which is not installed: {missing}; "
+            "without it no name of a person is found"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"redaction.names_model: {error}") from None
 
 
 def _key(config: Config) -> bytes:
