@@ -80,6 +80,8 @@ class GroupWriter:
         self._rows = rows
         self._limits = limits
         self._connection: Connection | None = database.connect_writer()
+        if tally is not None:
+            tally.opened(self._connection)
         self._changed = threading.Condition()
         self._queue: deque[_Waiting] = deque()
         self._by_id: dict[str, Decision] = {}
@@ -179,6 +181,8 @@ class GroupWriter:
             if not group:
                 break
             self._settle(group, self._write_stubbornly([self._encode(waiting.record) for waiting in group]))
+        if self._tally is not None:
+            self._tally.written_all(self._connection)
         self._disconnect()
 
     def _enough(self) -> bool:
@@ -207,6 +211,8 @@ class GroupWriter:
     def _write(self, inserts: list[Insert | Exception]) -> list[Exception | None]:
         if self._connection is None:
             self._connection = self._database.connect_writer()
+        if self._tally is not None:
+            self._tally.writing(self._connection)
         return self._database.write_group(self._connection, inserts)
 
     def _encode(self, record: Decision | Outcome | Call) -> Insert | Exception:

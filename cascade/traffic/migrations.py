@@ -230,6 +230,29 @@ STEPS: tuple[Step, ...] = (
         ("ALTER TABLE audits ADD COLUMN own_words BIGINT NOT NULL DEFAULT 0",),
     ),
     Step("the context of an imported record", ("ALTER TABLE labelled ADD COLUMN context TEXT",)),
+    Step(
+        "who writes, and what those who were killed lost; beside a SQLite file these are files",
+        (),
+        (
+            """CREATE TABLE writers (
+                writer TEXT PRIMARY KEY,
+                host TEXT NOT NULL,
+                pid BIGINT NOT NULL,
+                lock BIGINT NOT NULL,
+                queue BIGINT NOT NULL,
+                seen DOUBLE PRECISION NOT NULL
+            )""",
+            """CREATE TABLE gaps (
+                writer TEXT PRIMARY KEY,
+                host TEXT NOT NULL,
+                pid BIGINT NOT NULL,
+                at_most BIGINT NOT NULL,
+                exact BIGINT NOT NULL,
+                ended DOUBLE PRECISION NOT NULL,
+                found DOUBLE PRECISION NOT NULL
+            )""",
+        ),
+    ),
 )
 """All steps, oldest first. Append yours; the number of a step is its place, from 1."""
 

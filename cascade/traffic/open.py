@@ -32,7 +32,7 @@ def open_traffic(config: Config, content: bool = True) -> TrafficStore:
     """
     if not content:
         return open_store(config.store_url)
-    return open_store(config.store_url, open_cipher(config), open_redactor(config))
+    return open_store(config.store_url, open_cipher(config), open_redactor(config), config.base / "var")
 
 
 def open_cipher(config: Config) -> Cipher | None:
@@ -61,7 +61,9 @@ def retention_of(config: Config) -> tuple[float | None, dict[str, float]]:
     return default, {tenant: seconds_of(kept) for tenant, kept in section.tenants.items()}
 
 
-def open_store(url: str, cipher: Cipher | None = None, redactor: Redactor | None = None) -> TrafficStore:
+def open_store(
+    url: str, cipher: Cipher | None = None, redactor: Redactor | None = None, state: Path | None = None
+) -> TrafficStore:
     """Open the traffic store at a URL, creating its tables (and a SQLite file's folder) if missing.
 
     Parameters
@@ -74,6 +76,8 @@ def open_store(url: str, cipher: Cipher | None = None, redactor: Redactor | None
         Encrypts what was said.
     redactor : Redactor, optional
         Redacts what was said before it is stored.
+    state : Path, optional
+        Where a process keeps what is of this machine while the store is on another; see `PostgresStore`.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def open_store(url: str, cipher: Cipher | None = None, redactor: Redactor | None
         It cannot be created or opened.
     """
     if url.startswith(("postgresql://", "postgres://")):
-        return _open_postgres(url, cipher, redactor)
+        return _open_postgres(url, cipher, redactor, state)
     path = url.removeprefix(_PREFIX)
     if path == url or not path or path.endswith("/") or path == ":memory:" or "?" in path:
         raise ConfigError(
@@ -97,7 +101,9 @@ def open_store(url: str, cipher: Cipher | None = None, redactor: Redactor | None
     return SqliteStore(path, cipher=cipher, redactor=redactor)
 
 
-def _open_postgres(url: str, cipher: Cipher | None, redactor: Redactor | None) -> TrafficStore:
+def _open_postgres(
+    url: str, cipher: Cipher | None, redactor: Redactor | None, state: Path | None
+) -> TrafficStore:
     try:
         parts = urlsplit(url)
         secret = parts.password is not None or "password" in dict(parse_qsl(parts.query))
@@ -114,7 +120,7 @@ def _open_postgres(url: str, cipher: Cipher | None, redactor: Redactor | None) -
         raise ConfigError(
             f"store: `{error.name}` is not installed: pip install 'cascade-ladder[postgres]'"
         ) from None
-    return PostgresStore(url, cipher=cipher, redactor=redactor)
+    return PostgresStore(url, cipher=cipher, redactor=redactor, state=state)
 
 
 def _without_secrets(url: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,6 +18,7 @@ from cascade.traffic.cipher import Cipher
 from cascade.traffic.database import Connection, Cursor, Database, Insert, Row
 from cascade.traffic.group_commit import Limits
 from cascade.traffic.migrations import STEPS, VERSION
+from cascade.traffic.postgres_tally import PostgresTally
 from cascade.traffic.sql_store import SqlStore
 
 # One writer at a time, as in SQLite: then the order of `seq` is the order of the commits, so that the first
@@ -86,6 +89,10 @@ class PostgresDatabase(Database):
             # A server may be set to acknowledge before its log is on disk.
             connection.execute("SET synchronous_commit = on")
             connection.execute(f"SET lock_timeout = {self._lock_milliseconds}")
+            # So that the server notices within a minute that a machine is gone, and lets go of its locks.
+            connection.execute("SET tcp_keepalives_idle = 30")
+            connection.execute("SET tcp_keepalives_interval = 10")
+            connection.execute("SET tcp_keepalives_count = 3")
             self._migrate(connection)
         except BaseException:
             connection.close()
@@ -233,10 +240,20 @@ class PostgresDatabase(Database):
 
 
 class PostgresStore(SqlStore):
-    """A `TrafficStore` in PostgreSQL, see `PostgresDatabase` for the parameters.
+    """A `TrafficStore` in PostgreSQL, see `PostgresDatabase` and `SqliteStore` for the parameters.
 
     Records that wait are seen by `find` and `get` of the same process only, and an outcome can be reported to
     another replica only once its decision is on disk.
+
+    Parameters
+    ----------
+    state : Path, optional
+        A folder of this machine, in which writers count what a kill would lose. See `PostgresTally`.
+
+    Attributes
+    ----------
+    gaps : list of Gap
+        What processes that were killed had taken and not written, as found by this store.
 
     Raises
     ------
@@ -251,8 +268,18 @@ class PostgresStore(SqlStore):
         busy_timeout: float = 5.0,
         cipher: Cipher | None = None,
         redactor: Redactor | None = None,
+        state: Path | None = None,
     ) -> None:
-        super().__init__(PostgresDatabase(url, busy_timeout), limits, cipher, redactor)
+        database = PostgresDatabase(url, busy_timeout)
+        limits = limits or Limits()
+        folder = None if state is None else state / f"traffic-{sha256(url.encode()).hexdigest()[:12]}.open"
+        tally = PostgresTally(database, limits.queue, folder)
+        self.gaps = tally.gaps
+        try:
+            super().__init__(database, limits, cipher, redactor, tally)
+        except BaseException:
+            tally.close()
+            raise
 
     def __enter__(self) -> PostgresStore:
         return self

@@ -15,7 +15,7 @@ from cascade.traffic.database import Connection, Database, Insert
 from cascade.traffic.group_commit import Limits
 from cascade.traffic.schema import connect_reader, connect_writer
 from cascade.traffic.sql_store import SqlStore
-from cascade.traffic.tally import Tally
+from cascade.traffic.tally import FileTally
 
 
 class SqliteDatabase(Database):
@@ -141,7 +141,7 @@ class SqliteStore(SqlStore):
         redactor: Redactor | None = None,
     ) -> None:
         self.path = Path(path)
-        tally = Tally(self.path)
+        tally = FileTally(self.path)
         self.gaps = tally.gaps
         try:
             super().__init__(SqliteDatabase(self.path, busy_timeout), limits, cipher, redactor, tally)

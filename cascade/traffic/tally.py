@@ -3,7 +3,8 @@
 Decisions are written in groups, off the request's way: a process that is killed loses those that waited. So
 each writer keeps two numbers in a small file that is mapped into memory, which the kernel keeps although the
 process dies (a machine that loses its power loses them too). Whoever opens the database next finds the file
-of the dead, says how many records are missing, and adds a line to `<database>.gaps.jsonl`.
+of the dead, says how many records are missing, and writes it down: for a SQLite file as a line of
+`<database>.gaps.jsonl`, for PostgreSQL as a row (see `cascade.traffic.postgres_tally`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import mmap
 import os
 import struct
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
+
+from cascade.traffic.database import Connection
 
 _NUMBERS = struct.Struct("<QQd")
 
@@ -45,76 +50,168 @@ class Gap:
     found: float
 
 
-class Tally:
-    """The two numbers of one writer.
+class Tally(Protocol):
+    """What a `GroupWriter` tells of what it took and settled. Nothing here raises."""
+
+    def opened(self, connection: Connection) -> None:
+        """Be told that the database is open."""
+
+    def writing(self, connection: Connection) -> None:
+        """Be told, outside any transaction, that records are about to be written."""
+
+    def keep(self, taken: int, settled: int) -> None:
+        """Record how many records were taken and how many of them are settled."""
+
+    def written_all(self, connection: Connection | None) -> None:
+        """Be told that nothing more will be written; None where the connection is broken."""
+
+    def close(self) -> None:
+        """End the tally of a writer that has written everything."""
+
+
+class Counter:
+    """The two numbers of one writer, in a file of its own.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is made. Its name begins with the process's id and a hyphen.
+
+    Raises
+    ------
+    OSError
+        It cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # let go of by the kernel, whatever the process dies of
+        os.write(self._file, bytes(_NUMBERS.size))
+        self._numbers: mmap.mmap | None = mmap.mmap(self._file, _NUMBERS.size)
+
+    def keep(self, taken: int, settled: int) -> None:
+        """See `Tally.keep`."""
+        if self._numbers is not None:
+            _NUMBERS.pack_into(self._numbers, 0, taken, settled, time.time())
+
+    def close(self, remove: bool = True) -> None:
+        """Let go of the file; where it is not removed, what it holds is found like that of a dead process."""
+        if self._numbers is not None:
+            self._numbers.close()
+            self._numbers = None
+        if self._file is not None:
+            if remove:
+                with suppress(OSError):
+                    self._path.unlink()
+            os.close(self._file)
+            self._file = None
+
+
+@contextmanager
+def counters_of_the_dead(folder: Path | None) -> Iterator[list[tuple[str, int, float]]]:
+    """Give the counters of processes that are no more, and remove them unless an exception says not to.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where they are; None for nowhere.
+
+    Yields
+    ------
+    list of (str, int, float)
+        The file's name, how many records are missing, and when the last was taken.
+    """
+    found: list[tuple[str, int, float]] = []
+    held: list[tuple[Path, int]] = []
+    try:
+        for path in folder.iterdir() if folder is not None and folder.is_dir() else ():
+            try:
+                file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                raw = os.read(file, _NUMBERS.size)
+            except OSError:  # held by a living process
+                os.close(file)
+                continue
+            held.append((path, file))
+            # An empty file is of a process that is about to lock it, or that died before it took anything.
+            if len(raw) != _NUMBERS.size:
+                held.pop()
+                os.close(file)
+            elif path.name.partition("-")[0].isdigit():
+                taken, settled, ended = _NUMBERS.unpack(raw)
+                found.append((path.name, max(0, taken - settled), ended))
+        yield found
+        for path, _ in held:
+            path.unlink(missing_ok=True)
+    finally:
+        for _, file in held:
+            os.close(file)
+
+
+class FileTally:
+    """The tally of a writer of a SQLite file.
 
     Parameters
     ----------
     database : Path
-        The database's file; the tally lies in the folder `<database>.open` beside it. Where that cannot be
+        The database's file; the counter lies in the folder `<database>.open` beside it. Where that cannot be
         used, nothing is kept, and that is said in the log.
     """
 
     def __init__(self, database: Path) -> None:
         self.gaps: list[Gap] = []
-        self._numbers: mmap.mmap | None = None
-        self._file: int | None = None
-        self._path = database.with_name(f"{database.name}.open") / f"{os.getpid()}-{time.time_ns():x}"
+        self._counter: Counter | None = None
+        folder = database.with_name(f"{database.name}.open")
         try:
-            self._path.parent.mkdir(exist_ok=True)
-            self.gaps = _collect(database, self._path.parent)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # let go of by the kernel, whatever the process dies of
-            os.write(self._file, bytes(_NUMBERS.size))
-            self._numbers = mmap.mmap(self._file, _NUMBERS.size)
+            self.gaps = _collect(database, folder)
+            self._counter = Counter(folder / f"{os.getpid()}-{time.time_ns():x}")
         except OSError as error:
             _log.warning("what a kill would lose of %s cannot be counted: %s", database, error)
 
+    def opened(self, connection: Connection) -> None:
+        """See `Tally.opened`."""
+
+    def writing(self, connection: Connection) -> None:
+        """See `Tally.writing`."""
+
     def keep(self, taken: int, settled: int) -> None:
-        """Record how many records were taken and how many of them are settled."""
-        if self._numbers is not None:
-            _NUMBERS.pack_into(self._numbers, 0, taken, settled, time.time())
+        """See `Tally.keep`."""
+        if self._counter is not None:
+            self._counter.keep(taken, settled)
+
+    def written_all(self, connection: Connection | None) -> None:
+        """See `Tally.written_all`."""
 
     def close(self) -> None:
-        """End the tally of a writer that has written everything."""
-        if self._numbers is not None:
-            self._numbers.close()
-            self._numbers = None
-        if self._file is not None:
-            with suppress(OSError):
-                self._path.unlink()
-            os.close(self._file)
-            self._file = None
+        """See `Tally.close`."""
+        if self._counter is not None:
+            self._counter.close()
+
+
+def complain_of(gap: Gap, database: object, host: str = "") -> None:
+    """Say in the log what is missing."""
+    _log.error(
+        "process %d%s ended without closing %s: at most %d records are missing, the last of %s",
+        gap.pid, f" of {host}" if host else "", database, gap.at_most,
+        time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(gap.ended)),
+    )  # fmt: skip
 
 
 def _collect(database: Path, folder: Path) -> list[Gap]:
-    """Read and remove the tallies of the dead, and write down what they lost."""
-    gaps = []
-    for path in folder.iterdir():
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            raw = os.read(file, _NUMBERS.size)
-            pid = path.name.partition("-")[0]
-            # An empty file is of a process that is about to lock it, or that died before it took anything.
-            if len(raw) == _NUMBERS.size:
-                taken, settled, ended = _NUMBERS.unpack(raw)
-                if taken > settled and pid.isdigit():
-                    gaps.append(Gap(int(pid), taken - settled, ended, time.time()))
-                path.unlink(missing_ok=True)
-        except OSError:
-            continue  # held by a living process
-        finally:
-            os.close(file)
-    for gap in gaps:
-        _log.error(
-            "process %d ended without closing %s: at most %d records are missing, the last of %s",
-            gap.pid, database, gap.at_most, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(gap.ended)),
-        )  # fmt: skip
-    if gaps:
-        with database.with_name(f"{database.name}.gaps.jsonl").open("a", encoding="utf-8") as file_of_gaps:
-            file_of_gaps.writelines(json.dumps(asdict(gap)) + "\n" for gap in gaps)
+    """Read and remove the counters of the dead, and write down what they lost."""
+    now = time.time()
+    with counters_of_the_dead(folder) as dead:
+        gaps = [
+            Gap(int(name.partition("-")[0]), missing, ended, now) for name, missing, ended in dead if missing
+        ]
+        for gap in gaps:
+            complain_of(gap, database)
+        if gaps:
+            with database.with_name(f"{database.name}.gaps.jsonl").open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(asdict(gap)) + "\n" for gap in gaps)
     return gaps

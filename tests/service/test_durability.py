@@ -2,13 +2,16 @@
 
 import json
 import logging
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -17,7 +20,7 @@ from benchmarks.durability import run
 from cascade.client import Client, DecisionError
 from cascade.config import Config
 from cascade.traffic import open_store
-from cascade.traffic.tally import Tally
+from cascade.traffic.tally import FileTally
 from tests.conftest import NODE
 
 LONG = 60.0
@@ -40,15 +43,15 @@ def test_the_gap_that_a_killed_writer_left_is_found_told_and_written_down(
 ) -> None:
     database = tmp_path / "traffic.db"
     code = (
-        "import sys, os, signal; from pathlib import Path; from cascade.traffic.tally import Tally\n"
-        "t = Tally(Path(sys.argv[1])); t.keep(10, 7); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import sys, os, signal; from pathlib import Path; from cascade.traffic.tally import FileTally\n"
+        "t = FileTally(Path(sys.argv[1])); t.keep(10, 7); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(database)], check=False, timeout=LONG)
-    alive = Tally(database)
+    alive = FileTally(database)
     alive.keep(5, 1)
     assert [gap.at_most for gap in alive.gaps] == [3]
     assert "at most 3 records are missing" in caplog.text
-    later = Tally(database)
+    later = FileTally(database)
     assert later.gaps == []  # told once, and a living process's is none
     later.close()
     alive.close()
@@ -64,31 +67,45 @@ def test_a_writer_that_closed_leaves_no_gap(tmp_path: Path, caplog: pytest.LogCa
     assert caplog.text == ""
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
-def test_a_full_disk_costs_records_not_answers_and_is_shouted(
-    configure: Callable[..., Config], models: Path, tmp_path: Path, unseen: list[dict[str, Any]]
-) -> None:
-    config = configure(store=f"sqlite:///{tmp_path}/traffic.db", models=str(models))
+def document_of(config: Config) -> str:
     document = config.model_dump(mode="json", by_alias=True, exclude_none=True)
     document["nodes"][NODE]["contract"] = {"labels": "from-traffic"}
-    (tmp_path / "cascade.yaml").write_text(json.dumps(document))
-    command = ["-m", "cascade.cli", "serve", "-c", str(tmp_path / "cascade.yaml"), "--listen", "127.0.0.1:0"]
+    return json.dumps(document)
+
+
+def disk_goes_bad(
+    config_file: Path,
+    unseen: list[dict[str, Any]],
+    go_bad: Callable[[int], None],
+    heal: Callable[[int], None],
+) -> str:
+    """Serve while the disk under the store goes bad and gets well again, and give the log.
+
+    Answers go on all the while, outcomes are refused and never acknowledged, the loss is counted, and writing
+    goes on by itself.
+    """
+    command = ["-m", "cascade.cli", "serve", "-c", str(config_file), "--listen", "127.0.0.1:0"]
     process = subprocess.Popen(
         [sys.executable, *command, "--workers", "1", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         assert process.stdout is not None
-        port = json.loads(process.stdout.readline())["port"]
-        with Client(f"127.0.0.1:{port}", timeout=LONG) as client:
+        facts = json.loads(process.stdout.readline())
+        with Client(f"127.0.0.1:{facts['port']}", timeout=LONG) as client:
             before = client.decide(node=NODE, text=unseen[0]["text"])
             assert client.report_outcome(decision_id=before.decision_id, right=True)
-            unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            assert lost(facts) == 0
+            go_bad(process.pid)
             for record in unseen[:30]:
                 assert client.decide(node=NODE, text=record["text"]).label
             with pytest.raises(DecisionError) as refused:
                 client.report_outcome(decision_id=before.decision_id, right=True)
             assert refused.value.code == grpc.StatusCode.UNAVAILABLE
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
+            end = time.monotonic() + LONG
+            while not lost(facts):  # looked at every two seconds
+                assert time.monotonic() < end
+                time.sleep(0.2)
+            heal(process.pid)
             end = time.monotonic() + LONG
             while True:  # it recovers by itself
                 after = client.decide(node=NODE, text=unseen[1]["text"])
@@ -102,6 +119,76 @@ def test_a_full_disk_costs_records_not_answers_and_is_shouted(
         _, log = process.communicate(timeout=LONG)
         assert process.returncode == 0
         assert b"traffic records were lost" in log
+        return log.decode()
     finally:
         process.kill()
         process.wait()
+
+
+def lost(facts: dict[str, Any]) -> float:
+    """Read what a service says of itself at /metrics."""
+    with urlopen(f"http://{facts['http']}/metrics", timeout=LONG) as answer:
+        page = answer.read().decode()
+    found = re.findall(r'^cascade_store_records_total\{state="failed"\} (\S+)$', page, re.MULTILINE)
+    return sum(map(float, found))
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
+def test_a_full_disk_costs_records_not_answers_and_is_shouted(
+    configure: Callable[..., Config], models: Path, tmp_path: Path, unseen: list[dict[str, Any]]
+) -> None:
+    config = configure(
+        store=f"sqlite:///{tmp_path}/traffic.db", models=str(models), http={"listen": "127.0.0.1:0"}
+    )
+    (tmp_path / "cascade.yaml").write_text(document_of(config))
+    unlimited: list[tuple[int, int]] = []
+
+    def fill(pid: int) -> None:
+        unlimited.append(resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY)))
+
+    disk_goes_bad(
+        tmp_path / "cascade.yaml",
+        unseen,
+        fill,
+        lambda pid: resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited[0]) and None,
+    )
+
+
+@pytest.fixture
+def ext4(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own, mounted; `abort` makes the kernel turn it read-only as after a bad sector."""
+    image, folder = tmp_path / "disk", tmp_path / "mounted"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 * 2**20)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", image], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", image, folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"needs the right to mount a disk: {error}")
+    yield folder
+    while subprocess.run(["umount", "-l", folder], check=False, capture_output=True).returncode == 0:
+        pass
+
+
+def test_a_disk_that_turns_read_only_costs_records_not_answers_and_is_shouted(
+    configure: Callable[..., Config], models: Path, tmp_path: Path, ext4: Path, unseen: list[dict[str, Any]]
+) -> None:
+    config = configure(
+        store=f"sqlite:///{ext4}/traffic.db", models=str(models), http={"listen": "127.0.0.1:0"}
+    )
+    (tmp_path / "cascade.yaml").write_text(document_of(config))
+
+    def turn_read_only(_: int) -> None:
+        subprocess.run(["mount", "-o", "remount,abort", ext4], check=True)
+        with pytest.raises(OSError, match="Read-only"):
+            (ext4 / "x").touch()
+
+    def repair(_: int) -> None:
+        copy = tmp_path / "repaired"
+        shutil.copy(tmp_path / "disk", copy)
+        subprocess.run(["umount", "-l", ext4], check=True)
+        subprocess.run(["mount", "-o", "loop", copy, ext4], check=True)
+
+    log = disk_goes_bad(tmp_path / "cascade.yaml", unseen, turn_read_only, repair)
+    assert "readonly database" in log

@@ -89,6 +89,34 @@ def test_a_full_disk_fails_outcomes_only_and_heals(path: Path, monkeypatch: pyte
         assert store.report(outcome("o2", "kept", output="a")).result(60) == "o2"
 
 
+def test_a_read_only_database_fails_outcomes_only_and_heals(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only = threading.Event()
+
+    def closed(*args: Any) -> sqlite3.Connection:
+        connection = connect_writer(*args)
+        if read_only.is_set():
+            connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    monkeypatch.setattr(sqlite_module, "connect_writer", closed)
+    read_only.set()
+    with SqliteStore(path, Limits(tries=2, backoff=0.0)) as store:
+        store.record(decision("lost", request_id="r"))
+        with pytest.raises(StoreError, match="readonly"):
+            store.report(outcome("o1", "lost", output="a")).result(60)
+        with pytest.raises(StoreError, match="readonly"):
+            store.import_labelled([Labelled("n", "i", "x", None, "a")])
+        assert store.flush()
+        assert store.find("n", "r") is store.get("lost") is None
+        assert (store.stats().failed, store.stats().written) == (2, 0)
+
+        read_only.clear()
+        store.record(decision("kept"))
+        assert store.report(outcome("o2", "kept", output="a")).result(60) == "o2"
+
+
 def test_any_failure_of_the_connection_leaves_the_thread_alive(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
