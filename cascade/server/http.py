@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
@@ -26,6 +25,7 @@ from cascade.observe.rollouts import rollout_metrics
 from cascade.page.routes import Page
 from cascade.server.deciding import Deciding
 from cascade.server.gate import Gate
+from cascade.server.tls import http_context
 from cascade.traffic.store import TrafficStore
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class HttpSide:
         Raises
         ------
         ConfigError
-            The address cannot be listened on.
+            The address cannot be listened on, or a TLS file cannot be used.
         """
         self._socket = listening(self._listen, self._reuse_port)
         started: Future[None] = Future()
@@ -122,8 +122,11 @@ class HttpSide:
             config = uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
                 lifespan="on", timeout_keep_alive=75,
-                timeout_graceful_shutdown=max(1, round(self._drain_seconds)), **_tls(self._config),
+                timeout_graceful_shutdown=max(1, round(self._drain_seconds)),
             )  # fmt: skip
+            config.load()
+            if self._config.server.tls is not None:  # uvicorn's own would read the files once
+                config.ssl = http_context(self._config.server.tls, self._config.base)
             self._server = _Server(config, started)
             await self._server.serve(sockets=[self._socket] if self._socket else None)
 
@@ -154,19 +157,6 @@ class HttpSide:
 
             routes.append(Route("/metrics", shown))
         return [*routes, *Page(self._config, self._store, self._gate).routes]
-
-
-def _tls(config: Config) -> dict[str, Any]:
-    """Give uvicorn's options for the certificate of `server.tls`, which gRPC uses too."""
-    tls = config.server.tls
-    if tls is None:
-        return {}
-    options: dict[str, Any] = {
-        "ssl_certfile": str(config.base / tls.cert), "ssl_keyfile": str(config.base / tls.key),
-    }  # fmt: skip
-    if tls.client_ca is not None:
-        options |= {"ssl_ca_certs": str(config.base / tls.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return options
 
 
 class _Server(uvicorn.Server):

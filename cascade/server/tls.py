@@ -1,21 +1,25 @@
-"""TLS for the server: PEM files, read again when they change."""
+"""TLS for the gRPC server and the HTTP side: PEM files, read again when they change."""
 
 from __future__ import annotations
 
 import logging
+import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 
 from cascade.config.security import TlsConfig
 from cascade.errors import ConfigError
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 
 def server_credentials(tls: TlsConfig, base: Path | None = None) -> Any:
-    """Give the credentials of `server.tls`.
+    """Give gRPC's credentials of `server.tls`.
 
     Parameters
     ----------
@@ -26,36 +30,102 @@ def server_credentials(tls: TlsConfig, base: Path | None = None) -> Any:
     Raises
     ------
     ConfigError
-        A file cannot be read, or is not PEM.
+        A file cannot be read, is not PEM, or the key is not the certificate's.
     """
-    base = base or Path()
-    paths = [base / path for path in (tls.key, tls.cert, tls.client_ca) if path is not None]
-    stamp = _stamp(paths)
+    paths = _paths(tls, base)
+    files = _Files(paths, lambda: _for_grpc(paths))
+    return grpc.dynamic_ssl_server_credentials(
+        files.read(), files.renewed, require_client_authentication=tls.client_ca is not None
+    )
 
-    def fetch() -> Any:
-        nonlocal stamp
+
+def http_context(tls: TlsConfig, base: Path | None = None) -> ssl.SSLContext:
+    """Give the TLS context of `server.tls` for a server of the standard library's kind.
+
+    Every handshake is made with the files as they are then. Parameters and exceptions are those of
+    `server_credentials`.
+    """
+    paths = _paths(tls, base)
+    files = _Files(paths, lambda: _context(paths))
+    outer = now = files.read()
+
+    def at_handshake(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        nonlocal now
+        now = files.renewed() or now
+        connection.context = now
+
+    # Called at every handshake, also where the client names no server. Another context in its place, and not
+    # `load_cert_chain` on the one in use: half a renewal, say of the certificate without its key, would break
+    # that one, and of an authority that is trusted no more it could not let go.
+    outer.sni_callback = at_handshake
+    return outer
+
+
+class _Files(Generic[T]):
+    """Something made of files, made again when they have changed."""
+
+    def __init__(self, paths: list[Path], make: Callable[[], T]) -> None:
+        self._paths, self._make = paths, make
+        self._tried = self._stamp()
+
+    def read(self) -> T:
+        """Make it. Raises ConfigError."""
+        return self._make()
+
+    def renewed(self) -> T | None:
+        """Make it again where the files have changed since the last time; None where not, or they are bad."""
         try:
-            now = _stamp(paths)
-            if now == stamp:
-                return None  # keeps what is in force
-            renewed = _read(paths)
-            stamp = now
+            now = self._stamp()
+            if now == self._tried:
+                return None
+            self._tried = now  # so that what is bad is complained of once, not at every handshake
+            made = self._make()
         except (ConfigError, OSError) as error:
             _log.error("the certificates that were read last stay in force: %s", error)
             return None
         _log.info("new certificates are in force")
-        return renewed
+        return made
 
-    return grpc.dynamic_ssl_server_credentials(
-        _read(paths), fetch, require_client_authentication=tls.client_ca is not None
+    def _stamp(self) -> list[tuple[int, int, int]]:
+        found = (path.stat() for path in self._paths if path.exists())
+        return [(each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
+
+
+def _paths(tls: TlsConfig, base: Path | None) -> list[Path]:
+    base = base or Path()
+    return [base / path for path in (tls.key, tls.cert, tls.client_ca) if path is not None]
+
+
+def _for_grpc(paths: list[Path]) -> Any:
+    key, certificate, *client_ca = _contents(paths)
+    _context(paths)  # gRPC does not say what is wrong with a pair that does not belong together
+    return grpc.ssl_server_certificate_configuration(
+        [(key, certificate)], root_certificates=client_ca[0] if client_ca else None
     )
 
 
-def _stamp(paths: list[Path]) -> list[tuple[int, int]]:
-    return [(found.st_mtime_ns, found.st_size) for found in (path.stat() for path in paths if path.exists())]
+def _context(paths: list[Path]) -> ssl.SSLContext:
+    _contents(paths)
+    key, certificate, *client_ca = paths
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # With an empty password an encrypted key is an error; without one, OpenSSL would ask the terminal.
+        context.load_cert_chain(certificate, key, password="")
+        if client_ca:
+            context.load_verify_locations(client_ca[0])
+            context.verify_mode = ssl.CERT_REQUIRED
+            # A resumed session shows no certificate: its authority may be trusted no more by now.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"server.tls: {certificate} and its key {key} cannot be used: {error}; the key must be the "
+            "certificate's, in PEM, without a password"
+        ) from None
+    return context
 
 
-def _read(paths: list[Path]) -> Any:
+def _contents(paths: list[Path]) -> list[bytes]:
     found = []
     for path, what in zip(paths, ("PRIVATE KEY", "CERTIFICATE", "CERTIFICATE"), strict=False):
         try:
@@ -65,7 +135,4 @@ def _read(paths: list[Path]) -> Any:
         if b"-----BEGIN " not in raw or what.encode() not in raw:
             raise ConfigError(f"server.tls: {path} holds no {what} in PEM")
         found.append(raw)
-    key, certificate, *client_ca = found
-    return grpc.ssl_server_certificate_configuration(
-        [(key, certificate)], root_certificates=client_ca[0] if client_ca else None
-    )
+    return found

@@ -1,7 +1,5 @@
 """Keys, tenants, TLS and signed bundles, over real gRPC with the real engine."""
 
-import datetime
-import ipaddress
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +7,6 @@ from typing import Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf import struct_pb2
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -30,6 +25,7 @@ from cascade.server.serve import CascadeServer
 from cascade.traffic import TrafficStore, open_store
 from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
+from tests.certificates import write_certificates
 from tests.conftest import NODE
 
 LONG = 30.0
@@ -309,49 +305,10 @@ def test_with_trusted_keys_only_signed_bundles_are_served(
     assert service.engine.nodes[NODE].bundle is not None
 
 
-def _certificates(folder: Path) -> None:
-    """Write ca.pem, and a certificate with its key for the server and for a client."""
-
-    def write(name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        (folder / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-
-    now = datetime.datetime.now(datetime.UTC)
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
-
-    def issue(name: x509.Name, key: ec.EllipticCurvePrivateKey, ca: bool) -> x509.Certificate:
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(ca_name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-            .sign(ca_key, hashes.SHA256())
-        )
-
-    write("ca", issue(ca_name, ca_key, ca=True), ca_key)
-    for who in ("server", "client"):
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, who)])
-        write(who, issue(name, key, ca=False), key)
-
-
 def test_with_mutual_tls_only_certified_clients_get_in(
     start: Callable[..., Running], tmp_path: Path, unseen: list[dict[str, Any]]
 ) -> None:
-    _certificates(tmp_path)
+    write_certificates(tmp_path)
     tls = TlsConfig(cert="server.pem", key="server.key", client_ca="ca.pem").model_dump()
     service = start(server={"tls": tls})
     ca = (tmp_path / "ca.pem").read_bytes()
