@@ -27,6 +27,7 @@ from training.node_rungs import encoders_of
 from training.offline import OfflineNode
 from training.own_validators import Refusals, refusals
 from training.replay import decision_text
+from training.rollout_place import rollout_place
 from training.validator_record import ValidatorRecord
 
 Progress = Callable[[str], None]
@@ -68,6 +69,8 @@ class NodeReport:
         None where the report is written by the retraining and kept in the bundle: no texts are in that.
     ledger : Ledger, optional
         Of the last seven days of decisions; None likewise, when there are none of this bundle.
+    place : sequence of str
+        Who gets its answers now; empty in the report that is kept in the bundle.
     """
 
     node: str
@@ -83,6 +86,7 @@ class NodeReport:
     retrainings: list[Retraining]
     to_label: list[ToLabel] | None = None
     ledger: Ledger | None = None
+    place: Sequence[str] = ()
 
     @property
     def saved(self) -> bool:
@@ -105,6 +109,7 @@ class NodeReport:
             "node": self.node,
             "version": self.version,
             "traffic": self.traffic,
+            "place": list(self.place),
             "standing": self.standing.to_json(),
             **{key: self.manifest.get(key) for key in keys},
             "alternatives": [vars(row) for row in self.rows],
@@ -150,7 +155,7 @@ def gather(
     return NodeReport(
         node.name, node.bundle.version, manifest, thresholds, held_out, rows, judged, confusions,
         store.counts(node.name), standing(config, node.name, node.folder, manifest, store), journal, to_label,
-        ledger,
+        ledger, rollout_place(config, node.name, node.bundle.version, store),
     )  # fmt: skip
 
 

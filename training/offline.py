@@ -51,24 +51,28 @@ class SilentChat:
         return Answers([Answer(error=RungError(f"{self.name} is not asked offline")) for _ in batch.queries])
 
 
+def default_version(config: Config, name: str) -> str | None:
+    """Name the version that is looked at where nobody names one: what serves, else the newest."""
+    return serving_version(config.models_path, name) or max(versions(config.models_path, name), default=None)
+
+
 def open_node(config: Config, name: str, version: str | None = None) -> OfflineNode:
     """Open a bundle of a node.
 
     Parameters
     ----------
     version : str, optional
-        By default the one that the node serves.
+        By default the one that `default_version` names.
 
     Raises
     ------
     BundleError
         There is none, or it cannot be loaded.
     """
-    wanted = version or serving_version(config.models_path, name)
+    wanted = version or default_version(config, name)
     known = versions(config.models_path, name)
     if wanted is None:
-        hint = f"name one of {', '.join(known)}" if known else f"run `cascade retrain {name}`"
-        raise BundleError("serving", f"node {name} serves no bundle; {hint}")
+        raise BundleError(name, f"the node has no bundle yet; run `cascade retrain {name}`")
     if wanted not in known:
         raise BundleError(wanted, f"node {name} has no such bundle; it has: {', '.join(known) or 'none'}")
     folder = config.models_path / name / wanted

@@ -55,10 +55,12 @@ def print_report(
 ) -> None:
     """Print the comparison and the certificate."""
     table = Table(title=f"{len(scored.y)} held-out records")
-    for name in HEADER:
-        table.add_column(name, justify="left" if not name else "right")
-    for row in compare(scored, thresholds):
-        table.add_row(*_cells(row))
+    lines = [_cells(row) for row in compare(scored, thresholds)]
+    shown = [at for at, cells in enumerate(zip(*lines, strict=True)) if set(cells) != {"-"}]
+    for at in shown:  # what was not measured for any row has no column
+        table.add_column(HEADER[at], justify="right" if HEADER[at] else "left")
+    for line in lines:
+        table.add_row(*(line[at] for at in shown))
     console.print(table)
     style = "green" if certificate.valid else "yellow"
     console.print(sentence(certificate.reason), style=style, markup=False, highlight=False, soft_wrap=True)

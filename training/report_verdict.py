@@ -36,7 +36,8 @@ def headline(report: NodeReport) -> list[Block]:
         facts.append((f"{1000 * overall:.0f} in 1,000", "of all answers differ from the teacher's"))
     if economy:
         facts.append((dollars(1000 * economy["cost"]["net"]), "saved per 1,000 requests, net"))
-    return [Text(verdict, "good" if tone else "bad"), Facts(facts)]
+    place = [Text(" ".join(report.place))] if report.place else []
+    return [Text(verdict, "good" if tone else "bad"), *place, Facts(facts)]
 
 
 def _verdict(report: NodeReport, proof: Certificate) -> tuple[str, bool]:

@@ -287,6 +287,12 @@ def _refuse_too_few(name: str, curated: Curated, bar: float, delta: float, of_ot
     needed = 2 * first_count(bar, delta)
     have = len(curated.y)
     others = f" ({of_others:,} answers of another teacher are left out)" if of_others else ""
+    if not curated.counts.seen and not of_others:
+        raise RetrainRefused(
+            f"node {name}: there is no traffic to learn from yet. Send its calls through the service, or "
+            f"load a log: `cascade import {name} FILE`; at least {needed} records are needed, 2,000 to 5,000 is "
+            "a good plan. Nothing was changed"
+        )
     if have < needed:
         raise RetrainRefused(
             f"node {name}: {have} usable records{others}; a bar of {bar:.1%} at confidence {1 - delta:.0%} "

@@ -36,7 +36,8 @@ class Format(StrEnum):
 def report(
     node: NodeArgument,
     bundle: Annotated[
-        str | None, typer.Option(help="Version of the bundle; by default the one that is served.")
+        str | None,
+        typer.Option(help="Version of the bundle; by default what serves, else the newest."),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.TERMINAL,
     output: Annotated[
@@ -54,7 +55,6 @@ def report(
     with clear_errors():
         loaded = read_config(config)
         node_of(loaded, node)
-        from cascade.bundle import serving_version
         from cascade.traffic import open_traffic
 
         wanted = Format.JSON if as_json else form
@@ -62,32 +62,37 @@ def report(
             raise InvalidInput("--output", "say as what: --format md, html or json")
         if output is not None and not output.parent.is_dir():
             raise InvalidInput("--output", f"the folder {output.parent} does not exist")
-        version = bundle or serving_version(loaded.models_path, node)
-        if version is None:
-            store = open_traffic(loaded, content=False)
-            try:
-                _nothing_served(loaded, node, store.counts(node), wanted)
-            finally:
-                store.close()
-            return
         try:
-            import training.node_report  # noqa: F401
+            from training.offline import default_version
         except ImportError as error:
             needed = "pip install 'cascade-ladder[train]'"
             console.print(f"`{error.name}` is not installed: {needed}", markup=False)
             raise typer.Exit(1) from None
+        version = bundle or default_version(loaded, node)
+        if version is None:
+            store = open_traffic(loaded, content=False)
+            try:
+                _no_bundle(loaded, node, store.counts(node), wanted, output)
+            finally:
+                store.close()
+            return
         _write(loaded, node, version, wanted, output)
 
 
-def _nothing_served(config: Config, node: str, traffic: dict[str, int], form: Format) -> None:
+def _no_bundle(config: Config, node: str, traffic: dict[str, int], form: Format, output: Path | None) -> None:
     refused = config.models_path / node / "refused" / "report.md"
     why = f"; the last retraining was refused: {refused}" if refused.exists() else ""
-    if form is Format.JSON:
+    if form is Format.JSON and output is None:
         emit({"node": node, "version": None, "traffic": traffic, "certificate": None, "metrics": None})
         return
+    if form is not Format.TERMINAL:
+        raise InvalidInput(node, f"it has no bundle to report on{why}; `cascade retrain {node}` makes one")
     typer.echo(f"{node}: no bundle, the teacher answers everything{why}")
-    typer.echo("  traffic: " + ", ".join(f"{count} {name}" for name, count in traffic.items()))
-    typer.echo(f"  `cascade retrain {node}` makes a bundle, or says what is missing")
+    typer.echo("  traffic: " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in traffic.items()))
+    if any(traffic.values()):
+        typer.echo(f"  `cascade retrain {node}` makes a bundle, or says what is missing")
+    else:
+        typer.echo(f"  send calls through the service, or load a log: `cascade import {node} FILE`")
 
 
 def _write(config: Config, name: str, version: str, form: Format, output: Path | None) -> None:

@@ -108,5 +108,8 @@ def retrain(
             if result.curve is not None:
                 typer.echo(f"forecast: {result.curve.sentence}")
             typer.echo(f"report: {result.report}")
+            if result.version and not activate:
+                bundle = f"{node} --bundle {result.version}"
+                typer.echo(f"next: `cascade report {bundle}`, then `cascade rollout start {bundle}`")
         if not certificate.valid:
             raise typer.Exit(3)

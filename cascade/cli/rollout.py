@@ -47,7 +47,8 @@ def start(
         str, typer.Option(help="automatic or manual; by default what the configuration says.")
     ] = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Even if it was rolled back, or another rollout is under way.")
+        bool,
+        typer.Option("--force", help="Even if it was rolled back or serves, or another is under way."),
     ] = False,
     who: WhoOption = "",
     why: WhyOption = "",

@@ -24,7 +24,8 @@ from cascade.errors import InvalidInput
 def simulate(
     node: Annotated[str | None, typer.Argument(help="The node whose log is replayed.")] = None,
     bundle: Annotated[
-        str | None, typer.Option(help="Version of the bundle; by default the one that is served.")
+        str | None,
+        typer.Option(help="Version of the bundle; by default what serves, else the newest."),
     ] = None,
     since: Annotated[
         str | None, typer.Option("--from", help="Begin of the log: 2026-11-17, or an age such as 7d.")

@@ -78,7 +78,8 @@ class Verbs:
         approval : str
             `automatic` or `manual`; empty for what the configuration says.
         force : bool
-            Whether one that was rolled back may begin again, or the one under way be given up for it.
+            Whether one that was rolled back may begin again, one that serves be taken off the traffic for
+            it, or the one under way be given up.
 
         Raises
         ------
@@ -105,8 +106,11 @@ class Verbs:
                     f"{version} was rolled back ({state.barred[version]}); start with --force to try it again"
                 )
             stable = state.stable(pointer_of(self.config.models_path, node))
-            if stable == version and state.rollout is not None and state.rollout.full and not force:
-                raise RolloutRefused(f"{version} serves everybody already")
+            if stable == version and not force:
+                raise RolloutRefused(
+                    f"{version} serves everybody already, so there is nothing to roll out; --force takes it "
+                    "off the traffic and begins anew"
+                )
             return version, {
                 "stable": "" if stable == version else stable,
                 "shares": list(shares),
@@ -210,11 +214,17 @@ def newest(models: Path, node: str) -> str:
     RolloutRefused
         There is none.
     """
-    folder = models / node
-    found = sorted(p.parent.name for p in folder.glob("[0-9]*-*/manifest.json")) if folder.is_dir() else []
+    found = _bundles(models, node)
     if not found:
-        raise RolloutRefused(f"node {node} has no bundle in {folder}; `cascade retrain {node}` makes one")
+        raise RolloutRefused(
+            f"node {node} has no bundle in {models / node}; `cascade retrain {node}` makes one"
+        )
     return found[-1]
+
+
+def _bundles(models: Path, node: str) -> list[str]:
+    folder = models / node
+    return sorted(p.parent.name for p in folder.glob("[0-9]*-*/manifest.json")) if folder.is_dir() else []
 
 
 def check_bundle(models: Path, node: str, version: str, bar: float) -> None:
@@ -226,6 +236,9 @@ def check_bundle(models: Path, node: str, version: str, bar: float) -> None:
         They are not.
     """
     refuse_outside(version)
+    if not (models / node / version).is_dir():
+        known = ", ".join(_bundles(models, node)) or "none"
+        raise BundleError(version, f"is missing: node {node} has no such bundle; it has: {known}")
     manifest = read_manifest(models / node / version)
     verify_files(models / node / version, manifest)
     if manifest.get("node") != node:

@@ -1,6 +1,7 @@
 """`cascade report` on a bundle that was trained here, in every format."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,18 @@ import yaml
 from typer.testing import CliRunner
 
 from cascade.ask import Ask
+from cascade.bundle import POINTER
 from cascade.cli import app
 from cascade.config import load_config
+from cascade.demo.bundle_copies import copy_bundle
+from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.verbs import Verbs
 from cascade.server.engine import Engine
 from cascade.traffic import Labelled, open_store
 from tests.conftest import NODE, ROOT, sample
 from training.node_rungs import encoders_of
 from training.retrain import retrain
+from training.rollout_place import rollout_place
 
 BAD_TEXT = "<script>alert(1)</script> where is my refund"
 
@@ -158,3 +164,60 @@ def test_without_a_bundle_the_report_says_who_answers(tmp_path: Path) -> None:
     done = run(tmp_path / "cascade.yaml")
     assert done.exit_code == 0, done.output
     assert "the teacher answers everything" in done.stdout
+
+
+def test_a_bundle_that_nobody_put_live_is_reported_on_and_the_next_command_is_named(
+    path: Path, tmp_path: Path
+) -> None:
+    models = path.parent / "models" / NODE
+    (version,) = (folder.name for folder in models.glob("0*"))
+    before = json.loads(run(path, "--json").stdout)
+    assert before["place"] == ["It answers now, for all traffic."]
+    pointer = (models / POINTER).read_text()
+    (models / POINTER).unlink()
+    try:
+        done = run(path, "--format", "md", "--output", str(tmp_path / "r.md"))
+        assert done.exit_code == 0, done.output
+        found = json.loads(run(path, "--json").stdout)
+    finally:
+        (models / POINTER).write_text(pointer)
+    assert found["version"] == version
+    assert found["certificate"]["valid"]
+    assert found["place"] == [
+        f"Nobody gets its answers yet: `cascade rollout start {NODE} --bundle {version}` begins its rollout."
+    ]
+    assert "Nobody gets its answers yet" in (tmp_path / "r.md").read_text()
+
+
+def test_the_report_follows_the_rollout(path: Path) -> None:
+    config = load_config(path)
+    store = open_store(config.store_url)
+    models = path.parent / "models" / NODE
+    (old,) = (folder.name for folder in models.glob("0*"))
+    new = copy_bundle(models / old, 2)
+    try:
+        verbs = Verbs(config, DatabaseRolloutStore(store))
+        assert rollout_place(config, NODE, old, store) == [
+            "It answers now, for all traffic.",
+            f"A newer bundle is there: `cascade report {NODE} --bundle {new}` reports on that one.",
+        ]
+        verbs.start(NODE, "ada", bundle=new, percent=5)
+        assert rollout_place(config, NODE, old, store)[0] == (
+            f"It answers now, beside {new}, which is live for 5 % of the keys."
+        )
+        assert rollout_place(config, NODE, new, store)[0].startswith(
+            "It is on its way up: live for 5 % of the keys"
+        )
+        verbs.rollback(NODE, "ada", "wrong refunds")
+        assert "it was rolled back (wrong refunds)" in rollout_place(config, NODE, new, store)[0]
+    finally:
+        store.close()
+        shutil.rmtree(models / new)
+
+
+def test_a_file_is_not_silently_left_unwritten_where_there_is_no_bundle(tmp_path: Path) -> None:
+    text = (ROOT / "cascade.yaml").read_text().replace("models: models", "models: none")
+    (tmp_path / "cascade.yaml").write_text(text)
+    done = run(tmp_path / "cascade.yaml", "--format", "html", "--output", str(tmp_path / "r.html"))
+    assert done.exit_code == 1
+    assert "no bundle to report on" in " ".join(done.output.split())

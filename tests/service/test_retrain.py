@@ -85,6 +85,8 @@ def test_a_bar_that_cannot_be_proven_is_refused_and_what_serves_stays(
 
 def test_too_few_records_are_refused_with_how_many_it_takes(configure: Configure) -> None:
     config = configure()
+    with pytest.raises(RetrainRefused, match=rf"no traffic .* yet.*`cascade import {NODE} FILE`"):
+        retrain(NODE, config, [], encoders_of(config))
     with pytest.raises(RetrainRefused, match=r"120 usable records.*needs at least \d+ \(\d+ more\)"):
         retrain(NODE, config, records(120), encoders_of(config))
     assert not (config.models_path / NODE).exists() or not list((config.models_path / NODE).iterdir())

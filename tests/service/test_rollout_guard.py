@@ -110,6 +110,9 @@ def test_what_a_person_may_not_do_is_refused_with_the_reason(
         verbs.start(NODE, "ada", bundle="../../elsewhere")
     with pytest.raises(RolloutRefused, match="none of the steps"):
         verbs.start(NODE, "ada", percent=7)
+    with pytest.raises(RolloutRefused, match="serves everybody already"):
+        verbs.start(NODE, "ada")
+    assert not verbs.history(NODE), "what serves was left alone"
     new = world.copy(2)
     verbs.start(NODE, "ada", bundle=new)
     with pytest.raises(RolloutRefused, match="is under way"):

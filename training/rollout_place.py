@@ -1,0 +1,45 @@
+"""Where a bundle stands in its node's rollout, for the report: who gets its answers now."""
+
+from __future__ import annotations
+
+from cascade.config import Config
+from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.verbs import Verbs
+from cascade.traffic import TrafficStore
+from training.write_bundle import versions
+
+
+def rollout_place(config: Config, node: str, version: str, store: TrafficStore) -> list[str]:
+    """Say who gets a bundle's answers, and which command comes next, a sentence each.
+
+    Flags may say otherwise for a request; see docs/rollout.md.
+
+    Raises
+    ------
+    StoreError
+    """
+    said = Verbs(config, DatabaseRolloutStore(store)).describe(node)
+    known = versions(config.models_path, node)
+    lines = [_who(said["stable"], said["candidate"], said["percent"], said["rolled_back"], node, version)]
+    if known and known[-1] > version:
+        lines.append(
+            f"A newer bundle is there: `cascade report {node} --bundle {known[-1]}` reports on that one."
+        )
+    return lines
+
+
+def _who(
+    stable: str, candidate: str, percent: int, rolled_back: dict[str, str], node: str, version: str
+) -> str:
+    begin = f"cascade rollout start {node} --bundle {version}"
+    share = f"live for {percent} % of the keys" if percent else "in shadow"
+    if version in rolled_back:
+        why = rolled_back[version]
+        return f"Nobody gets its answers: it was rolled back ({why}). `{begin} --force` begins anew."
+    if version == candidate:
+        return f"It is on its way up: {share}; `cascade rollout status {node}` says what it waits for."
+    if version == stable and candidate:
+        return f"It answers now, beside {candidate}, which is {share}."
+    if version == stable:
+        return "It answers now, for all traffic."
+    return f"Nobody gets its answers yet: `{begin}` begins its rollout."
