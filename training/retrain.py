@@ -290,8 +290,8 @@ def _refuse_too_few(name: str, curated: Curated, bar: float, delta: float, of_ot
     if not curated.counts.seen and not of_others:
         raise RetrainRefused(
             f"node {name}: there is no traffic to learn from yet. Send its calls through the service, or "
-            f"load a log: `cascade import {name} FILE`; at least {needed} records are needed, 2,000 to 5,000 is "
-            "a good plan. Nothing was changed"
+            f"load a log: `cascade import {name} FILE`; at least {needed} records are needed, and 2,000 to "
+            "5,000 is a good plan. Nothing was changed"
         )
     if have < needed:
         raise RetrainRefused(
