@@ -22,7 +22,8 @@ def create_key(
         list[str] | None, typer.Option("--node", help="A node it may ask; all, if none.")
     ] = None,
     verbs: Annotated[
-        list[str] | None, typer.Option("--verb", help="decide, report or admin; the first two, if none.")
+        list[str] | None,
+        typer.Option("--verb", help="decide, report, read, admin; the first two, if none."),
     ] = None,
     days: Annotated[float | None, typer.Option(help="Ends by itself after so many days.")] = None,
     config: ConfigOption = Path("cascade.yaml"),

@@ -55,6 +55,7 @@ def show(
     node: NodeArgument,
     config: ConfigOption = Path("cascade.yaml"),
     last: Annotated[int, typer.Option(min=1, help="How many, the newest last.")] = 10,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant only.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a node's last decisions as they are stored. Needs the key where traffic is encrypted.
@@ -70,7 +71,9 @@ def show(
         node_of(loaded, node)
         store = open_traffic(loaded)
         try:
-            decisions = list(deque(store.decisions(node), maxlen=last))
+            found = store.decisions(node)
+            mine = (d for d in found if tenant is None or d.context.get("tenant") == tenant)
+            decisions = list(deque(mine, maxlen=last))
         finally:
             store.close()
         if as_json:

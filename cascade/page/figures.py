@@ -11,22 +11,25 @@ from cascade.traffic.store import TrafficStore
 
 BUCKETS = 24
 _LATEST = 2000
-_CONFUSIONS = 8
 
 _SHARES = """
 SELECT CAST(time AS BIGINT) / ?, rung, by_teacher, count(*), coalesce(sum(usd), 0)
-FROM decisions WHERE node = ? AND time >= ? AND error IS NULL GROUP BY 1, 2, 3
+FROM decisions WHERE node = ? AND time >= ? AND error IS NULL{tenant} GROUP BY 1, 2, 3
 """
-_ERRORS = "SELECT count(*) FROM decisions WHERE node = ? AND time >= ? AND error IS NOT NULL"
+_ERRORS = "SELECT count(*) FROM decisions WHERE node = ? AND time >= ? AND error IS NOT NULL{tenant}"
 _LATENCIES = """
-SELECT latency_ms, by_teacher FROM decisions WHERE node = ? AND error IS NULL ORDER BY seq DESC LIMIT ?
+SELECT latency_ms, by_teacher FROM decisions WHERE node = ? AND error IS NULL{tenant}
+ORDER BY seq DESC LIMIT ?
 """
 _ANSWERS = """
-SELECT decision_id, output, time FROM decisions WHERE node = ? AND error IS NULL ORDER BY seq DESC LIMIT ?
+SELECT decision_id, output, time FROM decisions WHERE node = ? AND error IS NULL{tenant}
+ORDER BY seq DESC LIMIT ?
 """
 
 
-def traffic_figures(store: TrafficStore, node: str, now: float, hours: float) -> dict[str, Any]:
+def traffic_figures(
+    store: TrafficStore, node: str, now: float, hours: float, tenant: str | None = None
+) -> dict[str, Any]:
     """Give a node's traffic over the last hours.
 
     Parameters
@@ -37,6 +40,8 @@ def traffic_figures(store: TrafficStore, node: str, now: float, hours: float) ->
         Unix seconds.
     hours : float
         How far back, cut into `BUCKETS` equal buckets.
+    tenant : str, optional
+        Whose; everybody's, if none.
 
     Returns
     -------
@@ -55,9 +60,10 @@ def traffic_figures(store: TrafficStore, node: str, now: float, hours: float) ->
     counts: dict[int, Counter[str]] = defaultdict(Counter)
     by_teacher = paid = 0
     usd = teacher_usd = 0.0
+    shares, failed, latest, of = *(_of(q, tenant) for q in (_SHARES, _ERRORS, _LATENCIES)), _values(tenant)
     with store.database.reading() as connection:
         for bucket, rung, taught, count, cost in connection.execute(
-            _SHARES, (width, node, float(first * width))
+            shares, (width, node, float(first * width), *of)
         ).fetchall():
             counts[int(bucket)][rung] += int(count)
             usd += float(cost)
@@ -65,13 +71,13 @@ def traffic_figures(store: TrafficStore, node: str, now: float, hours: float) ->
                 by_teacher += int(count)
                 teacher_usd += float(cost)
                 paid += int(count) if cost else 0
-        errors = int(connection.execute(_ERRORS, (node, float(first * width))).fetchone()[0])
-        latencies = connection.execute(_LATENCIES, (node, _LATEST)).fetchall()
+        errors = int(connection.execute(failed, (node, float(first * width), *of)).fetchone()[0])
+        latencies = connection.execute(latest, (node, *of, _LATEST)).fetchall()
     total: Counter[str] = Counter()
     for each in counts.values():
         total.update(each)
     decisions = sum(total.values())
-    means = store.teacher_means(node)
+    means = store.teacher_means(node) if tenant is None else None  # what others' calls cost is theirs
     price = teacher_usd / by_teacher if paid else (means[0] if means else None)
     return {
         "decisions": decisions,
@@ -88,7 +94,7 @@ def traffic_figures(store: TrafficStore, node: str, now: float, hours: float) ->
     }
 
 
-def answer_shift(store: TrafficStore, node: str) -> float | None:
+def answer_shift(store: TrafficStore, node: str, tenant: str | None = None) -> float | None:
     """Give how far the newest answers are from those before: the total variation distance of their labels.
 
     0 where both halves of the latest answers have the same shares of labels, 1 where they share none; None
@@ -99,7 +105,7 @@ def answer_shift(store: TrafficStore, node: str) -> float | None:
     StoreError
     """
     with store.database.reading() as connection:
-        rows = connection.execute(_ANSWERS, (node, _LATEST)).fetchall()
+        rows = connection.execute(_of(_ANSWERS, tenant), (node, *_values(tenant), _LATEST)).fetchall()
     if len(rows) < 200:
         return None
     said = [json.dumps(store.rows.value_of(output, "output", id_)) for id_, output, _ in rows]
@@ -107,6 +113,14 @@ def answer_shift(store: TrafficStore, node: str) -> float | None:
     new, old = Counter(said[:half]), Counter(said[half:])
     n, m = half, len(said) - half
     return sum(abs(new[label] / n - old[label] / m) for label in new.keys() | old.keys()) / 2
+
+
+def _of(query: str, tenant: str | None) -> str:
+    return query.format(tenant="" if tenant is None else " AND tenant = ?")
+
+
+def _values(tenant: str | None) -> tuple[str, ...]:
+    return () if tenant is None else (tenant,)
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float] | None:

@@ -17,7 +17,8 @@ from cascade.gateway.entry import enter
 from cascade.gateway.replies import error_reply, raw_body
 from cascade.page.guarding import CSRF, Hosts, check_same_site, new_token
 from cascade.page.nodes import NodePages
-from cascade.server.gate import Gate
+from cascade.page.stored import StoredTraffic
+from cascade.server.gate import Caller, Gate
 from cascade.traffic.store import TrafficStore
 
 _FILES = {
@@ -34,6 +35,7 @@ _HEADERS = {
 }
 _HOURS = (1.0, 24.0, 168.0)
 _MAX_BODY = 4096
+_MOST_SEEN = 256
 
 
 class Page:
@@ -45,19 +47,20 @@ class Page:
         With an `http` section.
     store : TrafficStore
     gate : Gate
-        With keys, figures and buttons need one that allows `admin`.
+        With keys, figures need one that allows `read`, buttons one that allows `admin`.
     """
 
     def __init__(self, config: Config, store: TrafficStore, gate: Gate) -> None:
         assert config.http is not None
         self._gate, self._hosts = gate, Hosts(config.http.hosts)
         self._nodes = NodePages(config, store)
-        self._seen: dict[float, tuple[float, Any]] = {}
+        self._seen: dict[tuple[object, ...], tuple[float, Any]] = {}
         self.routes = [
             Route("/", self.page, methods=["GET"]),
             Route("/page/nodes", self.nodes, methods=["GET"]),
             Route("/page/nodes/{node}/{verb}", self.change, methods=["POST"]),
             Route("/page/{file}", self.file, methods=["GET"]),
+            *StoredTraffic(tuple(config.nodes), store, gate, self._hosts).routes,
         ]
 
     async def page(self, request: Request) -> Response:
@@ -80,23 +83,30 @@ class Page:
         return Response(_read(name), media_type=_FILES[name], headers=_HEADERS)
 
     async def nodes(self, request: Request) -> Response:
-        """Give all nodes as JSON."""
+        """Give as JSON the nodes that the caller may read; without `admin`, with its own tenant's figures."""
         try:
             self._hosts.check(request)
-            enter(self._gate, request, "admin")
+            caller = enter(self._gate, request, "read")
             hours = _hours(request.query_params.get("hours", "24"))
-            return JSONResponse(await run_in_threadpool(self._gather, hours), headers=_HEADERS)
+            return JSONResponse(await run_in_threadpool(self._gather, hours, caller), headers=_HEADERS)
         except CascadeError as error:
             return error_reply(error, _HEADERS)
 
-    def _gather(self, hours: float) -> dict[str, Any]:
+    def _gather(self, hours: float, caller: Caller) -> dict[str, Any]:
         now = time.time()
-        before = self._seen.get(hours)
+        asked = hours, caller.nodes, caller.reads_tenant, caller.admin
+        before = self._seen.get(asked)
         if before is not None and now - before[0] < 1.0:  # however many look, the database is asked once
             shown: dict[str, Any] = before[1]
             return shown
-        shown = {"time": now, "hours": hours, "nodes": self._nodes.all(now, hours)}
-        self._seen[hours] = now, shown
+        nodes = self._nodes.all(now, hours, caller.nodes, caller.reads_tenant)
+        shown = {
+            "time": now, "hours": hours, "nodes": nodes, "may_change": caller.admin,
+            "tenant": caller.reads_tenant,
+        }  # fmt: skip
+        if len(self._seen) > _MOST_SEEN:
+            self._seen.clear()
+        self._seen[asked] = now, shown
         return shown
 
     async def change(self, request: Request) -> Response:

@@ -21,8 +21,11 @@ from typing import Any
 
 from cascade.errors import ConfigError
 
-VERBS = ("decide", "report", "admin")
-"""What a key can be allowed: decide, report outcomes, administer (rollouts, erasure)."""
+VERBS = ("decide", "report", "read", "admin")
+"""What a key can be allowed: decide, report outcomes, read (its tenant's traffic and figures, how rollouts
+stand), administer (change rollouts, read of every tenant)."""
+
+_IMPLIED = {"read": "admin"}
 
 PREFIX = "ck_"
 _FORMAT = 1
@@ -60,6 +63,10 @@ class Key:
     verbs: tuple[str, ...]
     created: float
     expires: float | None = None
+
+    def allows(self, verb: str) -> bool:
+        """Say whether it allows a verb: one that administers also reads."""
+        return verb in self.verbs or _IMPLIED.get(verb) in self.verbs
 
 
 def hash_of(token: str) -> str:

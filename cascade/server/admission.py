@@ -15,8 +15,12 @@ _FREE = ("/grpc.health.v1.", "/grpc.reflection.", "/cascade.v1.DecisionService/"
 """Health and reflection are for everyone; those who decide ask the gate with the message at hand."""
 
 
+_READS = tuple(f"/cascade.v1.RolloutService/{method}" for method in ("Status", "Watch", "History"))
+"""What changes nothing and needs `read` alone."""
+
+
 class GateInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Lets only keys with the verb `admin` call whatever is not free."""
+    """Lets only keys with the verb `admin` call what is not free; those with `read` may look at rollouts."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -27,7 +31,7 @@ class GateInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
         if handler is None or details.method.startswith(_FREE):
             return handler
         try:
-            self._gate.enter(details, "admin")
+            self._gate.enter(details, "read" if details.method in _READS else "admin")
         except CascadeError as error:
             return _refusing(handler, error)
         return handler

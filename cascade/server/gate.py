@@ -32,11 +32,19 @@ class Caller:
         Nodes that may be asked; empty for all.
     key : str
         Id of the key; empty for none.
+    admin : bool
+        Whether it administers: then it reads every tenant's traffic, and changes rollouts.
     """
 
     tenant: str | None = None
     nodes: frozenset[str] = frozenset()
     key: str = ""
+    admin: bool = True
+
+    @property
+    def reads_tenant(self) -> str | None:
+        """Whose traffic and figures it reads: its own tenant's; None for all."""
+        return None if self.admin else self.tenant
 
     def owns(self, node: str, context: Mapping[str, str]) -> bool:
         """Say whether a decision was made for this caller."""
@@ -99,9 +107,11 @@ class Gate:
         key = self._keys.find(token.strip()) if kind.lower() == "bearer" else None
         if key is None:
             raise Unauthenticated("the key is unknown, revoked or has expired")
-        if verb not in key.verbs:
-            raise PermissionDenied(f"key {key.id} does not allow to {verb}")
-        return Caller(key.tenant, frozenset(key.nodes), key.id)
+        if not key.allows(verb):
+            raise PermissionDenied(
+                f"key {key.id} allows to {', '.join(key.verbs)}; this needs one that allows `{verb}`"
+            )
+        return Caller(key.tenant, frozenset(key.nodes), key.id, key.allows("admin"))
 
     def count(self, tenant: str, n: int = 1) -> None:
         """Count n decisions that a tenant asks for. Raises QuotaExceeded."""

@@ -134,8 +134,8 @@ class RolloutServicer:
         finally:
             self._watchers.release()
 
-    def _read(self, kind: Any, raw: bytes, context: grpc.ServicerContext) -> Any:
-        caller = self._gate.enter(context, "admin")
+    def _read(self, kind: Any, raw: bytes, context: grpc.ServicerContext, verb: str = "read") -> Any:
+        caller = self._gate.enter(context, verb)
         request = parse(kind, raw)
         if not request.node:
             raise InvalidInput("node", "must name a node")
@@ -153,7 +153,7 @@ class RolloutServicer:
         act: Callable[[Any, str], NodeRollout],
     ) -> bytes:
         try:
-            request = self._read(kind, raw, context)
+            request = self._read(kind, raw, context, "admin")
             key = self._gate.enter(context, "admin").key
             who = f"key {key}" if key else request.who.strip()
             for field, text in (("who", who), ("why", request.why)):

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class RolloutServiceStub(object):
-    """Starts, watches and ends rollouts. Where calls need keys, these need one with the verb `admin`.
+    """Starts, watches and ends rollouts. Where calls need keys, `Status`, `Watch` and `History` need one with the
+    verb `read`, the others one with the verb `admin`.
 
     A rollout is the fold of an append-only log of events that all workers and replicas share. Every change is
     an event with who, when and why; two changes at once never both count on the same state. What cannot be
@@ -77,7 +78,8 @@ class RolloutServiceStub(object):
 
 
 class RolloutServiceServicer(object):
-    """Starts, watches and ends rollouts. Where calls need keys, these need one with the verb `admin`.
+    """Starts, watches and ends rollouts. Where calls need keys, `Status`, `Watch` and `History` need one with the
+    verb `read`, the others one with the verb `admin`.
 
     A rollout is the fold of an append-only log of events that all workers and replicas share. Every change is
     an event with who, when and why; two changes at once never both count on the same state. What cannot be
@@ -180,7 +182,8 @@ def add_RolloutServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RolloutService(object):
-    """Starts, watches and ends rollouts. Where calls need keys, these need one with the verb `admin`.
+    """Starts, watches and ends rollouts. Where calls need keys, `Status`, `Watch` and `History` need one with the
+    verb `read`, the others one with the verb `admin`.
 
     A rollout is the fold of an append-only log of events that all workers and replicas share. Every change is
     an event with who, when and why; two changes at once never both count on the same state. What cannot be

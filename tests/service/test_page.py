@@ -152,6 +152,7 @@ def browser() -> Iterator[Any]:
     selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
+        assert not os.environ.get("CASCADE_REQUIRE_DATA"), "there is no browser, and this run must not skip"
         pytest.skip("chromium and chromedriver are not installed (apt install chromium chromium-driver)")
     options = selenium.ChromeOptions()
     options.binary_location = chromium

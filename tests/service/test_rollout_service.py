@@ -157,14 +157,25 @@ def test_where_calls_need_keys_rollouts_need_the_verb_admin_and_the_key_is_who_d
     keys = tmp_path / "keys.json"
     key, admin = create_key(keys, "acme", verbs=["admin"])
     _, plain = create_key(keys, "acme")
+    _, reader = create_key(keys, "acme", verbs=["read"])
     service = serve(auth={"keys": "keys.json"})
     with RolloutCalls(service.target) as calls:
         assert status_of(lambda: calls.status(NODE))[0] is grpc.StatusCode.UNAUTHENTICATED
     with RolloutCalls(service.target, plain) as calls:
         assert status_of(lambda: calls.start(node=NODE, who="x"))[0] is grpc.StatusCode.PERMISSION_DENIED
         assert status_of(lambda: next(calls.watch(NODE)))[0] is grpc.StatusCode.PERMISSION_DENIED
+    with RolloutCalls(service.target, reader) as calls:
+        assert calls.status(NODE)["node"] == NODE
+        code, said = status_of(lambda: calls.start(node=NODE, who="x"))
+        assert (code, "allows to read; this needs one that allows `admin`" in said) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            True,
+        )
     with RolloutCalls(service.target, admin) as calls:
         assert calls.start(node=NODE, who="somebody else")["who"] == f"key {key.id}"
+    with RolloutCalls(service.target, reader) as calls:
+        assert [event["what"] for event in calls.history(NODE)] == ["start"]
+        assert next(calls.watch(NODE))[0]["candidate"] == new
 
 
 def test_the_commands_do_the_same_on_the_store_and_on_a_service(

@@ -54,11 +54,12 @@ function draw(data) {
   const decisions = good.reduce((sum, node) => sum + node.traffic.decisions, 0);
   const local = good.reduce((sum, node) => sum + node.traffic.decisions * (node.traffic.settled || 0), 0);
   const saved = good.reduce((sum, node) => sum + (node.money.saved || 0), 0);
+  const whose = data.tenant ? `of ${data.tenant}: ` : "";
   byId("sum").textContent = data.nodes.length
-    ? `${data.nodes.length === 1 ? "1 node" : count(data.nodes.length) + " nodes"}, ${count(decisions)} decisions, ${percent(decisions ? local / decisions : null)} settled locally, ${usd(saved)} saved`
+    ? whose + `${data.nodes.length === 1 ? "1 node" : count(data.nodes.length) + " nodes"}, ${count(decisions)} decisions, ${percent(decisions ? local / decisions : null)} settled locally, ${usd(saved)} saved`
     : "No node is configured yet: calls are captured for discovery.";
   for (const node of data.nodes) {
-    const text = JSON.stringify({ ...node, hours: data.hours });
+    const text = JSON.stringify({ ...node, hours: data.hours, may_change: data.may_change });
     if (shown.get(node.node) === text) continue;
     const old = document.getElementById("node-" + node.node);
     const focus = old && old.contains(document.activeElement) ? document.activeElement.dataset.verb : null;
@@ -92,7 +93,7 @@ function card(node, data) {
   const [words, tone] = status(node);
   const moving = Boolean(node.rollout.candidate);
   const buttons = Object.entries(VERBS).map(([verb, [label]]) => {
-    const can = verb === "rollback" ? moving || Boolean(node.rollout.stable) : moving;
+    const can = data.may_change && (verb === "rollback" ? moving || Boolean(node.rollout.stable) : moving);
     const button = el("button", { type: "button", "data-verb": verb, class: verb === "rollback" ? "danger" : "", disabled: !can, "aria-label": `${label} ${node.node}` }, label);
     button.addEventListener("click", () => change(node, verb));
     return button;
