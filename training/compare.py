@@ -12,7 +12,9 @@ from scipy.stats import binomtest
 
 from cascade.ask import Ask
 from cascade.bundle import Bundle
+from cascade.fences import VALIDATORS
 from cascade.server.local import LatencyRecord, walk_local
+from cascade.validators import Validator, validators_fence
 from training.curate import CuratedRecord
 
 N_RESAMPLES = 2000
@@ -65,21 +67,27 @@ class Comparison:
         return asdict(self)
 
 
-def outcome(bundle: Bundle, records: Sequence[CuratedRecord]) -> Outcome:
+def outcome(
+    bundle: Bundle, records: Sequence[CuratedRecord], validators: Sequence[Validator] = ()
+) -> Outcome:
     """Run a bundle over records as serving does.
 
     Parameters
     ----------
     bundle : Bundle
-        Its certificate has to be valid: without one it settles nothing when it serves.
+        Its certificate has to be valid: without one it settles nothing when it serves. Nor does one that was
+        certified with validators which are gone or changed.
     records : sequence of CuratedRecord
+    validators : sequence of callable
+        The node's own.
     """
+    bundle.fences.set(VALIDATORS, validators_fence(bundle.manifest.get("validators", ()), validators))
     settled, right = [], []
     latency = {rung.name: LatencyRecord() for rung in bundle.policy.rungs}
     for start in range(0, len(records), _AT_ONCE):
         part = records[start : start + _AT_ONCE]
         asks = [Ask(bundle.node, record.text, record.messages or (), record.context) for record in part]
-        walks = walk_local(asks, bundle, bundle.contract, (), latency)
+        walks = walk_local(asks, bundle, bundle.contract, validators, latency)
         settled += [bool(walk.rung) for walk in walks]
         right += [
             bool(walk.rung) and walk.output == record.label for walk, record in zip(walks, part, strict=True)

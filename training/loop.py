@@ -17,6 +17,7 @@ from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.state import NodeRollout
 from cascade.rollout.verbs import Verbs
 from cascade.traffic import TrafficStore
+from cascade.validators import import_validators
 from training.asking import open_chats
 from training.compare import Comparison, compare, outcome
 from training.curate import curate
@@ -232,7 +233,8 @@ def _compared(
     share = calibration_share(len(curated.y), settings.bar.agreement, delta)
     held_out = split(curated, share, MAX_CALIBRATION, seed=seed).calibration
     newest = [curated.records[i] for i in held_out]
-    return compare(outcome(candidate, newest), outcome(old, newest), seed)
+    validators = import_validators(node, settings.validators)
+    return compare(outcome(candidate, newest, validators), outcome(old, newest, validators), seed)
 
 
 def _sizes(config: Config, node: str, bundle: Bundle, scored: Any) -> list[LadderSize]:

@@ -39,6 +39,26 @@ class Refusals:
         """Whether any of them refuses, shape (n, n_rungs)."""
         return np.asarray(self.stops.any(axis=2), dtype=bool)
 
+    def by_certificate(self, certified: Sequence[bool]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Say which answers give way to the next rung, and which send their request straight to the teacher.
+
+        As in serving, the first validator that refuses decides: one that the bundle was certified with lets
+        the next rung try, one that came later does not.
+
+        Parameters
+        ----------
+        certified : sequence of bool
+            Of each validator.
+
+        Returns
+        -------
+        next_rung, to_teacher : bool arrays of shape (n, n_rungs)
+        """
+        if not certified:
+            return self.any, self.any
+        known = np.asarray(certified, dtype=bool)[self.stops.argmax(axis=2)]
+        return self.any & known, self.any & ~known
+
 
 def ask_about(
     node: str,

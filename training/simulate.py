@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.ask import Ask
 from cascade.config import Config
 from cascade.contract import JsonValue
 from cascade.policy.slices import SliceRules
 from cascade.policy.walk import rungs_that_agree
 from cascade.traffic import Decision, TrafficStore
+from cascade.validators import identity
 from training.evaluate import Row, Scored, compare
 from training.held_out import read_trained, text_hashes
 from training.journal import read_journal
 from training.log import Log
 from training.net_cost import measure_ms, teacher_price
 from training.offline import OfflineNode
+from training.own_validators import refusals
 from training.replay import Charges, Replay, decision_text, replay
 
 Progress = Callable[[str], None]
@@ -65,19 +69,25 @@ def known_decisions(node: OfflineNode, log: Log, store: TrafficStore) -> list[tu
     return found[-MAX_COMPARED:]
 
 
-def alternatives(config: Config, node: OfflineNode, log: Log, store: TrafficStore) -> list[Row]:
+def alternatives(
+    config: Config, node: OfflineNode, log: Log, store: TrafficStore, progress: Progress = lambda _: None
+) -> list[Row]:
     """Measure the ladder beside always-teacher, best fixed rung, random mix and oracle on what is known.
 
-    Here the ladder is without the node's own validators, and each known decision counts once.
+    Each known decision counts once.
     """
     known = known_decisions(node, log, store)
     if not known:
         return []
-    return compare(*score(config, node, known, store))
+    return compare(*score(config, node, known, store, progress))
 
 
 def score(
-    config: Config, node: OfflineNode, known: list[tuple[Decision, JsonValue]], store: TrafficStore
+    config: Config,
+    node: OfflineNode,
+    known: list[tuple[Decision, JsonValue]],
+    store: TrafficStore,
+    progress: Progress = lambda _: None,
 ) -> tuple[Scored, list[float]]:
     """Ask every trained rung about known decisions: what `training.evaluate` measures, and the thresholds."""
     bundle = node.bundle
@@ -109,7 +119,34 @@ def score(
     )
     allowed, asked = _slices(bundle.policy.slices, scored, known, bundle.contract.labels)
     scored = scored.sliced(allowed, asked)
-    return scored, [rung.threshold for rung in bundle.policy.rungs]
+    thresholds = [rung.threshold for rung in bundle.policy.rungs]
+    return _validated(node, scored, known, thresholds, progress), thresholds
+
+
+def _validated(
+    node: OfflineNode,
+    scored: Scored,
+    known: list[tuple[Decision, JsonValue]],
+    thresholds: Sequence[float],
+    progress: Progress,
+) -> Scored:
+    """Take the node's own validators into account: asked, as in serving, about what would settle else."""
+    bundle = node.bundle
+    assert scored.admitted is not None
+    assert scored.allowed is not None
+    assert scored.strictness is not None
+    enough = scored.confidence >= 1 - (1 - np.asarray(thresholds)) * scored.strictness
+    asks = [
+        Ask(node.name, decision_text(decision), decision.messages or (), decision.context)
+        for decision, _ in known
+    ]
+    answers = np.where(scored.worth & scored.admitted & enough, scored.answer, -1).astype(np.int64)
+    own = refusals(node.validators, asks, answers, bundle.contract.labels, progress)
+    certified = bundle.manifest.get("validators", ())
+    next_rung, to_teacher = own.by_certificate([identity(each) in certified for each in node.validators])
+    return replace(
+        scored, admitted=scored.admitted & ~next_rung, allowed=scored.allowed & ~to_teacher, refused=own.stops
+    )
 
 
 def _slices(

@@ -96,7 +96,7 @@ def _replay(
             log = read_log(store, name, begin, end)
             found = replay_node(config, node, log, store, seed, step)
             step("alternatives")
-            rows = alternatives(config, node, log, store)
+            rows = alternatives(config, node, log, store, step)
         finally:
             store.close()
     if as_json:

@@ -18,7 +18,9 @@ from cascade.standing import standing
 from cascade.traffic import TrafficStore, TrainingRecord, open_store
 from cascade.validators import identity
 from tests.conftest import NODE, sample
+from training.compare import Comparison
 from training.held_out import read_held_out, text_hashes
+from training.loop import _compared
 from training.node_rungs import encoders_of
 from training.retrain import retrain
 
@@ -133,3 +135,30 @@ def test_a_certified_validator_that_is_gone_or_changed_fences_the_bundle_off(
         if not settles:
             assert "the certificate counts on the validator" in decided[0].attempts[0].reason
             assert decided[0].attempts[0].reason.startswith("uncertified: ")
+
+
+def test_the_loop_compares_bundles_with_the_validators_that_are_served(
+    configure: Configure, models: Path
+) -> None:
+    records = [
+        TrainingRecord(r["id"], r["text"], None, r["label"], "import", r["session"], r["time"])
+        for r in sample(f"{NODE}.jsonl")[:600]
+    ]
+    serving = next(p.name for p in (models / NODE).iterdir() if p.is_dir())
+
+    def compared(paths: list[str], certified: list[str]) -> Comparison:
+        config = configure(node={"validators": paths})
+        encoders = encoders_of(config)
+        candidate = load_bundle(models / NODE / serving, encoders, NODE)
+        candidate.manifest["validators"] = certified
+        found = _compared(config, NODE, records, candidate, serving, encoders, None, 0)
+        assert found is not None
+        return found
+
+    bare = compared([], [])
+    assert bare.settled == bare.settled_before > 0.5
+    asked = compared([PICKY], [identity(picky)])
+    assert asked.settled_before <= asked.settled < bare.settled - 0.1
+    gone = compared([], [identity(picky)])
+    assert gone.settled == 0, "it would be fenced off"
+    assert gone.settled_before == bare.settled

@@ -18,11 +18,13 @@ from cascade.config import ChatRungConfig, Config
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.server.engine import Engine
 from cascade.traffic import Decision, TrafficStore, open_store
+from cascade.validators import identity
 from tests.conftest import NODE, ROOT
 from training.held_out import text_hashes
 from training.log import read_log
 from training.offline import OfflineNode, open_node
 from training.replay import Charges, Replay, Truth, replay
+from training.simulate import alternatives
 
 N = 80
 CHARGES = Charges(cpu_hour=0.05, rung_ms={"linear": 0.5, "encoder": 4.0}, audit_share=0.0)
@@ -219,3 +221,32 @@ def test_an_empty_log_is_said_to_be_empty(config: Config, tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     assert "nothing to replay" in done.output
     assert os.path.exists(tmp_path / "var")
+
+
+def picky(ask: Ask, value: Any) -> bool:
+    """Refuses short questions, and one label."""
+    return len(ask.text) >= 40 and value != "refund_status"
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_the_ladder_among_the_alternatives_is_the_one_with_the_nodes_own_validators(
+    certified: bool,
+    configure: Callable[..., Config],
+    config: Config,
+    store: TrafficStore,
+    passthrough: list[Decision],
+) -> None:
+    log = read_log(store, NODE, None, None)
+    bare = alternatives(config, open_node(config, NODE), log, store)
+    strict = configure(node={"validators": [f"{__name__}:picky"]})
+    node = open_node(strict, NODE)
+    if certified:
+        node.bundle.manifest["validators"] = [identity(picky)]
+    rows = alternatives(strict, node, log, store)
+    replayed = replay(passthrough, log.truths, node.bundle, node.contract, node.validators, CHARGES, 0.001)
+    assert rows[0].name == "ladder"
+    assert rows[0].settled == pytest.approx(replayed.settled.value)
+    assert rows[0].settled < bare[0].settled - 0.05
+    assert replayed.agreement is not None
+    assert rows[0].agreement == pytest.approx(replayed.agreement.value)
+    assert [row.settled for row in rows[1:3]] == [row.settled for row in bare[1:3]], "no ladder, no validator"

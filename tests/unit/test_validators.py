@@ -10,7 +10,7 @@ import pytest
 from cascade.ask import Ask
 from cascade.errors import ConfigError
 from cascade.validators import _code_of, identity, import_validators, validators_fence
-from training.own_validators import refusals
+from training.own_validators import Refusals, refusals
 
 
 class Polite:
@@ -83,3 +83,17 @@ def test_refusals_are_those_of_serving_and_the_same_answer_is_asked_about_once()
     assert found.any.tolist() == [[False, True], [True, True], [True, False], [False, False]]
     assert asked == [("please", "a"), ("please", "b"), ("please", "b"), ("x", "c")]
     assert all(micros > 0 for micros in found.micros)
+
+
+def test_the_first_validator_that_refuses_decides_between_the_next_rung_and_the_teacher() -> None:
+    #                      neither         both           the first       the second
+    stops = np.array([[[False, False]], [[True, True]], [[True, False]], [[False, True]]])
+    found = Refusals(("one", "two"), stops, (0.0, 0.0))
+    next_rung, to_teacher = found.by_certificate([True, False])
+    assert next_rung[:, 0].tolist() == [False, True, True, False]
+    assert to_teacher[:, 0].tolist() == [False, False, False, True]
+    next_rung, to_teacher = found.by_certificate([False, True])
+    assert next_rung[:, 0].tolist() == [False, False, False, True]
+    assert to_teacher[:, 0].tolist() == [False, True, True, False]
+    none = Refusals((), stops[:, :, :0], ())
+    assert not any(found.any() for found in none.by_certificate([]))
