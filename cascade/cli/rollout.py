@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import getpass
+import inspect
 import os
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cascade.cli.console import (
-    ConfigOption,
-    JsonOption,
-    NodeArgument,
-    emit,
-)
+from cascade.cli.console import ConfigOption, JsonOption, NodeArgument, emit
 from cascade.cli.rollout_side import KEY_VARIABLE, Side, open_side
 
 TargetOption = Annotated[
@@ -32,6 +29,66 @@ WhoOption = Annotated[str, typer.Option(help="Who does this; by default user@hos
 WhyOption = Annotated[str, typer.Option("--why", "-m", help="Why, in one sentence.")]
 
 
+_GIVEN = ("side", "as_json", "by")
+"""Parameters of a verb that are no options of its own."""
+
+
+def _side_options(
+    config: ConfigOption = Path("cascade.yaml"),
+    target: TargetOption = None,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the options of every verb."""
+
+
+def _change_options(who: WhoOption = "", why: WhyOption = "") -> None:
+    """Have the options of every verb that changes something."""
+
+
+def _with_options(
+    command: Callable[..., None], verb: Callable[..., Any], *shared: Callable[..., None]
+) -> Callable[..., None]:
+    """Give a command a verb's name, help and own options, and after them the shared ones."""
+    own = [p for p in _parameters(verb) if p.name not in _GIVEN]
+    parameters = own + [p for function in shared for p in _parameters(function)]
+    wrapped: Any = wraps(verb)(command)
+    wrapped.__signature__ = inspect.Signature(parameters)
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    found: Callable[..., None] = wrapped
+    return found
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
+
+
+def _asks(verb: Callable[..., None]) -> Callable[..., None]:
+    """Make a verb that only asks a command."""
+
+    def command(config: Path, target: str | None, ca: Path | None, as_json: bool, **arguments: Any) -> None:
+        with open_side(config, target, ca) as side:
+            verb(side, as_json, **arguments)
+
+    return _with_options(command, verb, _side_options)
+
+
+def _changes(verb: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+    """Make a verb that changes a rollout a command, which names who does it and shows what became of it."""
+
+    def command(
+        who: str, config: Path, target: str | None, ca: Path | None, as_json: bool, **arguments: Any
+    ) -> None:
+        with open_side(config, target, ca) as side:
+            said = verb(side, who=who or _me(), **arguments)
+            if as_json:
+                emit(said)
+            else:
+                _show(said)
+
+    return _with_options(command, verb, _change_options, _side_options)
+
+
 def _me() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
@@ -39,7 +96,9 @@ def _me() -> str:
         return f"uid {os.getuid()}@{socket.gethostname()}"
 
 
+@_changes
 def start(
+    side: Side,
     node: NodeArgument,
     bundle: Annotated[str, typer.Option(help="The version; by default the newest.")] = "",
     percent: Annotated[int, typer.Option(help="The step to begin at: 0 is shadow.")] = 0,
@@ -50,166 +109,100 @@ def start(
         bool,
         typer.Option("--force", help="Even if it was rolled back or serves, or another is under way."),
     ] = False,
-    who: WhoOption = "",
-    why: WhyOption = "",
-    config: ConfigOption = Path("cascade.yaml"),
-    target: TargetOption = None,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    **by: str,
+) -> dict[str, Any]:
     """Begin the rollout of a bundle: shadow first, then more and more of the traffic as evidence comes in.
 
     Example: `cascade rollout start support-intent --why "trained on November"`
     """
-    _change(
-        lambda side: side.start(
-            node=node,
-            bundle=bundle,
-            percent=percent,
-            approval=approval,
-            force=force,
-            who=who or _me(),
-            why=why,
-        ),
-        config,
-        target,
-        ca,
-        as_json,
-    )
+    return side.start(node=node, bundle=bundle, percent=percent, approval=approval, force=force, **by)
 
 
+@_changes
 def approve(
+    side: Side,
     node: NodeArgument,
     force: Annotated[bool, typer.Option("--force", help="To the next step without the evidence.")] = False,
-    who: WhoOption = "",
-    why: WhyOption = "",
-    config: ConfigOption = Path("cascade.yaml"),
-    target: TargetOption = None,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    **by: str,
+) -> dict[str, Any]:
     """Let a rollout that waits for approval, or is held, go on.
 
     Example: `cascade rollout approve support-intent`
     """
-    _change(
-        lambda side: side.approve(node=node, force=force, who=who or _me(), why=why),
-        config, target, ca, as_json,
-    )  # fmt: skip
+    return side.approve(node=node, force=force, **by)
 
 
-def hold(
-    node: NodeArgument,
-    who: WhoOption = "",
-    why: WhyOption = "",
-    config: ConfigOption = Path("cascade.yaml"),
-    target: TargetOption = None,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_changes
+def hold(side: Side, node: NodeArgument, **by: str) -> dict[str, Any]:
     """Keep a rollout at its step until it is approved; the guard may still pull it back.
 
     Example: `cascade rollout hold support-intent --why "nobody is here at the weekend"`
     """
-    _change(lambda side: side.hold(node=node, who=who or _me(), why=why), config, target, ca, as_json)
+    return side.hold(node=node, **by)
 
 
+@_changes
 def rollback(
+    side: Side,
     node: NodeArgument,
     bundle: Annotated[
         str, typer.Option(help="The version; by default the candidate, else the stable one.")
     ] = "",
-    who: WhoOption = "",
-    why: WhyOption = "",
-    config: ConfigOption = Path("cascade.yaml"),
-    target: TargetOption = None,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    **by: str,
+) -> dict[str, Any]:
     """Pull a bundle back, for every worker and replica, whatever flags say.
 
     Example: `cascade rollout rollback support-intent --why "wrong refunds"`
     """
-    _change(
-        lambda side: side.rollback(node=node, bundle=bundle, who=who or _me(), why=why),
-        config, target, ca, as_json,
-    )  # fmt: skip
+    return side.rollback(node=node, bundle=bundle, **by)
 
 
-def status(
-    node: NodeArgument,
-    config: ConfigOption = Path("cascade.yaml"),
-    target: TargetOption = None,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_asks
+def status(side: Side, as_json: bool, node: NodeArgument) -> None:
     """Say what a node serves to whom, and what the guard says; the guard's word needs --target.
 
     Example: `cascade rollout status support-intent`
     """
-    _change(lambda side: side.status(node), config, target, ca, as_json)
+    said = side.status(node)
+    if as_json:
+        emit(said)
+    else:
+        _show(said)
 
 
-def watch(
-    node: NodeArgument,
-    config: ConfigOption = Path("cascade.yaml"),
-    target: TargetOption = None,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_asks
+def watch(side: Side, as_json: bool, node: NodeArgument) -> None:
     """Follow a rollout: a line, or with --json an object, for every change, until Ctrl-C.
 
     Example: `cascade rollout watch support-intent`
     """
-    with open_side(config, target, ca) as side:
-        try:
-            for said, events in side.watch(node):
-                if as_json:
-                    emit({"rollout": said, "events": events})
-                    continue
-                for event in events:
-                    typer.echo(_line(event))
-                if not events:
-                    _show(said)
-        except KeyboardInterrupt:
-            return
+    try:
+        for said, events in side.watch(node):
+            if as_json:
+                emit({"rollout": said, "events": events})
+                continue
+            for event in events:
+                typer.echo(_line(event))
+            if not events:
+                _show(said)
+    except KeyboardInterrupt:
+        return
 
 
-def history(
-    node: NodeArgument,
-    config: ConfigOption = Path("cascade.yaml"),
-    target: TargetOption = None,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@_asks
+def history(side: Side, as_json: bool, node: NodeArgument) -> None:
     """Show every change of a node's rollouts: who, when and why.
 
     Example: `cascade rollout history support-intent --json`
     """
-    with open_side(config, target, ca) as side:
-        events = side.history(node)
-        if as_json:
-            emit({"node": node, "events": events})
-            return
-        for event in events:
-            typer.echo(_line(event))
-        if not events:
-            typer.echo(f"{node}: no rollout yet")
-
-
-def _change(
-    act: Callable[[Side], dict[str, Any]],
-    config: Path,
-    target: str | None,
-    ca: Path | None,
-    as_json: bool,
-) -> None:
-    with open_side(config, target, ca) as side:
-        said = act(side)
-        if as_json:
-            emit(said)
-        else:
-            _show(said)
+    events = side.history(node)
+    if as_json:
+        emit({"node": node, "events": events})
+        return
+    for event in events:
+        typer.echo(_line(event))
+    if not events:
+        typer.echo(f"{node}: no rollout yet")
 
 
 def _show(said: dict[str, Any]) -> None:
