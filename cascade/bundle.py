@@ -31,6 +31,7 @@ from cascade.policy.guarded_slices import GuardedSlices
 from cascade.policy.slices import SliceRules
 from cascade.policy.walk import LadderPolicy, LocalRung
 from cascade.rungs.encoder import Embed, EncoderHead, EncoderRung
+from cascade.rungs.identity import ChatIdentity
 from cascade.rungs.linear import LinearRung
 from cascade.rungs.local_chat import LocalChatRung, OpenChat
 from cascade.rungs.onnx_weights import linear_weights
@@ -306,7 +307,7 @@ def _chat_rung(entry: dict[str, Any], contract: Contract, open_chat: OpenChat | 
     if open_chat is None:
         raise BundleError(MANIFEST, f"rung {name!r} is a chat model, and there is none of that name here")
     chat = open_chat(name, contract)
-    if chat.identity != {"model": entry["model"], "prompt": entry["prompt"]}:
+    if chat.identity != ChatIdentity(entry["model"], entry["prompt"]):
         raise BundleError(
             MANIFEST,
             f"chat rung {name!r} now has another model or prompt than it was certified with; retrain",

@@ -7,45 +7,35 @@ retrained. The bundle stays loaded, so that it is seen and measured, and the tea
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from cascade.config import ChatRungConfig, Config
+from cascade.rungs.identity import ChatIdentity, digest
 
 TEACHER, TRAFFIC, VALIDATORS = "teacher", "traffic", "validators"
 """What fences are about."""
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """Who a node's local rungs are measured against.
+class Teacher(ChatIdentity):
+    """Who a node's local rungs are measured against: the ladder's last rung, and what it may answer.
 
     Attributes
     ----------
-    model : str
-        The name of the model that the ladder's last rung asks.
-    prompt : str
-        SHA-256 of the node's prompt template.
     contract : str
         SHA-256 of what the configuration says an answer must be: `from-traffic`, the set of labels, or the
         JSON Schema.
     """
 
-    model: str
-    prompt: str
     contract: str
 
     @property
     def name(self) -> str:
         """A short name, `model/prompt`, that decisions carry: whose answer it was."""
         return f"{self.model}/{self.prompt[:12]}"
-
-    def to_json(self) -> dict[str, str]:
-        """Give it as the manifest's certificate stores it, under `teacher`."""
-        return asdict(self)
 
 
 def teacher_of(config: Config, node: str) -> Teacher:
@@ -66,7 +56,7 @@ def teacher_of(config: Config, node: str) -> Teacher:
         if contract.labels:
             form |= {"labels": sorted(contract.labels)}
         stated = json.dumps(form, sort_keys=True)
-    return Teacher(rung.model, _hash(found.prompt), _hash(stated))
+    return Teacher(rung.model, digest(found.prompt), digest(stated))
 
 
 def teacher_fence(certificate: Mapping[str, Any], now: Teacher) -> str:
@@ -135,7 +125,3 @@ class Fences:
     def reason(self) -> str:
         """Why the bundle does not settle; empty where no fence is up."""
         return "; ".join(self._reasons.values())
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -68,7 +68,7 @@ def rung_entries(
     return [
         {"name": rung, "kind": kind, "threshold": 2.0, "skip_below": 0.0}
         | ({"encoder": open_encoder(rung)[0].fingerprint} if kind == "encoder" else {})
-        | (open_chat(rung, labels).identity if kind == "chat" and open_chat and labels else {})
+        | (open_chat(rung, labels).identity.to_json() if kind == "chat" and open_chat and labels else {})
         for rung, kind in rungs
     ]
 

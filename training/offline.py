@@ -11,6 +11,7 @@ from cascade.config import Config
 from cascade.contract import Contract
 from cascade.errors import BundleError, RungError
 from cascade.rungs.chat import ChatRung
+from cascade.rungs.identity import ChatIdentity
 from cascade.rungs.protocol import Answer, Answers, Batch
 from cascade.validators import Validator, import_validators
 from training.node_rungs import encoders_of
@@ -42,7 +43,7 @@ class OfflineNode:
 class SilentChat:
     """Stands for a chat rung that is not asked: every answer is an error that says so."""
 
-    def __init__(self, name: str, identity: dict[str, str]) -> None:
+    def __init__(self, name: str, identity: ChatIdentity) -> None:
         self.name = name
         self.identity = identity
 
@@ -80,7 +81,7 @@ def open_node(config: Config, name: str, version: str | None = None) -> OfflineN
 
     def silent(rung: str, contract: Contract) -> ChatRung:
         entry: dict[str, Any] = entries[rung]
-        chat = SilentChat(rung, {"model": entry["model"], "prompt": entry["prompt"]})
+        chat = SilentChat(rung, ChatIdentity(entry["model"], entry["prompt"]))
         return cast(ChatRung, chat)
 
     bundle = load_bundle(folder, encoders_of(config), name, silent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import random
@@ -26,6 +25,7 @@ from cascade.errors import CascadeError, ConfigError, DeadlineExceeded, RungErro
 from cascade.rungs.breaker import CircuitBreaker, shared_breaker
 from cascade.rungs.connections import http_client
 from cascade.rungs.event_loop import run_in_background
+from cascade.rungs.identity import ChatIdentity, digest
 from cascade.rungs.prompt import Prompt, chat_messages, with_instruction
 from cascade.rungs.protocol import Answer, Answers, Batch, Query
 
@@ -139,9 +139,9 @@ class ChatRung:
         self._client.organization = self._client.project = None
 
     @property
-    def identity(self) -> dict[str, str]:
-        """What a bundle records of it: another model or prompt would be another rung."""
-        return {"model": self.settings.model, "prompt": hashlib.sha256(self._template.encode()).hexdigest()}
+    def identity(self) -> ChatIdentity:
+        """What a bundle records of it."""
+        return ChatIdentity(self.settings.model, digest(self._template))
 
     def answer(self, batch: Batch) -> Answers:
         """Ask all queries of a batch at once and wait for their answers."""
