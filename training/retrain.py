@@ -295,13 +295,14 @@ def _refuse_too_few(name: str, curated: Curated, bar: float, delta: float, of_ot
         )
     if have < needed:
         raise RetrainRefused(
-            f"node {name}: {have} usable records{others}; a bar of {bar:.1%} at confidence {1 - delta:.0%} "
-            f"needs at least {needed} ({needed - have} more); 2,000 to 5,000 is a good plan. "
-            "Nothing was changed"
+            f"node {name}: {have:,} usable records{others} are too few. A bar of {100 * bar:g} % at "
+            f"confidence {100 * (1 - delta):g} % needs at least {needed:,} ({needed - have:,} more), half of "
+            "them to prove it on; plan for 2,000 to 5,000. Nothing was changed"
         )
     if len(curated.labels) < 2:
         raise RetrainRefused(
-            f"node {name}: the traffic holds only {len(curated.labels)} label; there is nothing to learn"
+            f"node {name}: all {have:,} usable records have the same answer, {curated.labels[0]!r}; there is "
+            "nothing to tell apart. Nothing was changed"
         )
 
 
