@@ -26,6 +26,9 @@ class HttpConfig(Section):
         How long the upstream may be silent.
     max_body_bytes : int
         The largest request that is taken.
+    max_in_flight : int
+        Calls under way at once in a worker; further ones get 503 at once. Their bodies together may be
+        sixteen times `max_body_bytes`.
     capture : bool
         Whether calls are logged for discovery.
     """
@@ -35,6 +38,7 @@ class HttpConfig(Section):
     hosts: Annotated[tuple[values.Text, ...], Strict(False)] = ()
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
     max_body_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 16 * 2**20
+    max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     capture: bool = True
 
 

@@ -26,6 +26,7 @@ from cascade.gateway.audit_call import AuditCall
 from cascade.gateway.completion import completion_of, stream_of
 from cascade.gateway.entry import context_of, enter
 from cascade.gateway.fixed_part import CONTEXT_KEY, fingerprint, has_fixed_part
+from cascade.gateway.load import Load
 from cascade.gateway.question import NoQuestion, Question, question_of
 from cascade.gateway.recognise import HEADER, Recognised, Recogniser
 from cascade.gateway.relay import Relay
@@ -33,7 +34,8 @@ from cascade.gateway.replies import chat_request, error_reply, header_text, raw_
 from cascade.gateway.shape import AnswerShape, Unfit, shape_of
 from cascade.gateway.upstream import Upstream
 from cascade.server.deciding import Deciding
-from cascade.server.gate import Caller, Gate
+from cascade.server.gate import Caller, Gate, overloaded
+from cascade.server.pool import ElasticPool
 from cascade.server.quotas import QuotaExceeded
 from cascade.traffic.records import Call
 
@@ -93,6 +95,8 @@ class ChatCompletions:
         Takes each captured call.
     gate : Gate
         Says who may do what, and how much of it.
+    load : Load
+        Bounds what is under way.
     observing : Observing, optional
         What watches this process.
     """
@@ -106,6 +110,7 @@ class ChatCompletions:
         default: str,
         told: Told,
         gate: Gate,
+        load: Load,
         observing: Observing | None = None,
     ) -> None:
         assert config.http is not None
@@ -113,7 +118,7 @@ class ChatCompletions:
         self._engine, self._pool = engine, pool
         self._upstreams, self._default = upstreams, default
         self._told = told
-        self._gate = gate
+        self._gate, self._load = gate, load
         self._metrics = observing.metrics if observing else None
         self._traces = observing.traces if observing else None
         self._recogniser = Recogniser(config)
@@ -124,6 +129,7 @@ class ChatCompletions:
             caller = enter(self._gate, request, "decide")
             raw = await raw_body(request, self._http.max_body_bytes)
             exchange = self._exchange(request, caller, chat_request(raw), raw)
+            self._load.admit_tenant(request.scope, exchange.tenant)
             self._gate.count(exchange.tenant)
         except ClientDisconnect:
             return Response(status_code=499)
@@ -208,6 +214,9 @@ class ChatCompletions:
             exchange.found.node, question.text, question.messages, exchange.context, exchange.request_id,
             teacher=relay, audit_teacher=exchange.audit_call, refuses=exchange.shape.refuses,
         )  # fmt: skip
+        if isinstance(self._pool, ElasticPool) and self._pool.overfull:
+            exchange.error = overloaded(self._pool)  # the frontier answers sooner than the queue would
+            return None
         try:
             deciding = asyncio.wrap_future(self._pool.submit(self._engine.decide, ask))
         except RuntimeError:  # the pool takes no more

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from cascade.errors import CascadeError, InvalidInput, TeacherUnavailable
 from cascade.gateway.entry import context_of, enter
+from cascade.gateway.load import Load
 from cascade.gateway.recognise import PREFIX
 from cascade.gateway.replies import error_reply, raw_body
 from cascade.gateway.upstream import Upstream, given_headers
@@ -60,10 +61,11 @@ class Passing:
     upstream : Upstream
     max_body_bytes : int
     gate : Gate
+    load : Load
     """
 
-    def __init__(self, upstream: Upstream, max_body_bytes: int, gate: Gate) -> None:
-        self._upstream, self._limit, self._gate = upstream, max_body_bytes, gate
+    def __init__(self, upstream: Upstream, max_body_bytes: int, gate: Gate, load: Load) -> None:
+        self._upstream, self._limit, self._gate, self._load = upstream, max_body_bytes, gate, load
 
     async def pass_on(self, request: Request) -> Response:
         """Pass one call on."""
@@ -72,6 +74,7 @@ class Passing:
         stack = AsyncExitStack()
         try:
             tenant = context_of(request, enter(self._gate, request, "decide")).get("tenant", "")
+            self._load.admit_tenant(request.scope, tenant)
             self._gate.count(tenant)
             if self._gate.quotas is not None:
                 self._gate.quotas.check_spending(tenant)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +12,10 @@ import grpc
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from cascade.errors import CascadeError, InvalidInput
+from cascade.errors import CascadeError, InvalidInput, Overloaded
+
+_BODY_SECONDS = 60.0
+"""A caller that does not send its body holds a place of those who would."""
 
 _STATUS = {
     "INVALID_ARGUMENT": 400,
@@ -30,14 +35,28 @@ class TooLarge(InvalidInput):
     reason = "TOO_LARGE"
 
 
+class TooSlow(InvalidInput):
+    """The request's body does not come."""
+
+    reason = "TOO_SLOW"
+
+
+class Busy(Overloaded):
+    """More is under way than this process takes, whoever asks."""
+
+
+_OWN_STATUS: tuple[tuple[type[CascadeError], int], ...] = ((TooLarge, 413), (TooSlow, 408), (Busy, 503))
+
+
 def status_of(error: CascadeError) -> int:
     """Give the HTTP status of an error."""
     assert error.code in grpc.StatusCode.__members__
-    return 413 if isinstance(error, TooLarge) else _STATUS.get(error.code, 500)
+    own = (status for kind, status in _OWN_STATUS if isinstance(error, kind))
+    return next(own, _STATUS.get(error.code, 500))
 
 
 def error_reply(error: CascadeError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Give an error in the OpenAI API's shape."""
+    """Give an error in the OpenAI API's shape, with `Retry-After` where another try is worthwhile."""
     status = status_of(error)
     kind = "invalid_request_error" if status < 500 else "api_error"
     shown = {
@@ -46,7 +65,9 @@ def error_reply(error: CascadeError, headers: Mapping[str, str] | None = None) -
         "code": error.reason.lower(),
         "param": error.field if isinstance(error, InvalidInput) else None,
     }
-    return JSONResponse({"error": shown}, status, dict(headers or {}))
+    retry_after = getattr(error, "retry_after", None)
+    hint = {} if retry_after is None else {"retry-after": str(max(1, math.ceil(retry_after)))}
+    return JSONResponse({"error": shown}, status, {**(headers or {}), **hint})
 
 
 async def raw_body(request: Request, limit: int) -> bytes:
@@ -54,14 +75,20 @@ async def raw_body(request: Request, limit: int) -> bytes:
 
     Raises
     ------
-    TooLarge
+    TooLarge, TooSlow
     """
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise TooLarge("body", f"is larger than the limit of {limit} bytes, `http.max_body_bytes`")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise TooLarge(
+                        "body", f"is larger than the limit of {limit} bytes, `http.max_body_bytes`"
+                    )
+                parts.append(part)
+    except TimeoutError:
+        raise TooSlow("body", f"did not come within {_BODY_SECONDS:g} s") from None
     return b"".join(parts)
 
 

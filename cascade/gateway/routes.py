@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from cascade.config import ChatRungConfig, Config
 from cascade.gateway.chat import ChatCompletions
+from cascade.gateway.load import Load
 from cascade.gateway.passing import Models, Passing
 from cascade.gateway.upstream import Upstream
 from cascade.server.deciding import Deciding
@@ -18,6 +19,10 @@ from cascade.traffic.records import Call
 
 if TYPE_CHECKING:
     from cascade.observe.open import Observing
+
+
+_BODIES = 16
+"""How many bodies of the largest size are held at once."""
 
 
 class Gateway:
@@ -51,9 +56,18 @@ class Gateway:
         self._upstreams = {
             name: Upstream(name, rung, config.http.timeout_seconds) for name, rung in chats.items()
         }
-        chat = ChatCompletions(config, engine, pool, self._upstreams, default, told, gate, observing)
+        metrics = observing.metrics if observing else None
+        http = config.http
+        self.load = Load(
+            http.max_in_flight,
+            _BODIES * http.max_body_bytes,
+            (lambda: metrics.served(None, "nobody")) if metrics else (lambda: None),
+        )
+        """Bounds what is under way; goes around the application."""
+        load = self.load
+        chat = ChatCompletions(config, engine, pool, self._upstreams, default, told, gate, load, observing)
         models = Models(self._upstreams[default], list(config.nodes), gate)
-        passing = Passing(self._upstreams[default], config.http.max_body_bytes, gate)
+        passing = Passing(self._upstreams[default], http.max_body_bytes, gate, load)
         methods = ["GET", "POST", "DELETE", "PUT", "PATCH"]
         self.routes = [
             Route("/v1/chat/completions", chat.complete, methods=["POST"]),

@@ -120,8 +120,8 @@ class HttpSide:
 
             app = Starlette(routes=[*self._own_routes(), *gateway.routes], lifespan=lifespan)
             config = uvicorn.Config(
-                app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
-                lifespan="on", timeout_keep_alive=75,
+                gateway.load.around(app), log_config=None, access_log=False, server_header=False,
+                proxy_headers=False, lifespan="on", timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, round(self._drain_seconds)),
             )  # fmt: skip
             config.load()

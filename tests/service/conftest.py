@@ -35,9 +35,11 @@ def start(
 ) -> Iterator[Callable[..., Side]]:
     sides: list[Side] = []
 
-    def make(chat: dict[str, Any] | None = None, **overrides: Any) -> Side:
+    def make(
+        chat: dict[str, Any] | None = None, http: dict[str, Any] | None = None, **overrides: Any
+    ) -> Side:
         chat = {"base_url": chatty.url} | (chat or {})
-        config = configure(chat=chat, http={"listen": "127.0.0.1:0"}, **overrides)
+        config = configure(chat=chat, http={"listen": "127.0.0.1:0"} | (http or {}), **overrides)
         sides.append(Side(config, store))
         return sides[-1]
 

@@ -58,13 +58,15 @@ def test_keys_and_quotas_hold_over_http_too(
         side.ask(unseen[0]["text"])
     side.client = side.client.with_options(api_key=secret)
     assert side.ask(unseen[0]["text"], model="m").status_code == 200  # the first dollar is spent
-    reasons = set()
+    reasons, hints = set(), set()
     for record in unseen[:30]:
         try:
             assert side.ask(record["text"]).headers["x-cascade-served-by"] == "ladder"
         except openai.RateLimitError as error:
             reasons.add(error.body["code"])
+            hints.add(int(error.response.headers["retry-after"]))
     assert reasons == {"quota_exceeded"}
+    assert 1 <= min(hints) <= max(hints) <= 86_400
     with pytest.raises(openai.RateLimitError, match="only local answers are left"):
         side.ask(unseen[0]["text"], model="m")
     assert {call.tenant for call in side.calls()} == {"acme"}
