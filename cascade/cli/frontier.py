@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from pathlib import Path
@@ -28,7 +29,8 @@ def frontier(
 ) -> None:
     """Replay recorded answers over the OpenAI API until SIGTERM or Ctrl-C.
 
-    No model runs here: what it was not given an answer to is an error.
+    No model runs here: what it was not given an answer to is an error, HTTP 404. An answer is found by the
+    input's text at the end of the prompt, after a line break or a colon and a space.
 
     Example: `cascade frontier` and, in another terminal, `cascade serve`
     """
@@ -39,7 +41,11 @@ def frontier(
         try:
             server = SimulatedFrontier(recorded, latency_ms, latency_spread=spread, seed=seed, port=port)
         except OSError as error:
-            raise CascadeError(f"cannot listen on 127.0.0.1:{port}: {error.strerror or error}") from error
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise CascadeError(
+                f"cannot listen on 127.0.0.1:{port}: {why}; choose another port with --port, and name it "
+                "in the base_url of cascade.yaml"
+            ) from error
         with server:
             found: dict[str, Any] = {"url": server.url, "port": server.port, "answers": len(recorded)}
             if as_json:

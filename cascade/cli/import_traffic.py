@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from cascade.config import Config
 
 
+_SHOWN = 20  # bad lines that are named
+
+
 class LogFormat(StrEnum):
     """Formats of files; `auto` looks at the first entry."""
 
@@ -52,6 +55,9 @@ def import_traffic(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Import the good lines of a file with bad ones.")
     ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Records that are there with another answer get the file's.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Load labelled traffic into the store.
@@ -68,8 +74,9 @@ def import_traffic(
     with clear_errors():
         if (file is None) != captured:
             raise typer.BadParameter("give either a file or --captured", param_hint="FILE")
-        if file is None and (requests is not None or skip_bad or format_ is not LogFormat.AUTO):
-            raise typer.BadParameter("--format, --requests and --skip-bad are about a file")
+        about_file = (requests is not None, skip_bad, replace, format_ is not LogFormat.AUTO)
+        if file is None and any(about_file):
+            raise typer.BadParameter("--format, --requests, --replace and --skip-bad are about a file")
         loaded = read_config(config)
         settings = node_of(loaded, node)
         if file is None:
@@ -89,9 +96,9 @@ def import_traffic(
             with steps(f"importing {file.name} ({kind})", quiet=as_json):
                 if kind == "jsonl":
                     check = contract.check if contract else None
-                    count = import_file(store, node, file, skip_bad, check)
+                    count = import_file(store, node, file, skip_bad, check, replace=replace)
                 else:
-                    count = import_log(store, node, file, kind, rule, frame, requests, skip_bad)
+                    count = import_log(store, node, file, kind, rule, frame, requests, skip_bad, replace)
         finally:
             store.close()
         bad = {line.line: line.reason for line in count.bad_lines}
@@ -99,11 +106,31 @@ def import_traffic(
             emit({
                 "node": node, "format": kind, "added": count.added,
                 "already_there": count.already_there, "bad_lines": bad,
+                "differing": list(count.differing), "replaced": replace,
             })  # fmt: skip
             return
-        typer.echo(f"{node}: {count.added} added, {count.already_there} already there, {len(bad)} skipped")
-        for line, reason in list(bad.items())[:20]:
+        typer.echo(
+            f"{node}: {count.added:,} added, {count.already_there:,} already there, {len(bad):,} skipped"
+        )
+        for line, reason in list(bad.items())[:_SHOWN]:
             console.print(f"  line {line}: {reason}", markup=False, highlight=False)
+        if len(bad) > _SHOWN:
+            console.print(f"  and {len(bad) - _SHOWN:,} more", highlight=False)
+        if not (count.added or count.already_there or bad):
+            console.print(f"{file.name} is empty", markup=False, highlight=False)
+        _say_differing(count.differing, replace)
+
+
+def _say_differing(ids: tuple[str, ...], replaced: bool) -> None:
+    """Say which records were there with another answer, and what became of it."""
+    if not ids:
+        return
+    named = ", ".join(ids[:5]) + (f" and {len(ids) - 5:,} more" if len(ids) > 5 else "")
+    if replaced:
+        typer.echo(f"  replaced, since the answer was another one: {named}")
+    else:
+        text = f"  there with another answer, which stays: {named}; --replace takes the file's"
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _import_captured(config: Config, node: str, as_json: bool) -> None:

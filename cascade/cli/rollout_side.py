@@ -91,6 +91,8 @@ def open_side(config: Path, target: str | None, ca: Path | None) -> Iterator[Sid
                     yield calls
                 except grpc.RpcError as error:
                     text = f"{target}: {error.code().name}: {error.details()}"
+                    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                        text += f". Here, put an admin key into the environment variable {KEY_VARIABLE}"
                     console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
                     raise typer.Exit(EXIT_FAILED) from None
             return

@@ -24,6 +24,9 @@ from cascade.demo.completions import SSE, chunks, said_text, text_of, tool_call
 from cascade.features import flatten_messages
 
 MODEL = "simulated-frontier"
+NO_ANSWER = (
+    "the_simulated_frontier_has_no_recorded_answer"  # the code is all that a chat rung tells of an error
+)
 
 _MAX_BODY = 16 << 20
 _LOOK_SECONDS = 0.2  # how often a slow answer looks whether its client is still there
@@ -307,7 +310,7 @@ class SimulatedFrontier:
         for candidate in self._candidates(chat):
             if len(candidate) <= self._longest and candidate in self._answers:
                 return self._answers[candidate]
-        raise _HttpError(404, "no recorded answer", "no_recorded_answer")
+        raise _HttpError(404, f"{MODEL} has no recorded answer to this text; it is no model", NO_ANSWER)
 
     def _candidates(self, chat: list[tuple[str, str]]) -> Iterator[str]:
         if len(chat) > 1:  # before its last message alone, which may stand in other chats too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from cascade.contract import Contract
@@ -56,8 +57,11 @@ def import_log(
     frame: Frame | None = None,
     requests: Path | None = None,
     skip_bad: bool = False,
+    replace: bool = False,
 ) -> ImportCount:
     """Import a log of another tool into a store, whole or not at all.
+
+    With `replace`, records that are there with another output are replaced.
 
     Raises
     ------
@@ -81,8 +85,8 @@ def import_log(
     bad.sort(key=lambda each: each.line)
     if bad and not skip_bad:
         raise TrafficFileError(str(path), {line.line: line.reason for line in bad})
-    count = store.import_labelled(records)
-    return ImportCount(count.added, count.already_there, tuple(bad))
+    count = store.import_labelled(records, replace)
+    return dataclasses.replace(count, bad_lines=tuple(bad))
 
 
 def record_text(record: Labelled) -> None:

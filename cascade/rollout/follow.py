@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from cascade.errors import StoreError
 from cascade.rollout.state import Event, NodeRollout, apply, fold
@@ -52,12 +53,19 @@ class Follower:
                 self._last_log = now
                 _log.error("the rollouts' state cannot be read; what is known holds: %s", error)
             return set()
-        changed = set(behind) if self.known else set(self._states)
-        self.known = True
+        first, self.known = not self.known, True
+        changed = set(self._states) if first else set(behind)
         for node, events in news.items():
             self._states[node] = fold(self._states[node], events)
-            for event in events:
-                _log.info("node %s: %s by %s: %s", node, event.what, event.who, event.why)
+            if not first:
+                for event in events:
+                    _log.info("node %s: %s by %s: %s", node, event.what, event.who, event.why)
+                continue
+            # History is no news: who reads the log would take it for a change that was made just now.
+            last = events[-1]
+            at = datetime.fromtimestamp(last.time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+            text = "node %s: the last change of its rollouts was at %s: %s by %s: %s"
+            _log.info(text, node, at, last.what, last.who, last.why)
         return changed
 
     def write(self, event: Event) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 from collections.abc import Callable, Iterable
@@ -93,6 +94,7 @@ def import_file(
     skip_bad: bool = False,
     check: Check | None = None,
     labels: frozenset[str] | None = None,
+    replace: bool = False,
 ) -> ImportCount:
     """Import a traffic file into a store, whole or not at all.
 
@@ -108,6 +110,8 @@ def import_file(
         Leave bad lines out, and name them in the result, instead of refusing the file.
     check, labels : optional
         See `read_jsonl`.
+    replace : bool
+        Whether records that are there with another output are replaced.
 
     Raises
     ------
@@ -125,8 +129,8 @@ def import_file(
         raise InvalidInput("file", f"{path} cannot be read: {error.strerror}") from error
     if bad and not skip_bad:
         raise TrafficFileError(str(path), {line.line: line.reason for line in bad})
-    count = store.import_labelled(records)
-    return ImportCount(count.added, count.already_there, tuple(bad))
+    count = store.import_labelled(records, replace)
+    return dataclasses.replace(count, bad_lines=tuple(bad))
 
 
 def export_file(store: TrafficStore, node: str, path: Path | str) -> int:

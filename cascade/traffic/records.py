@@ -252,14 +252,17 @@ class ImportCount:
     added : int
         Records that are new.
     already_there : int
-        Records whose `(node, id)` was there before; the old content stays.
+        Records whose `(node, id)` was there before.
     bad_lines : tuple of BadLine
         Lines that were skipped; only files have them.
+    differing : tuple of str
+        Ids of those that were there with another output: replaced where that was asked for, else left.
     """
 
     added: int
     already_there: int
     bad_lines: tuple[BadLine, ...] = field(default=())
+    differing: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -109,17 +109,40 @@ class SqlStore:
         waiting = self._writer.waiting_id(decision_id)
         return waiting or self._read_decision("decision_id = ?", (decision_id,))
 
-    def import_labelled(self, records: Iterable[Labelled]) -> ImportCount:
+    def import_labelled(self, records: Iterable[Labelled], replace: bool = False) -> ImportCount:
         """See `TrafficStore.import_labelled`. No JSON raises ValueError or TypeError."""
         now = time.time()
         # All rows are made before the transaction starts, so that other writers wait as short as possible.
         rows = [self._rows.labelled_row(record, now) for record in records]
         try:
+            differing = self._differing(rows)
             with self._database.writing() as connection:
+                if replace and differing:
+                    connection.executemany("DELETE FROM labelled WHERE node = ? AND id = ?", differing)
                 added = connection.executemany(INSERT_LABELLED, rows).rowcount if rows else 0
         except StoreError as error:
             raise StoreError(f"nothing was imported: {error}") from error.__cause__
-        return ImportCount(added=added, already_there=len(rows) - added)
+        added -= len(differing) if replace else 0
+        ids = tuple(id_ for _, id_ in differing)
+        return ImportCount(added=added, already_there=len(rows) - added, differing=ids)
+
+    def _differing(self, rows: Sequence[Row]) -> list[tuple[str, str]]:
+        """Give node and id of the records that are there already with another output."""
+        if not rows:
+            return []
+        stored: dict[tuple[str, str], str | None] = {}
+        with self._database.reading() as connection:
+            for node in {str(row[0]) for row in rows}:
+                found = connection.execute("SELECT id, output FROM labelled WHERE node = ?", (node,))
+                stored |= {(node, id_): output for id_, output in found}
+        new = {(str(row[0]), str(row[1])): row[4] for row in rows}
+        opened = self._rows.opened
+        return [
+            (node, id_)
+            for (node, id_), output in new.items()
+            if (node, id_) in stored
+            and opened(stored[node, id_], "output", id_) != opened(output, "output", id_)
+        ]
 
     def labelled(self, node: str) -> Iterator[Labelled]:
         """See `TrafficStore.labelled`."""

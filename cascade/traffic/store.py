@@ -55,10 +55,11 @@ class TrafficStore(Protocol):
     def get(self, decision_id: str) -> Decision | None:
         """The decision with that id, be it on disk or still waiting. Raises StoreError like `find`."""
 
-    def import_labelled(self, records: Iterable[Labelled]) -> ImportCount:
+    def import_labelled(self, records: Iterable[Labelled], replace: bool = False) -> ImportCount:
         """Add imported records, all or none.
 
-        A record whose `(node, id)` is there already is left as it was.
+        A record whose `(node, id)` is there already is left as it was; with `replace`, one that is there with
+        another output is replaced.
 
         Raises
         ------

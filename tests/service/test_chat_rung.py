@@ -257,7 +257,7 @@ def test_a_wrong_key_names_its_variable(
 def test_other_refusals_are_not_retried(make: Make, frontier: SimulatedFrontier) -> None:
     error = ask(make(), "never recorded").error
     assert type(error) is RungError
-    assert "HTTP 404 (no_recorded_answer)" in str(error)
+    assert "HTTP 404 (the_simulated_frontier_has_no_recorded_answer)" in str(error)
     assert frontier.requests == 1
 
 

@@ -67,6 +67,7 @@ def test_traffic_is_imported_once(run: Run, tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     assert json.loads(first.stdout) == {
         "node": NODE, "format": "jsonl", "added": 2, "already_there": 0, "bad_lines": {},
+        "differing": [], "replaced": False,
     }  # fmt: skip
     assert json.loads(run("import", NODE, str(file), "--json").stdout)["already_there"] == 2
 

@@ -125,3 +125,45 @@ def test_either_a_file_or_captured_calls(folder: Path, more: list[str]) -> None:
     refused = CliRunner().invoke(app, ["import", "intent", *more, "-c", str(folder / "cascade.yaml")])
     assert refused.exit_code == 2
     assert "file" in refused.output
+
+
+def test_a_corrected_answer_is_not_dropped_without_a_word_and_replaces_the_old_one_where_asked(
+    folder: Path,
+) -> None:
+    log = folder / "history.jsonl"
+    command = ["import", "intent", str(log), "--config", str(folder / "cascade.yaml")]
+    one, two = {"id": "1", "text": "hi", "label": "track"}, {"id": "2", "text": "ho", "label": "track"}
+
+    def run(*options: str, **corrected: str) -> tuple[str, list[object]]:
+        log.write_text(f"{json.dumps(one | corrected)}\n{json.dumps(two)}\n")
+        done = CliRunner().invoke(app, [*command, *options])
+        assert done.exit_code == 0, done.output
+        store = open_traffic(load_config(folder / "cascade.yaml"))
+        outputs = [record.output for record in store.training_records("intent")]
+        store.close()
+        return " ".join(done.output.split()), outputs
+
+    said, stored = run()
+    assert "2 added, 0 already there" in said
+    assert "another answer" not in said
+    said, stored = run(label="refund")
+    assert "0 added, 2 already there" in said
+    assert "there with another answer, which stays: 1; --replace takes the file's" in said
+    assert stored == ["track", "track"]
+    said, stored = run("--replace", label="refund")
+    assert "0 added, 2 already there" in said
+    assert "replaced, since the answer was another one: 1" in said
+    assert sorted(map(str, stored)) == ["refund", "track"]
+    said, _ = run("--replace", label="refund")
+    assert "another" not in said
+
+
+def test_more_bad_lines_than_are_shown_are_counted(folder: Path) -> None:
+    log = folder / "history.jsonl"
+    lines = [json.dumps({"id": str(i), "text": "hi", "label": "nonsense"}) for i in range(30)]
+    log.write_text("\n".join(lines))
+    command = ["import", "intent", str(log), "--config", str(folder / "cascade.yaml"), "--skip-bad"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0
+    assert "0 added, 0 already there, 30 skipped" in done.output
+    assert "and 10 more" in done.output

@@ -161,6 +161,9 @@ def test_where_calls_need_keys_rollouts_need_the_verb_admin_and_the_key_is_who_d
     service = serve(auth={"keys": "keys.json"})
     with RolloutCalls(service.target) as calls:
         assert status_of(lambda: calls.status(NODE))[0] is grpc.StatusCode.UNAUTHENTICATED
+    bare = CliRunner().invoke(app, ["rollout", "status", NODE, "--target", service.target])
+    assert bare.exit_code == 1
+    assert "put an admin key into the environment variable CASCADE_KEY" in " ".join(bare.output.split())
     with RolloutCalls(service.target, plain) as calls:
         assert status_of(lambda: calls.start(node=NODE, who="x"))[0] is grpc.StatusCode.PERMISSION_DENIED
         assert status_of(lambda: next(calls.watch(NODE)))[0] is grpc.StatusCode.PERMISSION_DENIED

@@ -3,6 +3,8 @@
 import threading
 from typing import Any
 
+import pytest
+
 from cascade.ask import Ask, Decided
 from cascade.bundle import POINTER
 from tests.conftest import NODE
@@ -85,3 +87,23 @@ def test_bundles_swap_without_a_dropped_request(world: World, unseen: list[dict[
     assert not failed
     assert seen == set(versions)
     assert engine.nodes[NODE].serving.shelf.versions() == {versions[-1]}, "the others were let go of"
+
+
+def test_a_start_logs_the_last_change_with_its_time_and_not_the_whole_history_as_news(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "cascade.rollout.follow")
+    one = world.worker()
+    verbs = world.verbs(one)
+    verbs.start(NODE, "ada", "new data", bundle=world.copy(2))
+    verbs.rollback(NODE, "bob", "a bad feeling")
+    caplog.clear()
+    restarted = world.worker()
+    restarted.refresh()
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "cascade.rollout.follow"]
+    assert "the last change of its rollouts was at 20" in line
+    assert line.endswith("rollback by bob: a bad feeling")
+    caplog.clear()
+    verbs.start(NODE, "ada", "again", bundle=world.copy(3))
+    restarted.refresh()
+    assert f"node {NODE}: start by ada: again" in caplog.text
