@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cascade.config import Config
 from cascade.errors import CascadeError
+from cascade.rollout.alarm_board import shown_alarms
 from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.verbs import Verbs
 from cascade.traffic.store import TrafficStore
@@ -35,6 +37,11 @@ def rollout_metrics(config: Config, store: TrafficStore) -> Iterable[Metric]:
     )
     bar = GaugeMetricFamily("cascade_bar_agreement", "The node's bar.", labels=("node",))
     waiting = GaugeMetricFamily("cascade_audits_waiting", "Audits that wait.", labels=("node",))
+    alarms = GaugeMetricFamily(
+        "cascade_alarms_raised",
+        "Processes that have an alarm of the guard raised.",
+        labels=("node", "version", "alarm"),
+    )
     rollouts = DatabaseRolloutStore(store)
     verbs = Verbs(config, rollouts)
     try:
@@ -45,10 +52,12 @@ def rollout_metrics(config: Config, store: TrafficStore) -> Iterable[Metric]:
             if found["candidate"]:
                 share.add_metric((name, found["candidate"]), found["percent"] / 100)
             waiting.add_metric((name,), rollouts.audits_waiting(name))
+            for alarm in shown_alarms(store, name, time.time()):
+                alarms.add_metric((name, alarm.bundle, alarm.name), alarm.processes)
         with store.database.reading() as connection:
             for name, version, right, count in connection.execute(_AUDITS).fetchall():
                 audits.add_metric((name, version, "yes" if right else "no"), float(count))
     except CascadeError:
         _log.warning("rollouts cannot be shown as metrics", exc_info=True)
         return []
-    return [bar, audits, share, status, waiting]
+    return [bar, audits, share, status, waiting, alarms]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
 from cascade.bundle import read_manifest
@@ -11,6 +12,7 @@ from cascade.errors import BundleError, CascadeError
 from cascade.page.audits import audit_spending, audited, confusions
 from cascade.page.figures import answer_shift, traffic_figures
 from cascade.page.interval import weighted_share
+from cascade.rollout.alarm_board import shown_alarms
 from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.verbs import Verbs
 from cascade.traffic.store import TrafficStore
@@ -87,6 +89,7 @@ class NodePages:
             "money": {"saved": saved, "audits": spent, "hours": hours},
             "shift": answer_shift(self._store, name, tenant),
             "confusions": confusions(self._store, name, tenant),
+            "alarms": [asdict(alarm) for alarm in shown_alarms(self._store, name, now)],
             "events": [
                 {"time": e.time, "who": e.who, "what": e.what, "why": e.why, "bundle": e.bundle}
                 for e in reversed(self.verbs.history(name)[-_EVENTS:])

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 from cascade.errors import CascadeError, StoreError
 from cascade.policy import steps
+from cascade.policy.guard import Raised
+from cascade.rollout.alarm_board import AlarmBoard
 from cascade.rollout.alarm_book import AlarmBook
 from cascade.rollout.follow import Follower
 from cascade.rollout.judge import Judge
@@ -28,6 +30,8 @@ class Watch:
     follower : Follower
     judge : Judge
     alarms : AlarmBook
+    board : AlarmBoard
+        Is told which alarms are raised.
     servings : mapping of str to Serving
         Of each node.
     adopt : callable
@@ -48,6 +52,7 @@ class Watch:
         follower: Follower,
         judge: Judge,
         alarms: AlarmBook,
+        board: AlarmBoard,
         servings: Mapping[str, Serving],
         adopt: Callable[[str], None],
         load: Callable[[str, bool], object],
@@ -59,6 +64,7 @@ class Watch:
         self._follower = follower
         self._judge = judge
         self._alarms = alarms
+        self._board = board
         self._servings = servings
         self._adopt = adopt
         self._load = load
@@ -106,12 +112,10 @@ class Watch:
             if not self._follower.known:
                 continue
             try:
-                events = self._judge.look(node, serving.bundles, self._alarms.look(node))
+                raised = self._alarms.look(node)
+                events = self._judge.look(node, serving.bundles, raised)
             except StoreError as error:
-                self.store_failures += 1
-                if time.monotonic() - self._last_log >= _LOG_EVERY:
-                    self._last_log = time.monotonic()
-                    _log.error("the guard cannot see its evidence; nothing changes meanwhile: %s", error)
+                self._complain("the guard cannot see its evidence; nothing changes meanwhile: %s", error)
                 continue
             for event in events:
                 self._adopt(node)
@@ -121,7 +125,23 @@ class Watch:
             if events:
                 self._to_load.set()
             written += events
+            self._show(node, raised)
         return written
+
+    def _show(self, node: str, raised: Mapping[str, list[Raised]]) -> None:
+        # What was pulled back serves nobody: why it was is in the events.
+        bundles, barred = self._servings[node].bundles, self._follower.state(node).barred
+        live = {v: some for v, some in raised.items() if v in bundles and v not in barred}
+        try:
+            self._board.tell(node, live)
+        except StoreError as error:
+            self._complain("what alarms are raised cannot be shown; the guard heeds them: %s", error)
+
+    def _complain(self, text: str, error: StoreError) -> None:
+        self.store_failures += 1
+        if time.monotonic() - self._last_log >= _LOG_EVERY:
+            self._last_log = time.monotonic()
+            _log.error(text, error)
 
     def _complete(self, node: str, bundle: str) -> None:
         try:

@@ -11,6 +11,7 @@ from cascade.config import Config
 from cascade.pointer import point_to
 from cascade.policy.guard_settings import ALL
 from cascade.rollout.afterwards import Afterwards
+from cascade.rollout.alarm_board import AlarmBoard
 from cascade.rollout.alarm_book import AlarmBook
 from cascade.rollout.audit import Audited, Auditor
 from cascade.rollout.database_store import DatabaseRolloutStore
@@ -61,6 +62,7 @@ class Rollouts:
             self.follower,
             self.judge,
             self.alarms,
+            AlarmBoard(traffic, self.auditor.owner),
             {name: node.serving for name, node in nodes.items()},
             self._adopt,
             self._load,

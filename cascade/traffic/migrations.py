@@ -253,6 +253,22 @@ STEPS: tuple[Step, ...] = (
             )""",
         ),
     ),
+    Step(
+        "which of the guard's alarms are raised, by process",
+        (
+            """CREATE TABLE alarms (
+                node TEXT NOT NULL,
+                bundle_version TEXT NOT NULL,
+                name TEXT NOT NULL,
+                owner TEXT NOT NULL,
+                reason TEXT NOT NULL,
+                action TEXT NOT NULL,
+                since DOUBLE PRECISION NOT NULL,
+                seen DOUBLE PRECISION NOT NULL,
+                PRIMARY KEY (node, bundle_version, name, owner)
+            )""",
+        ),
+    ),
 )
 """All steps, oldest first. Append yours; the number of a step is its place, from 1."""
 

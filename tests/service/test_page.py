@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from cascade.ask import Ask
+from cascade.ask import Ask, Attempt
+from cascade.observe.rollouts import rollout_metrics
 from cascade.page.guarding import CSRF, CSRF_HEADER
 from cascade.page.interval import weighted_share
+from cascade.policy.guard import Action, Raised
 from cascade.rollout.records import Audit, AuditResult
 from cascade.rollout.verbs import Verbs
 from cascade.security.keys import create_key
@@ -86,8 +89,6 @@ def test_figures_are_those_of_the_traffic(side: Side, unseen: list[dict[str, Any
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    import random
-
     rng = random.Random(0)
     covered = 0
     for _ in range(400):
@@ -164,6 +165,63 @@ def browser() -> Iterator[Any]:
     opened.quit()
 
 
+def tell_of_drift(side: Side) -> Raised:
+    moved = Raised("drift of scores", "90 of 100 requests got a low confidence", Action.HOLD)
+    side.engine.rollouts.watch._board.tell(NODE, {side.engine.nodes[NODE].bundle.version: [moved]})
+    return moved
+
+
+def raise_alarms(side: Side) -> None:
+    """Let the live requests of the rollout's bundle fail and escalate, as the guard counts them."""
+    bundle = side.engine.nodes[NODE].bundle
+    attempts = [Attempt("linear", 0.5, 0.5, reason="error: broken")]
+    for _ in range(400):
+        side.engine.rollouts.alarms.count(NODE, bundle, attempts, False)
+    side.engine.rollouts.watch.judge()
+
+
+def test_an_alarm_is_shown_with_its_reason_and_since_when(side: Side) -> None:
+    assert figures(side)["alarms"] == []
+    rollouts, version = side.engine.rollouts, side.engine.nodes[NODE].bundle.version
+    began = time.time()
+    moved = tell_of_drift(side)
+    time.sleep(1.1)  # the figures are at most a second old
+    (alarm,) = figures(side)["alarms"]
+    assert began <= alarm.pop("since") <= time.time()
+    assert alarm == {
+        "bundle": version, "name": moved.name, "action": "hold", "processes": 1, "reason": moved.reason,
+    }  # fmt: skip
+    rollouts.watch._board.tell(NODE, {})
+
+
+def test_an_alarm_that_live_requests_raise_reaches_the_page_and_the_metrics(start: Start) -> None:
+    side = start()
+    begin_rollout(side)
+    rollouts, bundle = side.engine.rollouts, side.engine.nodes[NODE].bundle
+    rollouts.refresh()
+    rng = random.Random(0)
+    for batch in range(60):
+        for _ in range(50):
+            score = rng.random() * (1.0 if batch < 30 else 0.3)
+            rollouts.alarms.count(NODE, bundle, [Attempt("linear", rng.random(), score)], rng.random() < 0.8)
+        rollouts.watch.judge()
+    (alarm,) = figures(side)["alarms"]
+    assert (alarm["name"], alarm["bundle"], alarm["action"]) == ("drift of scores", bundle.version, "hold")
+    assert "got a confidence of the first rung" in alarm["reason"]
+    found = {metric.name: metric for metric in rollout_metrics(side.config, side.store)}
+    (sample,) = found["cascade_alarms_raised"].samples
+    assert (sample.labels["alarm"], sample.value) == ("drift of scores", 1)
+
+
+def test_what_an_alarm_pulled_back_is_in_the_events_and_no_alarm_any_more(start: Start) -> None:
+    side = start()
+    raise_alarms(side)
+    shown = figures(side)
+    assert shown["events"][0]["what"] == "rollback"
+    assert "400 requests" in shown["events"][0]["why"]
+    assert shown["alarms"] == []
+
+
 AXE = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -178,8 +236,9 @@ def test_axe_finds_nothing_that_keeps_people_out(
     side = start()
     begin_rollout(side)
     with_traffic(side, unseen)
+    tell_of_drift(side)
     browser.get(side.url)
-    WebDriverWait(browser, 20).until(lambda b: " decisions" in b.page_source)
+    WebDriverWait(browser, 20).until(lambda b: "drift of scores" in b.page_source)
     browser.execute_script(AXE.read_text(encoding="utf-8"))
     run = "const done = arguments[0]; axe.run().then(r => done([r.passes.length, r.violations]))"
     for size in ((1280, 1100), (500, 900)):
@@ -217,8 +276,12 @@ def test_in_a_browser_figures_are_live_and_a_rollout_is_rolled_back_by_keyboard(
         return True
 
     wait.until(lambda b: "119 decisions" in b.page_source or "120 decisions" in b.page_source)
-    for said in ("rolling out, at 5 %", "95.0 %", "missing_\u200bparcel"):
+    for said in ("rolling out, at 5 %", "95.0 %", "missing_\u200bparcel", "None is raised"):
         assert said in text("main")
+    tell_of_drift(side)
+    wait.until(lambda _: "1 alarm" in text(".top"))
+    assert "90 of 100 requests got a low confidence; the rollout does not go on meanwhile" in text("main")
+    assert "drift of scores since " in text("main")
     browser.save_screenshot(str(shots / "page-desktop.png"))
     # It follows what happens, without being loaded again.
     side.engine.decide(Ask(NODE, unseen[0]["text"]))

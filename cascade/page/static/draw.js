@@ -34,6 +34,12 @@ export function ms(x) {
   return x >= 1000 ? (x / 1000).toFixed(1) + " s" : x >= 10 ? x.toFixed(0) + " ms" : x.toFixed(1) + " ms";
 }
 
+export function when(time) {
+  const at = new Date(time * 1000);
+  const today = at.toDateString() === new Date().toDateString();
+  return today ? at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) : at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+}
+
 export function ago(seconds) {
   if (seconds < 60) return "just now";
   const [size, unit] = seconds < 3600 ? [60, "min"] : seconds < 86400 ? [3600, "h"] : [86400, "d"];

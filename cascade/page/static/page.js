@@ -1,4 +1,4 @@
-import { ago, agreementChart, breakable, count, el, legend, ms, percent, sharesChart, timeAxis, usd } from "./draw.js";
+import { ago, agreementChart, breakable, count, el, legend, ms, percent, sharesChart, timeAxis, usd, when } from "./draw.js";
 
 const EVERY = 3000;
 const byId = (id) => document.getElementById(id);
@@ -102,10 +102,11 @@ function card(node, data) {
     el("div", { class: "top" },
       el("h2", { id: "name-" + node.node, tabindex: "-1" }, node.node),
       el("span", { class: "badge " + tone }, words),
+      node.alarms.length ? el("span", { class: "badge " + alarmTone(node) }, node.alarms.length === 1 ? "1 alarm" : count(node.alarms.length) + " alarms") : null,
       node.version ? el("span", { class: "soft" }, "bundle " + node.version) : null,
       el("div", { class: "buttons" }, ...buttons)),
     el("div", { class: "grid" },
-      agreement(node), shares(node, data.hours), money(node), latency(node), certificate(node), confusions(node), events(node, data.time)));
+      agreement(node), shares(node, data.hours), alarms(node, data.time), money(node), latency(node), certificate(node), confusions(node), events(node, data.time)));
 }
 
 function part(title, ...children) {
@@ -151,6 +152,17 @@ function certificate(node) {
   const c = node.certificate;
   if (!c) return part("Certificate", el("p", { class: "big" }, "none"), el("p", { class: "soft" }, "Without one, the teacher answers everything."));
   return part("Certificate", el("p", { class: "big " + (c.valid ? "good" : "bad") }, c.valid ? `at least ${percent(c.agreement_lower)}` : "refused"), el("p", { class: "soft" }, c.reason));
+}
+
+function alarmTone(node) {
+  return node.alarms.some((alarm) => alarm.action === "roll back") ? "bad" : "wait";
+}
+
+function alarms(node, now) {
+  if (!node.alarms.length) return part("Alarms of the guard", el("p", { class: "soft" }, "None is raised: escalations, errors, latency and drift are as expected."));
+  const does = { "roll back": "it rolls back", hold: "the rollout does not go on meanwhile" };
+  return part("Alarms of the guard", el("ul", { class: "alarms" }, ...node.alarms.map((alarm) =>
+    el("li", {}, el("strong", { class: alarm.action === "hold" ? "wait" : "bad" }, alarm.name), ` since ${when(alarm.since)} (${ago(now - alarm.since)}), bundle ${alarm.bundle}: ${alarm.reason}; ${does[alarm.action] || alarm.action}`))));
 }
 
 function confusions(node) {
