@@ -22,6 +22,7 @@ import grpc
 import typer
 from google.protobuf.message import Message
 
+from benchmarks.fuzz_http import HttpCases, http_service, watched
 from benchmarks.table import save, show
 from cascade.bundle import load_bundle
 from cascade.config import Config, load_config
@@ -326,8 +327,8 @@ def answers(target: str) -> None:
 
 
 SHARES = {
-    "messages": 0.62, "traffic files": 0.2, "config": 0.04, "keys and signatures": 0.08, "bundles": 0.005,
-    "RPCs": 0.03, "HTTP/2 garbage": 0.025,
+    "messages": 0.6, "traffic files": 0.19, "config": 0.04, "keys and signatures": 0.075, "bundles": 0.005,
+    "RPCs": 0.03, "HTTP/2 garbage": 0.025, "HTTP requests": 0.025, "HTTP garbage": 0.01,
 }  # fmt: skip
 """What part of all cases each target gets: cheap ones get most."""
 
@@ -343,11 +344,13 @@ def run(cases: int, seed: int, seconds: float | None = None) -> list[dict[str, A
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with service(folder) as target:
+        with service(folder) as target, http_service(folder) as (port, frontier, kept), watched() as seen:
+            over_http = HttpCases(port, frontier, kept, seen)
             targets: dict[str, Case] = {
                 "messages": messages_case, "traffic files": traffic_case, "config": config_case(folder),
                 "keys and signatures": secrets_case(folder), "bundles": bundle_case(folder),
                 "RPCs": rpc_case(target), "HTTP/2 garbage": http2_case(target),
+                "HTTP requests": over_http.request, "HTTP garbage": over_http.garbage,
             }  # fmt: skip
             for name, case in targets.items():
                 outcomes: Counter[str] = Counter()
@@ -362,6 +365,7 @@ def run(cases: int, seed: int, seconds: float | None = None) -> list[dict[str, A
                     except Exception as error:
                         raise AssertionError(f"{name}, seed {seed}, case {number}: {error!r}") from error
                 answers(target)
+                over_http.alive()
                 rows.append({
                     "target": name, "cases": outcomes.total(), "seconds": round(time.monotonic() - began, 1),
                     "outcomes": ", ".join(f"{k} {v}" for k, v in outcomes.most_common()),

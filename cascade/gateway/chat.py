@@ -182,6 +182,9 @@ class ChatCompletions:
                     raise NoQuestion(f"the input is longer than {limit} bytes")
             except (Unfit, NoQuestion) as error:
                 question, why_not = None, str(error)
+            except Exception:
+                _log.exception("a question could not be read; the call goes to the frontier")
+                question, why_not = None, "reading the question failed"
         rung = self._config.nodes[found.node].ladder[-1] if found else self._default
         upstream = self._upstreams[rung]
         sent_body: dict[str, Any] = body

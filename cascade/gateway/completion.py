@@ -50,7 +50,8 @@ def stream_of(body: Mapping[str, Any], completion: Mapping[str, Any]) -> Iterato
     if message.get("tool_calls"):
         calls = [{"index": index} | call for index, call in enumerate(message["tool_calls"])]
         delta = {"role": "assistant", "content": None, "tool_calls": calls}
-    wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+    options = body.get("stream_options")
+    wants_usage = isinstance(options, Mapping) and bool(options.get("include_usage"))
     extra = {"usage": None} if wants_usage else {}
     for part, finish in ((delta, None), ({}, choice["finish_reason"])):
         yield _event(

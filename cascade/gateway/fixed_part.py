@@ -44,11 +44,17 @@ def content_text(content: Any) -> str | None:
     return "\n".join(text for text in texts if text)
 
 
+def is_fixed(message: Mapping[str, Any]) -> bool:
+    """Say whether a message belongs to the fixed part."""
+    role = message.get("role")
+    return isinstance(role, str) and role in FIXED_ROLES
+
+
 def has_fixed_part(
     messages: Sequence[Mapping[str, Any]], tools: JsonValue = None, response_format: JsonValue = None
 ) -> bool:
     """Say whether anything of a call could be fixed; a bare question cannot be recognised."""
-    return bool(tools) or bool(response_format) or any(m.get("role") in FIXED_ROLES for m in messages)
+    return bool(tools) or bool(response_format) or any(is_fixed(m) for m in messages)
 
 
 def fingerprint(
@@ -76,9 +82,7 @@ def fingerprint(
     True
     """
     system = [
-        (content_text(message.get("content")) or "").strip()
-        for message in messages
-        if message.get("role") in FIXED_ROLES
+        (content_text(message.get("content")) or "").strip() for message in messages if is_fixed(message)
     ]
     fixed = {"system": system, "tools": tools or None, "response_format": response_format or None}
     canonical = json.dumps(fixed, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

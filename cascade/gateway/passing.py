@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -16,6 +17,9 @@ from cascade.gateway.recognise import PREFIX
 from cascade.gateway.replies import error_reply, raw_body
 from cascade.gateway.upstream import Upstream, given_headers
 from cascade.server.gate import Gate
+
+_PATH = "/:@!$&'()*+,;=~"
+"""What stands in a path as it is; an escaped `?` or `#` must not become the end of it."""
 
 
 class Models:
@@ -78,12 +82,13 @@ class Passing:
             self._gate.count(tenant)
             if self._gate.quotas is not None:
                 self._gate.quotas.check_spending(tenant)
-            if any(part in ("", ".", "..") for part in path.split("/")[1:]) or not path.isascii():
+            bad = any(part in ("", ".", "..") for part in path.split("/")[1:])
+            if bad or not (path.isascii() and path.isprintable()):
                 raise InvalidInput("path", "is none that is passed on")
             query = f"?{request.url.query}" if request.url.query else ""
             content = await raw_body(request, self._limit)
             response = await stack.enter_async_context(
-                self._upstream.open(request.method, path + query, headers, content or None)
+                self._upstream.open(request.method, quote(path, _PATH) + query, headers, content or None)
             )
         except ClientDisconnect:
             return Response(status_code=499)

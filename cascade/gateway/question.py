@@ -11,7 +11,7 @@ import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
 from cascade.features import flatten_messages
-from cascade.gateway.fixed_part import FIXED_ROLES, content_text
+from cascade.gateway.fixed_part import content_text, is_fixed
 
 _SHORTEST_PROMPT = 12
 """Fewer fixed characters than this around the text would recognise calls that have nothing in common."""
@@ -100,10 +100,10 @@ def question_of(messages: Sequence[Mapping[str, Any]], frame: Frame | None = Non
     """
     chat = []
     for message in messages:
-        role = message.get("role")
-        if role in FIXED_ROLES:
+        if is_fixed(message):
             continue
-        if role not in _ROLES:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in _ROLES:
             raise NoQuestion(f"a message has the role {str(role)[:40]!r}")
         content = content_text(message.get("content"))
         if content is None:
@@ -120,7 +120,8 @@ def question_of(messages: Sequence[Mapping[str, Any]], frame: Frame | None = Non
 def _calls_text(message: Mapping[str, Any]) -> str:
     """Give an assistant's tool calls as text, a line each."""
     lines = []
-    for call in message.get("tool_calls") or []:
+    calls = message.get("tool_calls") or []
+    for call in calls if isinstance(calls, list) else [None]:
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping):
             raise NoQuestion("a message holds a tool call that is no call of a function")

@@ -16,6 +16,7 @@ from cascade.gateway.accumulate import Events, Said, data_of
 from cascade.gateway.shape import AnswerShape, Unfit
 from cascade.gateway.upstream import Upstream, given_headers
 from cascade.rungs.protocol import Answer, Query
+from cascade.traffic.strict_json import Refused, parse
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,9 @@ class Relay:
         options = self._request.get("stream_options")
         wanted = isinstance(options, dict) and options.get("include_usage")
         # Without it a stream does not tell what it cost; the agent, who did not ask, does not get to see it.
-        self._adds_usage = bool(self._request.get("stream")) and not wanted
+        self._adds_usage = (
+            bool(self._request.get("stream")) and not wanted and isinstance(options, dict | None)
+        )
 
     def submit(self, query: Query) -> Future[Answer]:
         """Send the request; may be called by any thread. See `cascade.ask.Teacher`."""
@@ -123,7 +126,12 @@ class Relay:
             self.failure = TeacherUnavailable(f"passing the call on failed ({type(error).__name__})")
         self.begun.set()
         if self._answer.set_running_or_notify_cancel():
-            self._answer.set_result(self.answer())
+            try:
+                answer = self.answer()
+            except Exception as error:  # nor the engine, which waits for the teacher
+                _log.exception("reading a completion failed")
+                answer = Answer(error=RungError(f"reading the completion failed ({type(error).__name__})"))
+            self._answer.set_result(answer)
         if self.streams:
             await self._events.put(None)
 
@@ -152,8 +160,8 @@ class Relay:
                 return False
             self.status, self.headers, self.body = response.status_code, given_headers(response), body
         if self.status == 200:
-            with suppress(ValueError, RecursionError):  # `answer` says where this was no completion
-                self.said.take_completion(json.loads(self.body))
+            with suppress(Refused):  # `answer` says where this was no completion
+                self.said.take_completion(parse(self.body, repeated_keys=True))
         return True
 
     async def _take(self, event: bytes, added_usage: bool) -> None:

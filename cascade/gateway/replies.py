@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from cascade.errors import CascadeError, InvalidInput, Overloaded
+from cascade.traffic.strict_json import Refused, parse
 
 _BODY_SECONDS = 60.0
 """A caller that does not send its body holds a place of those who would."""
@@ -98,14 +98,13 @@ def chat_request(raw: bytes) -> dict[str, Any]:
     Raises
     ------
     InvalidInput
-        It is no JSON object with a list of messages.
+        It is no JSON object with a list of messages, or holds what no UTF-8 text, database or other reader
+        of JSON takes: half a surrogate pair, NaN, a nesting without end.
     """
     try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise InvalidInput("body", "is not JSON") from None
-    if not isinstance(body, dict):
-        raise InvalidInput("body", "is no JSON object")
+        body = parse(raw, repeated_keys=True)
+    except Refused as error:
+        raise InvalidInput("body", f"is no JSON object that can be read: {error}") from None
     messages = body.get("messages")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise InvalidInput("messages", "must be a list of messages")

@@ -75,6 +75,8 @@ class AnswerShape:
             It has no value of this shape.
         """
         calls = message.get("tool_calls") or []
+        if not isinstance(calls, list):
+            raise Unfit("the completion's tool calls are no list")
         if calls and self.kind != "tool":
             raise Unfit("the completion calls a tool that was not offered")
         if self.kind == "tool":
@@ -195,7 +197,7 @@ def shape_of(body: Mapping[str, Any], contract: Contract) -> AnswerShape:
     for name in _WANTS_MORE:
         if body.get(name):
             raise Unfit(f"the request has {name!r}")
-    if set(body.get("modalities") or ["text"]) != {"text"}:
+    if (body.get("modalities") or ["text"]) != ["text"]:
         raise Unfit("the request wants more than text")
     choice = body.get("tool_choice")
     if body.get("tools") and choice != "none":
@@ -206,7 +208,8 @@ def shape_of(body: Mapping[str, Any], contract: Contract) -> AnswerShape:
         return AnswerShape("text", contract.is_labels)
     if wanted.get("type") == "json_object":
         return AnswerShape("json", contract.is_labels)
-    schema = (wanted.get("json_schema") or {}).get("schema")
+    described = wanted.get("json_schema")
+    schema = described.get("schema") if isinstance(described, Mapping) else None
     if wanted.get("type") != "json_schema" or not isinstance(schema, dict):
         raise Unfit("the response format is none that is known")
     return AnswerShape("json", contract.is_labels, schema=schema)
@@ -243,8 +246,9 @@ def _tools(offered: Any, choice: Any) -> dict[str, dict[str, Any]]:
         parameters = function.get("parameters")
         tools[function["name"]] = parameters if isinstance(parameters, dict) else {}
     if isinstance(choice, Mapping):
-        named = (choice.get("function") or {}).get("name") if choice.get("type") == "function" else None
-        if named not in tools:
+        function = choice.get("function") if choice.get("type") == "function" else None
+        named = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(named, str) or named not in tools:
             raise Unfit("the tool choice names no function that is offered")
         return {named: tools[named]}
     return tools

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx2
 
 from cascade.config import ChatRungConfig
-from cascade.errors import TeacherUnavailable
+from cascade.errors import InvalidInput, TeacherUnavailable
 from cascade.rungs.connections import http_client
 
 _HOP_BY_HOP = frozenset({
@@ -93,13 +93,19 @@ class Upstream:
         ------
         TeacherUnavailable
             The server cannot be reached, breaks off, or is silent for too long.
+        InvalidInput
+            The path cannot be one.
         """
         url = self.rung.base_url + path
+        # As bytes, as they came: HTTP's headers need not be ASCII.
+        sent = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         try:
             async with self._client.stream(
-                method, url, headers=dict(headers), content=content, timeout=self._timeout
+                method, url, headers=sent, content=content, timeout=self._timeout
             ) as response:
                 yield response
+        except httpx2.InvalidURL:
+            raise InvalidInput("path", "is none that is passed on") from None
         except httpx2.TimeoutException as error:
             why = f"did not answer in time ({type(error).__name__})"
             raise TeacherUnavailable(f"the upstream {self.name!r} {why}") from None
@@ -111,4 +117,7 @@ class Upstream:
 
 def given_headers(response: httpx2.Response) -> dict[str, str]:
     """Give the headers of an upstream's response that the caller gets too."""
-    return {name: value for name, value in response.headers.items() if name.lower() not in _NOT_GIVEN}
+    found = [
+        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
+    ]
+    return {name: value for name, value in found if name not in _NOT_GIVEN}

@@ -33,7 +33,11 @@ class Hosts:
 
     def check(self, request: Request) -> None:
         """Raise PermissionDenied where the request names another host."""
-        host = (urlsplit(f"//{request.headers.get('host', '')}").hostname or "").lower()
+        named = request.headers.get("host", "")
+        try:
+            host = (urlsplit(f"//{named}").hostname or "").lower()
+        except ValueError:
+            raise PermissionDenied(f"{named[:80]!r} is no name of a host") from None
         if host in self._names:
             return
         try:
@@ -62,5 +66,5 @@ def check_same_site(request: Request) -> None:
     if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise PermissionDenied("the change comes from another site")
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise PermissionDenied("the change comes from another site")

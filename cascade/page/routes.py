@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -129,6 +129,8 @@ class Page:
             await run_in_threadpool(changes[verb], node, who, why)
             self._seen.clear()
             return JSONResponse(await run_in_threadpool(self._nodes.verbs.describe, node), headers=_HEADERS)
+        except ClientDisconnect:
+            return Response(status_code=499)
         except CascadeError as error:
             return error_reply(error, _HEADERS)
 

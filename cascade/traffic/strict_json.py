@@ -18,8 +18,14 @@ class Refused(Exception):
     """A line is refused; the message says why."""
 
 
-def parse(line: bytes) -> dict[str, Any]:
+def parse(line: bytes, repeated_keys: bool = False) -> dict[str, Any]:
     """Read a JSON object.
+
+    Parameters
+    ----------
+    line : bytes
+    repeated_keys : bool
+        Whether a key may stand twice in an object; the last one counts then.
 
     Raises
     ------
@@ -29,7 +35,7 @@ def parse(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(
             line.decode("utf-8"),
-            object_pairs_hook=_unique,
+            object_pairs_hook=None if repeated_keys else _unique,
             parse_constant=_no_constant,
             parse_float=_finite,
         )
