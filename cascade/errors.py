@@ -86,6 +86,10 @@ class RungError(CascadeError):
         self.retry_after = retry_after
 
 
+class UnusableAnswer(RungError):
+    """A rung answered, and the answer is none: a refusal, cut off, empty, or not what can be read."""
+
+
 class TeacherUnavailable(RungError):
     """The teacher was needed and could not answer."""
 

@@ -15,6 +15,11 @@ from training.log import Window
 from training.replay import decision_text, teacher_usd
 
 N_BOOTSTRAP = 200
+_UNRESOLVED = """
+SELECT status, error, count(*) FROM audits
+WHERE node = ? AND finished >= ? AND status IN ('given-up', 'no-verdict')
+GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 8
+"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Ledger:
         What the teacher would have cost for all answered decisions.
     net, net_low, net_high : float
         Saved, all told, with the 95 % interval of what the teacher would have cost.
+    unresolved : tuple of (str, int)
+        Why audits of the window say neither right nor wrong, and how many each; the commonest first.
     """
 
     window: str
@@ -55,6 +62,7 @@ class Ledger:
     net: float
     net_low: float
     net_high: float
+    unresolved: tuple[tuple[str, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give all figures as JSON values."""
@@ -126,3 +134,18 @@ def open_ledger(
 def audits_of(store: TrafficStore, node: str, since: float | None) -> tuple[float, int]:
     """Give what a node's audits since then cost, and how many there were."""
     return DatabaseRolloutStore(store).audit_spending(node, since or 0.0)
+
+
+def unresolved_audits(store: TrafficStore, node: str, since: float | None) -> tuple[tuple[str, int], ...]:
+    """Give why a node's audits since then say neither right nor wrong, and how many each.
+
+    Raises
+    ------
+    StoreError
+    """
+    with store.database.reading() as connection:
+        rows = connection.execute(_UNRESOLVED, (node, since or 0.0)).fetchall()
+    return tuple(
+        (f"audit without verdict: {why}" if status == "no-verdict" else f"given up: {why}", int(count))
+        for status, why, count in rows
+    )

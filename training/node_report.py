@@ -20,7 +20,7 @@ from training.held_out import HeldOut, read_held_out, read_trained, text_hashes
 from training.journal import Retraining, read_journal
 from training.judge_validators import N_TIMED, judge_validators, measure_micros, stakes_of
 from training.label_next import MAX_POOL, Candidate, ToLabel, choose, text_vectors
-from training.ledger import Ledger, audits_of, open_ledger
+from training.ledger import Ledger, audits_of, open_ledger, unresolved_audits
 from training.log import Window, last_week
 from training.net_cost import teacher_price
 from training.node_rungs import encoders_of
@@ -152,6 +152,7 @@ def gather(
         store.decisions(node.name, since, until), Window(since, until), audits_of(store, node.name, since),
         journal, config.costs.cpu_hour, price, config.nodes[node.name].ladder[-1],
     )  # fmt: skip
+    ledger = replace(ledger, unresolved=unresolved_audits(store, node.name, since))
     return NodeReport(
         node.name, node.bundle.version, manifest, thresholds, held_out, rows, judged, confusions,
         store.counts(node.name), standing(config, node.name, node.folder, manifest, store), journal, to_label,

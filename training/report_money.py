@@ -49,9 +49,11 @@ def money(report: NodeReport) -> list[Block]:
         (f"audits ({ledger.n_audits:,})", -ledger.audits),
         (f"retrainings ({ledger.n_retrainings:,})", -ledger.retraining), ("net", ledger.net),
     ]  # fmt: skip
+    unresolved = [Text(f"{why}: {count:,}.", "note") for why, count in ledger.unresolved]
     return [
         *blocks,
         Text(f"Really, {ledger.window}: {ledger.decisions:,} decisions, {ledger.settled:,} settled locally."),
         Rows(("", "$"), [(name, f"{usd:+.4g}") for name, usd in rows]),
         Text(f"Net, 95 % interval: {dollars(ledger.net_low)} to {dollars(ledger.net_high)}.", "note"),
+        *unresolved,
     ]

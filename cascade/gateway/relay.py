@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from cascade.errors import RungError, TeacherUnavailable
+from cascade.errors import RungError, TeacherUnavailable, UnusableAnswer
 from cascade.gateway.accumulate import Events, Said, data_of
 from cascade.gateway.shape import AnswerShape, Unfit
 from cascade.gateway.upstream import Upstream, given_headers
@@ -196,14 +196,14 @@ class Relay:
         if answer.error is not None:
             return answer
         if said.message.get("refusal") or said.finish_reason == "content_filter":
-            answer.error = RungError("the frontier refused to answer")
+            answer.error = UnusableAnswer("the frontier refused to answer")
         elif said.finish_reason == "length":
-            answer.error = RungError("the frontier's answer was cut at its length limit")
+            answer.error = UnusableAnswer("the frontier's answer was cut at its length limit")
         elif self._shape is None:
-            answer.error = RungError(f"the completion is not read as an answer: {self._why_unread}")
+            answer.error = UnusableAnswer(f"the completion is not read as an answer: {self._why_unread}")
         else:
             try:
                 answer.value = self._shape.read(said.message)
             except Unfit as error:
-                answer.error = RungError(f"the completion is not read as an answer: {error}")
+                answer.error = UnusableAnswer(f"the completion is not read as an answer: {error}")
         return answer

@@ -17,7 +17,13 @@ from cascade.traffic.store import TrafficStore
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-_AUDITS = "SELECT node, bundle_version, is_right, count(*) FROM evidence GROUP BY 1, 2, 3"
+_AUDITS = """
+SELECT node, bundle_version, is_right, count(*) FROM evidence WHERE source <> 'no-verdict' GROUP BY 1, 2, 3
+"""
+_UNRESOLVED = (
+    "SELECT node, bundle_version, status, count(*) FROM audits WHERE status IN ('given-up', 'no-verdict') "
+    "GROUP BY 1, 2, 3"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +43,11 @@ def rollout_metrics(config: Config, store: TrafficStore) -> Iterable[Metric]:
     )
     bar = GaugeMetricFamily("cascade_bar_agreement", "The node's bar.", labels=("node",))
     waiting = GaugeMetricFamily("cascade_audits_waiting", "Audits that wait.", labels=("node",))
+    unresolved = CounterMetricFamily(
+        "cascade_audits_unresolved",
+        "Audits that say neither right nor wrong.",
+        labels=("node", "version", "why"),
+    )
     alarms = GaugeMetricFamily(
         "cascade_alarms_raised",
         "Processes that have an alarm of the guard raised.",
@@ -57,7 +68,9 @@ def rollout_metrics(config: Config, store: TrafficStore) -> Iterable[Metric]:
         with store.database.reading() as connection:
             for name, version, right, count in connection.execute(_AUDITS).fetchall():
                 audits.add_metric((name, version, "yes" if right else "no"), float(count))
+            for name, version, why, count in connection.execute(_UNRESOLVED).fetchall():
+                unresolved.add_metric((name, version, why), float(count))
     except CascadeError:
         _log.warning("rollouts cannot be shown as metrics", exc_info=True)
         return []
-    return [bar, audits, share, status, waiting, alarms]
+    return [bar, audits, unresolved, share, status, waiting, alarms]

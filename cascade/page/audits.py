@@ -17,24 +17,34 @@ WHERE a.node = ? AND a.is_right = 0 AND a.status = 'done'{tenant} ORDER BY a.fin
 """
 _EVIDENCE = """
 SELECT e.is_right, e.propensity FROM evidence AS e{join}
-WHERE e.node = ? AND e.bundle_version = ? AND e.seq > ?{tenant} ORDER BY e.seq LIMIT ?
+WHERE e.node = ? AND e.bundle_version = ? AND e.seq > ?
+    AND e.source {source} 'no-verdict'{tenant}
+ORDER BY e.seq LIMIT ?
 """
 _SPENT = """
 SELECT coalesce(sum(a.usd), 0) FROM audits AS a{join}
-WHERE a.node = ? AND a.finished >= ? AND a.status IN ('done', 'given-up'){tenant}
+WHERE a.node = ? AND a.finished >= ? AND a.status IN ('done', 'given-up', 'no-verdict'){tenant}
 """
 
 
 def audited(
-    store: TrafficStore, node: str, version: str, after: int, tenant: str | None = None
+    store: TrafficStore,
+    node: str,
+    version: str,
+    after: int,
+    tenant: str | None = None,
+    *,
+    verdict: bool = True,
 ) -> list[tuple[bool, float]]:
     """Give whether each audited answer of a bundle was right, and the probability it was drawn with.
+
+    `verdict=False` gives those instead that nobody could judge, where "right" means nothing.
 
     Raises
     ------
     StoreError
     """
-    query, of = _of(_EVIDENCE, "e", tenant)
+    query, of = _of(_EVIDENCE.replace("{source}", "<>" if verdict else "="), "e", tenant)
     with store.database.reading() as connection:
         rows = connection.execute(query, (node, version, after, *of, _MOST_EVIDENCE)).fetchall()
     return [(bool(right), float(propensity)) for right, propensity in rows]

@@ -102,7 +102,14 @@ class NodePages:
         found = weighted_share([right for right, _ in evidence], [drawn for _, drawn in evidence])
         if found is None:
             return None
-        return {"n": len(evidence), "agreement": found[0], "low": found[1], "high": found[2]}
+        unjudged = audited(self._store, node, version, after, tenant, verdict=False)
+        return {
+            "n": len(evidence),
+            "without_verdict": len(unjudged),
+            "agreement": found[0],
+            "low": found[1],
+            "high": found[2],
+        }
 
     def _certificate(self, node: str, version: str) -> dict[str, Any] | None:
         if not version:

@@ -204,7 +204,10 @@ def _promotion(settings: GuardSettings, state: GuardState, step: int) -> tuple[A
         )
     needed = 1 / settings.promote_delta
     evidence = state.promotion.evidence
-    counts = f"{state.promotion.disagreements:,} of {audits:,} audits at this step disagreed"
+    unjudged = state.promotion.unjudged
+    counts = f"{state.promotion.disagreements - unjudged:,} of {audits:,} audits at this step disagreed"
+    if unjudged:
+        counts += f" and {unjudged:,} had no verdict, which counts the same here"
     if evidence < needed:
         return Action.HOLD, (
             f"{counts}: agreement of at least {floor:.4g} is not proven yet "

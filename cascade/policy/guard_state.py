@@ -27,6 +27,9 @@ class AuditRecord:
         The slices it belongs to.
     step : int
         The rollout's step at which the answer was settled.
+    verdict : bool
+        Whether the teacher's answer could be compared. Without, it proves nothing against the bundle, and
+        counts as disagreeing where the bundle wants to be promoted: whichever it was, both promises hold.
     """
 
     seq: int
@@ -35,6 +38,7 @@ class AuditRecord:
     floor: float | None = None
     slices: tuple[str, ...] = ()
     step: int = 0
+    verdict: bool = True
 
     def __post_init__(self) -> None:
         floor = self.propensity if self.floor is None else self.floor
@@ -51,7 +55,10 @@ class AuditRecord:
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """One part's audits: counts, inverse-propensity sums, its test's wealth and evidence, the bad stretch."""
+    """One part's audits: counts, inverse-propensity sums, its test's wealth and evidence, the bad stretch.
+
+    `unjudged` of the disagreements had no verdict; only promotion counts such.
+    """
 
     audits: int
     disagreements: int
@@ -60,6 +67,7 @@ class Tally:
     wealth: Wealth
     stretch: Stretch = NO_STRETCH
     evidence: float = 1.0
+    unjudged: int = 0
 
     @property
     def agreement(self) -> float | None:
@@ -71,7 +79,7 @@ class Tally:
         return {
             "audits": self.audits, "disagreements": self.disagreements, "weight": self.weight,
             "wrong_weight": self.wrong_weight, "wealth": self.wealth.to_json(),
-            "stretch": asdict(self.stretch), "evidence": self.evidence,
+            "stretch": asdict(self.stretch), "evidence": self.evidence, "unjudged": self.unjudged,
         }  # fmt: skip
 
     @staticmethod
@@ -80,7 +88,7 @@ class Tally:
         return Tally(
             data["audits"], data["disagreements"], data["weight"], data["wrong_weight"],
             Wealth.from_json(data["wealth"]), Stretch(**data["stretch"]),
-            data["evidence"],
+            data["evidence"], data.get("unjudged", 0),
         )  # fmt: skip
 
 
@@ -89,7 +97,7 @@ def _tally(test: BettingTest) -> Tally:
 
 
 def _count(tally: Tally, record: AuditRecord, test: BettingTest) -> Tally:
-    wrong, inverse = int(not record.agrees), 1 / record.propensity
+    wrong, inverse = int(not (record.agrees and record.verdict)), 1 / record.propensity
     wealth = test.bet(tally.wealth, wrong, record.weight)
     return Tally(
         tally.audits + 1,
@@ -99,6 +107,7 @@ def _count(tally: Tally, record: AuditRecord, test: BettingTest) -> Tally:
         wealth,
         tally.stretch.add(test.limit, wrong, 1),
         float(test.evidence(wealth)),
+        tally.unjudged + int(not record.verdict),
     )
 
 
@@ -183,12 +192,13 @@ def observe(settings: GuardSettings, state: GuardState, record: AuditRecord) -> 
     """Take one audit; one that was taken already changes nothing.
 
     Slices of the record that are not among the settings' are ignored. An audit of an earlier step than the
-    state's counts against the bar, but no longer for promotion.
+    state's counts against the bar, but no longer for promotion. One without a verdict counts for promotion
+    alone, as disagreeing.
     """
     if record.seq <= state.seq:
         return state
     parts = dict(state.parts)
-    for name in {ALL, *record.slices} & parts.keys():
+    for name in {ALL, *record.slices} & parts.keys() if record.verdict else ():
         parts[name] = _count(parts[name], record, settings.broken[name])
     step, promotion = state.step, state.promotion
     if record.step > step:

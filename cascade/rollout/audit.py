@@ -17,9 +17,9 @@ from typing import Protocol
 
 from cascade.ask import Ask
 from cascade.contract import JsonValue
-from cascade.errors import DeadlineExceeded, StoreError, TeacherUnavailable
+from cascade.errors import DeadlineExceeded, StoreError, TeacherUnavailable, UnusableAnswer
 from cascade.features import flatten_messages
-from cascade.rollout.records import Audit, AuditResult, Report
+from cascade.rollout.records import BROKEN, Audit, AuditResult, Report
 from cascade.rollout.store import RolloutStore
 from cascade.rungs.protocol import Answer, Query
 from cascade.traffic import TrafficStore
@@ -71,6 +71,8 @@ class AuditCounts:
     Attributes
     ----------
     drawn, done, given_up : int
+    no_verdict : int
+        The teacher answered, and its answer breaks the contract or is none: right or wrong cannot be said.
     dropped : int
         Not taken, because too many waited.
     teacher_failures : int
@@ -82,6 +84,7 @@ class AuditCounts:
     drawn: int = 0
     done: int = 0
     given_up: int = 0
+    no_verdict: int = 0
     dropped: int = 0
     teacher_failures: int = 0
     store_failures: int = 0
@@ -321,7 +324,7 @@ class Auditor:
                     self.counts.done += 1
                     self._own_words.discard(task.audit.decision_id)
                     continue
-                error = ValueError(f"the teacher's answer breaks the contract: {broken}")
+                error = UnusableAnswer(BROKEN)
             self.counts.teacher_failures += 1
             if isinstance(error, TeacherUnavailable | DeadlineExceeded):
                 # Down: all wait. The caller's answer is neither right nor wrong for it. A caller's own key
@@ -331,6 +334,8 @@ class Auditor:
                 self._not_before = time.monotonic() + self._pause
             elif task.tries < _TRIES:
                 self._ready.append(task)
+            elif isinstance(error, UnusableAnswer):
+                self._leave_unjudged(task, error.message)
             else:
                 self._give_up(task.audit, f"{type(error).__name__}: {error}", task)
 
@@ -339,6 +344,15 @@ class Auditor:
         self._own_words.discard(audit.decision_id)
         usd, read, written = (task.usd, task.input_tokens, task.output_tokens) if task else (0.0, 0, 0)
         self._results.append(AuditResult(audit, self.clock(), None, None, usd, read, written, why[:300]))
+
+    def _leave_unjudged(self, task: _Task, why: str) -> None:
+        self.counts.no_verdict += 1
+        self._own_words.discard(task.audit.decision_id)
+        usd, read, written = task.usd, task.input_tokens, task.output_tokens
+        at = self.clock()
+        self._results.append(
+            AuditResult(task.audit, at, None, None, usd, read, written, why[:300], answered=True)
+        )
 
     def _write_results(self) -> None:
         if self._results:

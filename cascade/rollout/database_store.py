@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING
 
 from cascade.errors import StoreError
 from cascade.rollout import sql
-from cascade.rollout.records import Audit, AuditResult, Evidence, Report, SavedGuard, ShadowRun
+from cascade.rollout.records import (
+    Audit,
+    AuditResult,
+    Evidence,
+    EvidenceSource,
+    Report,
+    SavedGuard,
+    ShadowRun,
+)
 from cascade.rollout.state import Event
 from cascade.traffic import TrafficStore
 
 if TYPE_CHECKING:
     from cascade.traffic.database import Connection
+
+NO_VERDICT: EvidenceSource = "no-verdict"
 
 
 class DatabaseRolloutStore:
@@ -87,24 +97,28 @@ class DatabaseRolloutStore:
         """See `RolloutStore.finish_audits`."""
         with self._database.writing() as connection:
             for result in results:
-                if result.right is not None:
+                judged = result.right is not None
+                counts = judged or result.answered
+                if counts:  # what a caller reported is a verdict, also where the teacher's answer gives none
                     reported = connection.execute(sql.SELECT_REPORT, (result.audit.decision_id,)).fetchone()
                     if reported is not None:
                         result = replace(result, right=bool(reported[0]))
                 row = sql.finish_row(result, self._rows)
-                if connection.execute(sql.FINISH_AUDIT, row).rowcount == 1 and result.right is not None:
+                if connection.execute(sql.FINISH_AUDIT, row).rowcount == 1 and counts:
                     _add(connection, _evidence_of_audit(result))
-                    self._add_beside(connection, result)
+                    self._add_beside(connection, result, judged)
 
-    def _add_beside(self, connection: Connection, result: AuditResult) -> None:
+    def _add_beside(self, connection: Connection, result: AuditResult, judged: bool) -> None:
         audit = result.audit
         found = connection.execute(sql.SELECT_BESIDE, (audit.decision_id, audit.bundle)).fetchall()
         for node, bundle, step, answer, slices in found:
-            right = self._rows.value_of(answer, sql.BESIDE, audit.decision_id) == result.output
+            theirs = self._rows.value_of(answer, sql.BESIDE, audit.decision_id)
+            right = judged and theirs == result.output
+            source: EvidenceSource = "audit" if judged else NO_VERDICT
             _add(
                 connection,
                 Evidence(
-                    0, audit.decision_id, node, bundle, step, "audit", result.time, right, audit.propensity,
+                    0, audit.decision_id, node, bundle, step, source, result.time, right, audit.propensity,
                     tuple(json.loads(slices)),
                 ),
             )  # fmt: skip
@@ -185,6 +199,7 @@ def _evidence_of_shadow(run: ShadowRun) -> Evidence:
 def _evidence_of_audit(result: AuditResult) -> Evidence:
     audit = result.audit
     return Evidence(
-        0, audit.decision_id, audit.node, audit.bundle, audit.step, "audit", result.time, bool(result.right),
-        audit.propensity, audit.slices,
+        0, audit.decision_id, audit.node, audit.bundle, audit.step,
+        NO_VERDICT if result.right is None else "audit", result.time, bool(result.right), audit.propensity,
+        audit.slices,
     )  # fmt: skip

@@ -172,7 +172,10 @@ class Judge:
             self._watched[node, version] = watched
         evidence = self.store.evidence(node, version, watched.read, _AT_ONCE)
         for each in evidence:
-            record = AuditRecord(each.seq, each.right, each.propensity, None, each.slices, each.step)
+            record = AuditRecord(
+                each.seq, each.right, each.propensity, None, each.slices, each.step,
+                verdict=each.source != "no-verdict",
+            )  # fmt: skip
             watched.state = observe(watched.settings, watched.state, record)
             watched.read = each.seq
         if watched.read - watched.saved >= _SAVE_EVERY:

@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 from cascade.contract import JsonValue
 
-EvidenceSource = Literal["audit", "shadow"]
+EvidenceSource = Literal["audit", "shadow", "no-verdict"]
 """Which teacher's answer a local one was compared with: of an audit, or the one that the caller got while the
-candidate ran beside."""
+candidate ran beside. `no-verdict`: of an audit that could not be judged."""
+
+BROKEN = "the teacher's answer breaks the contract"
+"""Why an audit has no verdict. What the teacher said is not part of it: reasons are stored in plain text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,14 @@ class AuditResult:
     output : JSON value
         The teacher's answer; meaningless where there is an error.
     right : bool, optional
-        Whether both agree; None where the audit was given up, which blames nobody.
+        Whether both agree; None where the audit was given up or has no verdict, which blames nobody.
     usd : float
     input_tokens, output_tokens : int
     error : str
-        Why it was given up; empty where it was not.
+        Why it was given up or has no verdict; empty where it has one.
+    answered : bool
+        With an error: whether the teacher did answer, so that there is no verdict because of what was asked
+        and not because of the moment.
     """
 
     audit: Audit
@@ -72,6 +78,7 @@ class AuditResult:
     input_tokens: int = 0
     output_tokens: int = 0
     error: str = ""
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,8 @@ class Evidence:
     time : float
         Unix seconds.
     right : bool
-        Whether it equals the teacher's answer, or what was reported where that was known by then.
+        Whether it equals the teacher's answer, or what was reported where that was known by then; False
+        without a meaning where there is no verdict.
     propensity : float
         With which probability the decision came to be looked at, in (0, 1].
     slices : tuple of str

@@ -49,7 +49,7 @@ FINISH_AUDIT = (
 COUNT_WAITING = "SELECT count(*) FROM audits WHERE status = 'waiting' AND node = ?"
 SPENDING = (
     "SELECT coalesce(sum(usd), 0), count(*) FROM audits "
-    "WHERE node = ? AND finished >= ? AND status IN ('done', 'given-up')"
+    "WHERE node = ? AND finished >= ? AND status IN ('done', 'given-up', 'no-verdict')"
 )
 
 INSERT_EVIDENCE = (
@@ -145,7 +145,7 @@ def finish_row(result: AuditResult, rows: Rows) -> Row:
     """Give the values of `FINISH_AUDIT`."""
     id_ = result.audit.decision_id
     return (
-        "given-up" if result.error else "done",
+        "done" if not result.error else "no-verdict" if result.answered else "given-up",
         None if result.error else rows.sealed(result.output, OUTPUT, id_),
         None if result.right is None else int(result.right), result.usd, result.input_tokens,
         result.output_tokens, result.time, result.error or None, id_,

@@ -21,7 +21,14 @@ import stamina.instrumentation
 from openai.types.chat import ChatCompletion
 
 from cascade.contract import Contract, JsonValue
-from cascade.errors import CascadeError, ConfigError, DeadlineExceeded, RungError, TeacherUnavailable
+from cascade.errors import (
+    CascadeError,
+    ConfigError,
+    DeadlineExceeded,
+    RungError,
+    TeacherUnavailable,
+    UnusableAnswer,
+)
 from cascade.rungs.breaker import CircuitBreaker, shared_breaker
 from cascade.rungs.connections import http_client
 from cascade.rungs.event_loop import run_in_background
@@ -314,17 +321,17 @@ class ChatRung:
         choice = reply.choices[0]
         content = choice.message.content
         if choice.message.refusal or choice.finish_reason == "content_filter":
-            raise RungError(f"chat rung {self._where} refused to answer")
+            raise UnusableAnswer(f"chat rung {self._where} refused to answer")
         if choice.finish_reason == "length":
-            raise RungError(f"the answer of chat rung {self._where} was cut at its length limit")
+            raise UnusableAnswer(f"the answer of chat rung {self._where} was cut at its length limit")
         if not isinstance(content, str) or not content.strip():
-            raise RungError(f"chat rung {self._where} sent an empty answer")
+            raise UnusableAnswer(f"chat rung {self._where} sent an empty answer")
         fenced = _FENCE.fullmatch(content.strip())
         try:
             return self.contract.parse(fenced[1] if fenced else content)
         except (ValueError, RecursionError) as error:
             why = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise RungError(f"the answer of chat rung {self._where} cannot be read: {why}") from None
+            raise UnusableAnswer(f"the answer of chat rung {self._where} cannot be read: {why}") from None
 
     def _status_error(self, error: openai.APIStatusError) -> RungError:
         status = error.status_code

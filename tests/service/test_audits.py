@@ -1,12 +1,19 @@
 """Audits: the teacher is asked after the caller was answered, and nobody is blamed for its absence."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from cascade.demo.frontier import SimulatedFrontier
+from cascade.observe.rollouts import rollout_metrics
+from cascade.policy.guard_settings import ALL
 from cascade.rollout.audit import coin
+from cascade.rollout.records import BROKEN
 from cascade.rungs.breaker import CircuitBreaker
 from tests.conftest import NODE
 from tests.service.rollout_world import World, rows, send, settle
+from training.ledger import unresolved_audits
 
 
 def test_audits_go_to_the_teacher_after_the_caller_was_answered_and_are_training_truth(
@@ -87,3 +94,48 @@ def test_audits_of_a_process_that_is_no_more_are_taken_over(
     assert len(rows(world, "SELECT 1 FROM evidence")) == left
     settle(dead)
     assert len(rows(world, "SELECT 1 FROM evidence")) == left, "asked twice counts once"
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [("garbage_rate", "cannot be read"), ("refusal_rate", "refused to answer"), ("another label", BROKEN)],
+)
+def test_a_teacher_that_breaks_the_contract_gives_no_verdict_and_nothing_is_lost_silently(
+    world: World, unseen: list[dict[str, Any]], frontier: SimulatedFrontier, does: str, said: str
+) -> None:
+    engine = world.worker(rollout={"audit": {"ceiling": 1.0}})
+    decided = send(engine, unseen, 60)
+    drawn = {d.decision_id for d in decided if d.rung != "frontier"}
+    before = frontier.requests
+    try:
+        if does == "another label":
+            audited = engine.rollouts.auditor.nodes[NODE]
+            engine.rollouts.auditor.nodes = {NODE: replace(audited, check=lambda *_: "'x' is no label")}
+        else:
+            setattr(frontier.faults, does, 1.0)
+        settle(engine)
+    finally:
+        frontier.faults.garbage_rate = frontier.faults.refusal_rate = 0.0
+    assert frontier.requests == before + 3 * len(drawn), "it might say it better another time"
+    assert engine.rollouts.auditor.counts.no_verdict == len(drawn)
+    assert engine.rollouts.auditor.counts.given_up == 0
+    found = rows(world, "SELECT decision_id, status, is_right, usd, output, error FROM audits")
+    assert {r[0] for r in found} == drawn
+    # What it cost is counted; what the teacher said is nowhere.
+    assert {(r[1], r[2], r[3] > 0, r[4]) for r in found} == {("no-verdict", None, True, None)}
+    (why,) = {r[5] for r in found}
+    assert said in why
+    # The guard heeds them: no blame, no proof.
+    bundle = engine.nodes[NODE].bundle.version
+    guard = engine.rollouts.judge.guard(NODE, bundle)
+    assert guard is not None
+    assert (guard.parts[ALL].audits, guard.promotion.unjudged, guard.evidence) == (0, len(drawn), 1.0)
+    # They are counted where people look.
+    found_metrics = {metric.name: metric for metric in rollout_metrics(world.config(), engine._store)}
+    (sample,) = found_metrics["cascade_audits_unresolved"].samples
+    assert (sample.labels["why"], sample.value) == ("no-verdict", len(drawn))
+    assert not found_metrics["cascade_audits"].samples
+    assert unresolved_audits(engine._store, NODE, 0.0) == ((f"audit without verdict: {why}", len(drawn)),)
+    # No truth for training comes of them.
+    engine._store.flush(10)
+    assert not drawn & {record.id for record in engine._store.training_records(NODE)}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cascade.cli import app
 from cascade.config import load_config
 from cascade.demo.bundle_copies import copy_bundle
 from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.records import BROKEN, Audit, AuditResult
 from cascade.rollout.verbs import Verbs
 from cascade.server.engine import Engine
 from cascade.traffic import Labelled, open_store
@@ -63,12 +65,21 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         engine.decide_many([Ask(NODE, row["text"])])
     engine.close()
     store.flush(10)
+    drawn = Audit("d-1", NODE, "0001-00000000", 4, time.time(), 1.0, "linear")
+    rollouts = DatabaseRolloutStore(store)
+    rollouts.add_audits([drawn], "test", time.time() + 60)
+    rollouts.finish_audits([AuditResult(drawn, time.time(), error=BROKEN, answered=True)])
     store.close()
     return folder / "cascade.yaml"
 
 
 def run(path: Path, *arguments: str) -> Any:
     return CliRunner().invoke(app, ["report", NODE, "-c", str(path), *arguments])
+
+
+def test_audits_that_say_neither_right_nor_wrong_are_told_with_their_reason(path: Path) -> None:
+    shown = run(path, "--format", "md").output
+    assert "audit without verdict: the teacher's answer breaks the contract: 1." in shown
 
 
 def test_every_validator_has_its_record_and_one_that_does_not_pay_is_advised_off(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cascade.errors import StoreError
 from cascade.rollout.database_store import DatabaseRolloutStore
-from cascade.rollout.records import Audit, AuditResult, Report, SavedGuard, ShadowRun
+from cascade.rollout.records import BROKEN, Audit, AuditResult, Report, SavedGuard, ShadowRun
 from cascade.rollout.state import Event
 from cascade.traffic import TrafficStore, open_store
 
@@ -86,6 +86,19 @@ def test_a_given_up_audit_is_no_evidence_but_costs_what_it_cost(store: DatabaseR
     assert store.evidence(NODE, OLD, after=0) == []
     assert store.audits_waiting(NODE) == 0
     assert store.audit_spending(NODE, 0.0)[0] == pytest.approx(0.001)
+
+
+def test_an_audit_without_a_verdict_is_kept_as_such_unless_a_caller_gave_one(
+    store: DatabaseRolloutStore,
+) -> None:
+    store.add_reports([Report("d2", NODE, OLD, 1e9, False)])
+    store.add_audits([audit("d1"), audit("d2")], "me", 2e9)
+    store.finish_audits([done(d, right=None, error=BROKEN, answered=True) for d in ("d1", "d2")])
+    assert [(e.decision_id, e.right, e.source) for e in store.evidence(NODE, OLD, after=0)] == [
+        ("d1", False, "no-verdict"),
+        ("d2", False, "audit"),
+    ]
+    assert store.audit_spending(NODE, 0.0) == (pytest.approx(0.002), 2)
 
 
 def test_only_audits_whose_lease_ended_are_taken_over_and_by_one(store: DatabaseRolloutStore) -> None:

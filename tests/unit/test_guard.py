@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from cascade.policy.guard import (
     observe,
     reported_evidence,
 )
+from cascade.policy.guard_settings import ALL
 
 SETTINGS = GuardSettings(bar=0.95, slices=("a", "b"))
 
@@ -54,6 +56,27 @@ record_lists = st.lists(
     ),
     max_size=40,
 ).map(lambda rows: [AuditRecord(n, *row) for n, row in enumerate(rows)])  # fmt: skip
+
+
+def test_audits_without_a_verdict_blame_nobody_and_prove_nothing() -> None:
+    good = audits([True] * 300)
+    unjudged = [replace(record, seq=1000 + record.seq, verdict=False) for record in audits([False] * 60)]
+    state = after(good + unjudged)
+    proven, alone = after(good), after(unjudged)
+    assert decide(SETTINGS, proven, step=0).action is Action.PROMOTE
+    # However many there are, nothing is held against the bundle ...
+    assert (state.evidence, state.peak) == (proven.evidence, proven.peak)
+    assert state.parts[ALL].agreement == 1.0
+    assert alone.evidence == 1.0
+    # ... and it does not go on either: had they all been wrong, the bar would be broken.
+    verdict = decide(SETTINGS, state, step=0)
+    assert verdict.action is Action.HOLD
+    assert "0 of 360 audits at this step disagreed and 60 had no verdict" in verdict.reason
+    # A few of them, in enough others, hold nothing up.
+    assert decide(SETTINGS, after(good + unjudged[:2]), step=0).action is Action.PROMOTE
+    # What they would have said makes no difference.
+    assert as_json(after(good + [replace(r, agrees=True) for r in unjudged])) == as_json(state)
+    assert as_json(GuardState.from_json(SETTINGS, as_json(state))) == as_json(state)
 
 
 def test_many_disagreements_roll_back_and_the_reason_counts_them() -> None:

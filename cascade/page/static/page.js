@@ -119,8 +119,9 @@ function agreement(node) {
   const note = audited
     ? `95 % interval ${percent(audited.low)} to ${percent(audited.high)}, ${count(audited.n)} audits; the bar is ${percent(bar.agreement)}`
     : `the bar is ${percent(bar.agreement)} at confidence ${percent(bar.confidence, 0)}`;
+  const unjudged = audited?.without_verdict ? `; ${count(audited.without_verdict)} more without a verdict, since the teacher broke the contract` : "";
   const tone = !audited ? "" : audited.high < bar.agreement ? " bad" : audited.agreement >= bar.agreement ? " good" : " wait";
-  return part("Audited agreement with the teacher", el("p", { class: "big" + tone }, said), agreementChart(bar.agreement, audited), el("p", { class: "soft" }, note));
+  return part("Audited agreement with the teacher", el("p", { class: "big" + tone }, said), agreementChart(bar.agreement, audited), el("p", { class: "soft" }, note + unjudged));
 }
 
 function shares(node, hours) {
