@@ -112,7 +112,7 @@ def usefulness(
     teacher = known > -2
     score = np.where(teacher, np.where(against, 1.0 + p / 2, 0.0), score)
     why = [
-        "the ladder is sure and the teacher says otherwise: one of them is wrong" if t
+        "the ladder would settle it and the teacher says otherwise: one of them is wrong" if t
         else "its rungs disagree" if d
         else f"the ladder is unsure: P(right) {c:.2f}"
         for t, d, c in zip(teacher, disagree, p, strict=True)

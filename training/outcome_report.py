@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.cost_quality import Interval, Point, Simulation, quality_at
+from training.wording import amount
 
 
 def print_simulation(console: Console, simulation: Simulation) -> None:
@@ -71,7 +72,7 @@ def verdict(simulation: Simulation) -> str:
 def _cells(point: Point) -> tuple[str, str]:
     cost = tuple(1000 * c for c in point.cost_interval)
     return (
-        f"{1000 * point.cost:.4g} ({cost[0]:.4g} to {cost[1]:.4g})",
+        f"{amount(1000 * point.cost)} ({amount(cost[0])} to {amount(cost[1])})",
         f"{point.quality:.3f} {_between(point.quality_interval, '{:.3f}')}",
     )
 

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from training.evaluate import Row
 from training.replay import Figure, Replay
+from training.wording import amount
 
 
 def print_replay(console: Console, found: Replay, rows: list[Row]) -> None:
@@ -32,7 +33,7 @@ def print_replay(console: Console, found: Replay, rows: list[Row]) -> None:
             others.add_column(name, justify="left" if not name else "right")
         for row in rows:
             agreement = "-" if row.agreement is None else f"{row.agreement:.1%}"
-            usd = "-" if row.usd != row.usd else f"{1000 * row.usd:.4g}"
+            usd = "-" if row.usd != row.usd else amount(1000 * row.usd)
             others.add_row(row.name, f"{row.settled:.1%}", agreement, f"{row.overall:.1%}", usd)
         console.print(others)
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.reasons[:8])
@@ -72,4 +73,4 @@ def _share(figure: Figure | None) -> tuple[str, str]:
 
 
 def _usd(figure: Figure) -> tuple[str, str]:
-    return f"{figure.value:.4g}", f"{figure.low:.4g} to {figure.high:.4g}"
+    return amount(figure.value), f"{amount(figure.low)} to {amount(figure.high)}"

@@ -15,7 +15,7 @@ from training.node_report import NodeReport
 from training.plots import save_plot
 from training.render_markdown import to_markdown
 from training.report_sections import to_document
-from training.wording import sentence, share_text
+from training.wording import amount, sentence, share_text
 
 REPORT = "report.md"
 
@@ -70,9 +70,5 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.name, share_text(row.settled, row.settled_interval),
         share_text(row.agreement, row.agreement_interval), f"{row.overall:.1%}",
-        _number(row.usd, "{:.2e}"), _number(row.ms, "{:.1f}"),
+        "-" if row.usd != row.usd else amount(row.usd), "-" if row.ms != row.ms else f"{row.ms:.1f}",
     )  # fmt: skip
-
-
-def _number(value: float, form: str) -> str:
-    return "-" if value != value else form.format(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from training.document import Block, Rows, Text
 from training.node_report import NodeReport
-from training.wording import dollars
+from training.wording import amount, dollars
 
 
 def money(report: NodeReport) -> list[Block]:
@@ -23,11 +23,13 @@ def money(report: NodeReport) -> list[Block]:
         ]  # fmt: skip
         blocks += [
             Text("Expected, from the held-out records:"),
-            Rows(("per 1,000 requests", "$"), [(name, f"{1000 * usd:+.4g}") for name, usd in lines]),
+            Rows(
+                ("per 1,000 requests", "$"), [(name, amount(1000 * usd, signed=True)) for name, usd in lines]
+            ),
             Text(
-                f"A teacher's answer is taken at ${prices['teacher_call']:.3g}, from {source}; a CPU hour at "
-                f"${prices['cpu_hour']:.3g}; {prices['audit_share']:.0%} of what settles is audited; a "
-                f"retraining, ${prices['retraining']:.3g}, is spread over "
+                f"A teacher's answer is taken at {dollars(prices['teacher_call'])}, from {source}; a CPU "
+                f"hour at {dollars(prices['cpu_hour'])}; {prices['audit_share']:.0%} of what settles is "
+                f"audited; a retraining, {dollars(prices['retraining'])}, is spread over "
                 f"{prices['decisions_per_retraining']:,.0f} decisions.",
                 "note",
             ),
@@ -53,7 +55,7 @@ def money(report: NodeReport) -> list[Block]:
     return [
         *blocks,
         Text(f"Really, {ledger.window}: {ledger.decisions:,} decisions, {ledger.settled:,} settled locally."),
-        Rows(("", "$"), [(name, f"{usd:+.4g}") for name, usd in rows]),
+        Rows(("", "$"), [(name, amount(usd, signed=True)) for name, usd in rows]),
         Text(f"Net, 95 % interval: {dollars(ledger.net_low)} to {dollars(ledger.net_high)}.", "note"),
         *unresolved,
     ]

@@ -10,7 +10,7 @@ from training.evaluate import Row, calibration_error, settle
 from training.node_report import NodeReport
 from training.plots import draw_learning_curve, draw_reliability, draw_tradeoff, draw_wrong_pairs
 from training.report_verdict import certificate_of
-from training.wording import OLD_BUNDLE, sentence, share_text, shortened
+from training.wording import OLD_BUNDLE, amount, counted, sentence, share_text, shortened
 
 
 def alternatives(report: NodeReport) -> list[Block]:
@@ -73,7 +73,8 @@ def confusions(report: NodeReport) -> list[Block]:
         )
     ]
     for confusion in report.confusions[:6]:
-        about = f"teacher: {confusion.truth} · answered: {confusion.answer} · {confusion.count} records"
+        times = counted(confusion.count, "record")
+        about = f"teacher: {confusion.truth} · answered: {confusion.answer} · {times}"
         blocks += [Quote(shortened(text), about) for text in confusion.examples[:2]]
         if not confusion.examples:
             lost = "" if report.saved else "; their texts are no longer in the traffic"
@@ -97,6 +98,6 @@ def learning(manifest: Mapping[str, Any]) -> list[Block]:
 
 
 def _row(row: Row) -> tuple[str, ...]:
-    usd = "-" if row.usd != row.usd else f"{1000 * row.usd:.4g}"
+    usd = "-" if row.usd != row.usd else amount(1000 * row.usd)
     settled = share_text(row.settled, row.settled_interval)
     return row.name, settled, share_text(row.agreement, row.agreement_interval), f"{row.overall:.1%}", usd

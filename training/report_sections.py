@@ -47,7 +47,8 @@ def label_next(report: NodeReport) -> list[Block]:
     return [
         Text(
             f"The {len(rows)} records that would teach it most, each unlike those before it. Send the right "
-            "answer with `ReportOutcome`, by the decision's id."
+            "answer with `ReportOutcome`, by the decision's id; of an imported record, correct its line and "
+            f"import the file again: `cascade import {report.node} FILE --replace`."
         ),
         Rows(("text", "ladder says", "P(right)", "why", "id"), rows, frozenset({0, 1, 3, 4})),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from training.document import Block, Rows, Text
 from training.validator_record import ValidatorRecord
-from training.wording import OLD_BUNDLE, part_of
+from training.wording import OLD_BUNDLE, amount, part_of
 
 
 def validators(judged: Sequence[ValidatorRecord]) -> list[Block]:
@@ -19,8 +19,9 @@ def validators(judged: Sequence[ValidatorRecord]) -> list[Block]:
             part_of(record.caught, record.n_wrong), part_of(record.false_alarms, record.n_right),
             f"{record.caught_in_place:,} of {record.wrong_left:,}",
             f"{record.false_in_place:,} of {record.right_left:,}",
-            f"{record.micros:.1f}", f"{record.false_alarm_usd:.4g}",
-            f"{record.value_usd:+.4g} ({record.value_interval[0]:+.4g} to {record.value_interval[1]:+.4g})",
+            f"{record.micros:.1f}", amount(record.false_alarm_usd),
+            f"{amount(record.value_usd, signed=True)} ({amount(record.value_interval[0], signed=True)} to "
+            f"{amount(record.value_interval[1], signed=True)})",
             record.advice,
         )
         for record in judged

@@ -17,9 +17,22 @@ def part_of(n: int, of: int) -> str:
     return f"{n / of:.1%} ({n:,} of {of:,})" if of else "- (none)"
 
 
+def amount(usd: float, signed: bool = False) -> str:
+    """Give a sum of money without its unit, in plain decimals: nobody reads 2.9e-06 as a price."""
+    size = abs(usd)
+    form = ",.0f" if size >= 1000 else ".4g" if size >= 0.0001 else ".6f"
+    text = format(usd, ("+" if signed else "") + form)
+    return "0" if float(text.replace(",", "")) == 0 else text
+
+
 def dollars(usd: float) -> str:
     """Give an amount of money."""
-    return f"{'-' if usd < 0 else ''}${abs(usd):.4g}"
+    return f"{'-' if usd < 0 else ''}${amount(abs(usd))}"
+
+
+def counted(n: int, what: str) -> str:
+    """Give a number of things: `1 record`, `2 records`."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def four_places(value: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from cascade.cli import (
@@ -21,6 +23,23 @@ from cascade.cli import (
     simulate,
     traffic,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"cascade {version('cascade-ladder')}")
+        raise typer.Exit
+
+
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Answers an agent's narrow calls from the cheapest model that is proven good enough."""
+
 
 app = typer.Typer(
     help="Answers an agent's narrow calls from the cheapest model that is proven good enough.",
@@ -42,6 +61,7 @@ traffic_app = typer.Typer(
 )
 app.add_typer(traffic_app, name="traffic")
 
+app.callback()(_main)
 app.command()(serve.serve)
 app.command("import")(import_traffic.import_traffic)
 app.command()(retrain.retrain)

@@ -152,7 +152,10 @@ def _show(found: Any) -> None:
             c.name, str(len(c.members)), f"{c.spend_share:.1%}", answers[c.contract.kind],
             f"{c.repetitiveness:.0%}", settled, example,
         )  # fmt: skip
-    wide_console().print(table)
+    if found.candidates:
+        wide_console().print(table)
+    else:
+        typer.echo("no candidate nodes; kinds with fewer calls than --min-calls are not looked at")
     typer.echo(
         f"{len(found.left)} open-ended calls are left to the teacher; {found.unread} could not be read"
     )

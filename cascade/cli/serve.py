@@ -47,6 +47,9 @@ def serve(
                 typer.echo(f"OpenAI-compatible API: http://{facts['http']}/v1")
             for name, version in facts["nodes"].items():
                 why = f" ({facts['problems'][name]})" if name in facts["problems"] else ""
+                folder = loaded.models_path / name
+                if not why and not any(folder.glob("[0-9]*-*/manifest.json")):
+                    why = f" (no bundle in {folder} yet)"
                 typer.echo(f"  {name}: {version or 'the teacher answers everything'}{why}")
 
         code = run(loaded, listen, workers, announce, lambda: read_config(config))

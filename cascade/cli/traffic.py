@@ -83,6 +83,9 @@ def show(
                 for d in decisions
             ]})  # fmt: skip
             return
+        if not decisions:
+            text = f"{node}: no decisions yet; `cascade traffic counts` counts imported records too"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
         for d in decisions:
             when = datetime.fromtimestamp(d.time, UTC).isoformat(timespec="seconds")
             said = d.text if d.text is not None else "; ".join(f"{r}: {c}" for r, c in d.messages or ())

@@ -11,6 +11,7 @@ from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
 from jinja2 import TemplateSyntaxError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -25,6 +26,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PROVIDER = re.compile(r"[A-Za-z]\w*ExecutionProvider")
 _LISTEN = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
+PROMPT_VARIABLES = frozenset({"text", "messages", "labels", "choices"})
+"""What a prompt's template may use."""
 
 # Constants are not folded: `{{ 9**9**9 }}` would be computed while the configuration is read.
 _TEMPLATES = ImmutableSandboxedEnvironment(optimized=False)
@@ -139,12 +143,18 @@ def _template(value: str) -> str:
     _not_empty(value)
     try:
         _TEMPLATES.compile(value, raw=True)
+        unknown = find_undeclared_variables(_TEMPLATES.parse(value)) - PROMPT_VARIABLES
     except TemplateSyntaxError as error:
         raise wrong(
             f"not a valid Jinja2 template: its line {error.lineno}: {(error.message or '').rstrip('.')}"
         ) from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise wrong(f"not a valid Jinja2 template: {str(error)[:120]}") from None
+    if unknown:
+        raise wrong(
+            f"unknown variables in the template: {', '.join(sorted(unknown))[:120]}; there are "
+            f"{', '.join(sorted(PROMPT_VARIABLES))}"
+        )
     return value
 
 

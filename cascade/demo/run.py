@@ -93,7 +93,12 @@ def run_demo(folder: Path, data: Path | None, seed: int, quiet: bool = False) ->
             told("5/5 a bundle with some labels in the wrong order is started at 25 %")
             with _service(rollout_config(config)) as target:
                 models = load_config(config).models_path
-                story["bad_bundle"] = bad_bundle(target, models, first, told)
+                bad = story["bad_bundle"] = bad_bundle(target, models, first, told)
+                fate = "was pulled back" if bad["caught"] else "was not pulled back"
+                told(
+                    f"   it {fate} after {bad['on_it']:,} requests on it ({bad['wrong']:,} answered wrongly) "
+                    f"of {bad['requests']:,}; {bad['failed']:,} failed"
+                )
     rows = [_row(t.node, before[t.node], after[t.node]) for t in traffic]
     plot = folder / "comparison.png"
     demo_plot(rows, plot)

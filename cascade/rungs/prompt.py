@@ -9,11 +9,11 @@ import jinja2
 import jinja2.meta
 from jinja2.sandbox import SandboxedEnvironment
 
+from cascade.config.values import PROMPT_VARIABLES
 from cascade.contract import Contract
 from cascade.errors import ConfigError, RungError
 from cascade.rungs.protocol import Query
 
-_VARIABLES = {"text", "messages", "labels", "choices"}
 _CHAT_ROLES = {"system", "developer", "user", "assistant"}
 _INSTRUCTION = "Answer with nothing but a JSON value that follows this JSON Schema: "
 
@@ -48,14 +48,14 @@ class Prompt:
         self._rung = rung
         environment = SandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
         try:
-            unknown = jinja2.meta.find_undeclared_variables(environment.parse(template)) - _VARIABLES
+            unknown = jinja2.meta.find_undeclared_variables(environment.parse(template)) - PROMPT_VARIABLES
             self._template = environment.from_string(template)
         except jinja2.TemplateError as error:
             raise ConfigError(f"the prompt for rung {rung!r} is not a valid template: {error}") from error
         if unknown:
             raise ConfigError(
                 f"the prompt for rung {rung!r} uses unknown variables: {', '.join(sorted(unknown))}; "
-                f"there are {', '.join(sorted(_VARIABLES))}"
+                f"there are {', '.join(sorted(PROMPT_VARIABLES))}"
             )
 
     def render(self, query: Query) -> str:

@@ -118,3 +118,15 @@ def test_recorded_answers_that_are_none_are_refused(tmp_path: Path) -> None:
         found = CliRunner().invoke(app, ["frontier", str(tmp_path / "answers.json")])
         assert found.exit_code == 2
         assert "answers.json" in found.output
+
+
+def test_the_version_is_told() -> None:
+    found = CliRunner().invoke(app, ["--version"])
+    assert found.exit_code == 0
+    assert found.stdout.startswith("cascade ")
+
+
+def test_a_node_without_decisions_says_so(run: Run) -> None:
+    found = run("traffic", "show", NODE)
+    assert found.exit_code == 0
+    assert "no decisions yet" in found.output

@@ -218,6 +218,14 @@ nodes:
     assert "nodes.intent.prompt: not a valid Jinja2 template: its line" in found[2]
 
 
+def test_a_prompt_with_a_variable_that_is_not_there_is_named_with_its_line(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, MINIMAL.replace("{{ text }}", "{{ txt }} {{ labels }}"))
+    assert re.match(
+        r"cascade\.yaml:\d+: nodes\.intent\.prompt: unknown variables in the template: txt; ", found
+    )
+    assert found.endswith("there are choices, labels, messages, text")
+
+
 def test_redaction_patterns_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "cascade.yaml"
     for key, value, problem in (
