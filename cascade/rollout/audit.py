@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from cascade.ask import Ask
 from cascade.contract import JsonValue
 from cascade.errors import DeadlineExceeded, StoreError, TeacherUnavailable, UnusableAnswer
 from cascade.features import flatten_messages
+from cascade.rollout.audit_lines import Lines, Task, Teacher
 from cascade.rollout.records import BROKEN, Audit, AuditResult, Report
 from cascade.rollout.store import RolloutStore
 from cascade.rungs.protocol import Answer, Query
@@ -32,7 +32,7 @@ _LOG_EVERY = 30.0
 _TRIES = 3
 _OWN_WORDS_MAX = 1000
 _OWN_WORDS_SECONDS = 3600.0
-_PAUSE_FIRST, _PAUSE_MAX = 0.5, 30.0
+_GATHER_SECONDS = 0.02
 
 
 def coin(decision_id: str) -> float:
@@ -47,13 +47,6 @@ def coin(decision_id: str) -> float:
         int.from_bytes(hashlib.blake2b(decision_id.encode(), digest_size=7, person=b"audit").digest(), "big")
         / 2**56
     )
-
-
-class Teacher(Protocol):
-    """Who is asked."""
-
-    def submit(self, query: Query) -> Future[Answer]:
-        """Ask; the future never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +84,6 @@ class AuditCounts:
 
 
 @dataclass(slots=True)
-class _Task:
-    audit: Audit
-    query: Query
-    answer: JsonValue
-    teacher: Teacher | None = None  # who asks in the caller's own words
-    since: float = field(default_factory=time.monotonic)
-    usd: float = 0.0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    tries: int = 0
-
-
-@dataclass(slots=True)
 class _Budget:
     day: int = -1
     spent: float = 0.0
@@ -114,7 +94,8 @@ class Auditor:
     """Keeps audits going, in a thread of its own.
 
     Audits are on disk before the teacher is asked. Those of a process that died are taken over by another
-    one. While the teacher is down they wait, and nobody is blamed.
+    one. While the teacher is down they wait, and nobody is blamed; it is probed by one audit at a time, at
+    last twice a minute, and those of other nodes go on.
 
     Those in the caller's own words are the exception: the words, and maybe the caller's key, are in the
     memory of one process. No other can ask them and gives them up; at most 1,000 wait, none of them for
@@ -147,16 +128,14 @@ class Auditor:
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
 
     def __post_init__(self) -> None:
-        self._new: deque[_Task] = deque()
-        self._ready: deque[_Task] = deque()
+        self._new: deque[Task] = deque()
+        self._ready = Lines()
         self._own_words: set[str] = set()
-        self._flying: dict[Future[Answer], _Task] = {}
+        self._flying: dict[Future[Answer], Task] = {}
         self._results: list[AuditResult] = []
         self._reports: list[Report] = []
         self._budgets = {node: _Budget() for node in self.nodes}
         self._asked_at = dict.fromkeys(self.nodes, float("-inf"))
-        self._pause = 0.0
-        self._not_before = float("-inf")
         self._next_claim = self._next_renewal = float("-inf")
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -185,7 +164,7 @@ class Auditor:
             self._own_words.add(audit.decision_id)
         # The question alone: `ask` leads to the caller's connection, which ends before the audit does.
         query = Query(ask.text, ask.messages, ask.choices)
-        self._new.append(_Task(audit, query, answer, ask.audit_teacher))
+        self._new.append(Task(audit, query, answer, ask.audit_teacher))
         self._wake.set()
 
     def report(self, report: Report) -> None:
@@ -226,7 +205,10 @@ class Auditor:
 
     def _work(self) -> None:
         while not self._ended.is_set():
-            self._wake.wait(0.05 if self._flying else 0.25)
+            if self._wake.wait(0.05 if self._flying else 0.25):
+                # What is drawn in one moment goes to the disk together: a commit for each would cost more
+                # than all else that audits do.
+                self._ended.wait(_GATHER_SECONDS)
             self._wake.clear()
             try:
                 self.round()
@@ -247,11 +229,11 @@ class Auditor:
             self.store.add_audits([t.audit for t in tasks], self.owner, self.clock() + LEASE_SECONDS)
             for task in tasks:
                 self._new.popleft()
-                self._ready.append(task)
+                self._ready.add(task)
 
     def _take_over(self) -> None:
         now, wall = time.monotonic(), self.clock()
-        if self._ready and now >= self._next_renewal:
+        if len(self._ready) and now >= self._next_renewal:
             self.store.renew_audits(self.owner, wall + LEASE_SECONDS)
             self._next_renewal = now + LEASE_SECONDS / 4
         room = min(256, self.max_waiting - self.waiting)
@@ -271,25 +253,18 @@ class Auditor:
                 continue
             text = found.text if found.text is not None else flatten_messages(found.messages or ())
             query = Query(text, found.messages or (), found.choices)
-            self._ready.append(_Task(audit, query, found.output))
+            self._ready.add(Task(audit, query, found.output))
 
     def _ask(self) -> None:
-        if time.monotonic() < self._not_before:
-            return
-        held: list[_Task] = []
-        while self._ready and len(self._flying) < self.max_in_flight:
-            task = self._ready.popleft()
-            if not self._affordable(task.audit.node):
-                held.append(task)
-                continue
+        for task in self._ready.next(self.max_in_flight - len(self._flying), self._affordable):
             if task.teacher is not None and time.monotonic() - task.since > _OWN_WORDS_SECONDS:
+                self._ready.of(task).flying -= 1
                 self._give_up(task.audit, "the teacher did not answer within an hour", task)
                 continue
             task.tries += 1
             future = (task.teacher or self.nodes[task.audit.node].teacher).submit(task.query)
             self._flying[future] = task
             future.add_done_callback(lambda _: self._wake.set())
-        self._ready.extendleft(reversed(held))
 
     def _affordable(self, node: str) -> bool:
         budget, day = self._budgets[node], int(self.clock() // 86_400)
@@ -310,7 +285,8 @@ class Auditor:
                 answer = future.result()
             except CancelledError:
                 answer = Answer(error=TeacherUnavailable("the teacher's connections are closed"))
-            node = self.nodes[task.audit.node]
+            node, line = self.nodes[task.audit.node], self._ready.of(task)
+            line.flying -= 1
             task.usd += answer.usd
             task.input_tokens += answer.input_tokens
             task.output_tokens += answer.output_tokens
@@ -319,7 +295,7 @@ class Auditor:
             if error is None:
                 broken = node.check(answer.value, task.query.choices)
                 if broken is None:
-                    self._pause = 0.0
+                    line.answered()
                     self._results.append(_result(task, self.clock(), answer.value))
                     self.counts.done += 1
                     self._own_words.discard(task.audit.decision_id)
@@ -327,25 +303,27 @@ class Auditor:
                 error = UnusableAnswer(BROKEN)
             self.counts.teacher_failures += 1
             if isinstance(error, TeacherUnavailable | DeadlineExceeded):
-                # Down: all wait. The caller's answer is neither right nor wrong for it. A caller's own key
-                # may be out of money for ever, so those in own words do not keep their place.
-                (self._ready.append if task.teacher is not None else self._ready.appendleft)(task)
-                self._pause = min(_PAUSE_MAX, max(_PAUSE_FIRST, self._pause * 2))
-                self._not_before = time.monotonic() + self._pause
+                # Down: the line waits. The caller's answer is neither right nor wrong for it. A caller's own
+                # key may be out of money for ever, so those in own words do not keep their place.
+                (line.tasks.append if task.teacher is not None else line.tasks.appendleft)(task)
+                line.down(time.monotonic(), getattr(error, "retry_after", None))
             elif task.tries < _TRIES:
-                self._ready.append(task)
+                line.answered()
+                line.tasks.append(task)
             elif isinstance(error, UnusableAnswer):
+                line.answered()
                 self._leave_unjudged(task, error.message)
             else:
+                line.answered()
                 self._give_up(task.audit, f"{type(error).__name__}: {error}", task)
 
-    def _give_up(self, audit: Audit, why: str, task: _Task | None = None) -> None:
+    def _give_up(self, audit: Audit, why: str, task: Task | None = None) -> None:
         self.counts.given_up += 1
         self._own_words.discard(audit.decision_id)
         usd, read, written = (task.usd, task.input_tokens, task.output_tokens) if task else (0.0, 0, 0)
         self._results.append(AuditResult(audit, self.clock(), None, None, usd, read, written, why[:300]))
 
-    def _leave_unjudged(self, task: _Task, why: str) -> None:
+    def _leave_unjudged(self, task: Task, why: str) -> None:
         self.counts.no_verdict += 1
         self._own_words.discard(task.audit.decision_id)
         usd, read, written = task.usd, task.input_tokens, task.output_tokens
@@ -366,7 +344,7 @@ class Auditor:
             _log.error("audits wait for the store: %s", error)
 
 
-def _result(task: _Task, now: float, output: JsonValue) -> AuditResult:
+def _result(task: Task, now: float, output: JsonValue) -> AuditResult:
     return AuditResult(
         task.audit, now, output, output == task.answer, task.usd, task.input_tokens, task.output_tokens
     )

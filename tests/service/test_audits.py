@@ -69,7 +69,7 @@ def test_with_the_teacher_down_audits_wait_on_disk_and_nothing_is_blamed(
     assert engine.rollouts.auditor.counts.teacher_failures
     assert {d.bundle_version for d in decided} == {d.bundle_version for d in send(engine, unseen, 20)}
     engine.nodes[NODE].teacher.breaker = CircuitBreaker()
-    engine.rollouts.auditor._not_before = 0.0
+    engine.rollouts.auditor._ready.probe_now()
     settle(engine)
     assert not rows(world, "SELECT 1 FROM audits WHERE status = 'waiting'")
     assert len(rows(world, "SELECT 1 FROM evidence")) >= len(waiting)

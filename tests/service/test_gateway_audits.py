@@ -75,7 +75,7 @@ def audit_all(side: Side) -> None:
     end = time.monotonic() + 10
     while auditor.waiting and time.monotonic() < end:
         auditor.round()
-        auditor._not_before = 0.0
+        auditor._ready.probe_now()
         time.sleep(0.01)
     auditor.round()
 
@@ -126,7 +126,7 @@ def test_an_audit_that_the_frontier_does_not_want_is_given_up_and_holds_up_no_ot
     ((status, right, error, _),) = audits(side)
     assert (status, right) == ("given-up", None)
     assert "HTTP 401" in error
-    assert side.engine.rollouts.auditor._pause == 0.0
+    assert not any(line.pause for line in side.engine.rollouts.auditor._ready._lines.values())
     assert side.engine.rollouts.auditor._own_words == set()
 
 
@@ -142,7 +142,7 @@ def test_while_the_frontier_is_down_audits_wait_in_memory_but_not_for_ever(
             break
         time.sleep(0.02)
     assert [row[0] for row in audits(side)] == ["waiting"]
-    auditor._ready[0].since -= 3601
+    next(iter(auditor._ready)).since -= 3601
     audit_all(side)
     assert [row[:3] for row in audits(side)] == [
         ("given-up", None, "the teacher did not answer within an hour")
