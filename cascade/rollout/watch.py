@@ -74,6 +74,7 @@ class Watch:
         self._to_load = threading.Event()
         self._ended = threading.Event()
         self._last_log = float("-inf")
+        self._next = time.monotonic() + seconds
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -92,6 +93,7 @@ class Watch:
 
     def follow(self) -> None:
         """Read the shared state; what was rolled back, here or elsewhere, serves nobody from now on."""
+        self._next = time.monotonic() + self._seconds
         began = not self._follower.known
         for node in self._follower.poll():
             if began and (bundle := self._overdue(node)):
@@ -107,26 +109,38 @@ class Watch:
 
     def judge(self) -> list[Event]:
         """Let the guard look at every node; give what it decided in this process."""
-        written: list[Event] = []
-        for node, serving in self._servings.items():
-            if not self._follower.known:
-                continue
-            try:
-                raised = self._alarms.look(node)
-                events = self._judge.look(node, serving.bundles, raised)
-            except StoreError as error:
-                self._complain("the guard cannot see its evidence; nothing changes meanwhile: %s", error)
-                continue
-            for event in events:
-                self._adopt(node)
-                rollout = self._follower.state(node).rollout
-                if event.what == "promote" and rollout is not None and rollout.full:
-                    self._complete(node, rollout.bundle)
-            if events:
-                self._to_load.set()
-            written += events
-            self._show(node, raised)
-        return written
+        return [event for node in self._servings for event in self._judge_node(node)]
+
+    def round(self) -> None:
+        """Follow, and let the guard look at every node.
+
+        Between two nodes the shared state is read again where that is due, so that a rollback elsewhere
+        waits for one look at most, however many nodes there are.
+        """
+        self.follow()
+        for node in self._servings:
+            if time.monotonic() >= self._next:
+                self.follow()
+            self._judge_node(node)
+
+    def _judge_node(self, node: str) -> list[Event]:
+        if not self._follower.known:
+            return []
+        try:
+            raised = self._alarms.look(node)
+            events = self._judge.look(node, self._servings[node].bundles, raised)
+        except StoreError as error:
+            self._complain("the guard cannot see its evidence; nothing changes meanwhile: %s", error)
+            return []
+        for event in events:
+            self._adopt(node)
+            rollout = self._follower.state(node).rollout
+            if event.what == "promote" and rollout is not None and rollout.full:
+                self._complete(node, rollout.bundle)
+        if events:
+            self._to_load.set()
+        self._show(node, raised)
+        return events
 
     def _show(self, node: str, raised: Mapping[str, list[Raised]]) -> None:
         # What was pulled back serves nobody: why it was is in the events.
@@ -155,10 +169,10 @@ class Watch:
             self._alarms.forget(node, state.last.bundle)
 
     def _work(self) -> None:
-        while not self._ended.wait(self._seconds):
+        # On time, not so long after the last round: on a busy machine a round takes its share of that.
+        while not self._ended.wait(max(self._next - time.monotonic(), self._seconds / 4)):
             try:
-                self.follow()
-                self.judge()
+                self.round()
             except Exception:  # whatever it was, the next look may go well
                 _log.exception("looking after rollouts failed")
 
