@@ -29,9 +29,9 @@ from cascade.errors import (
     TeacherUnavailable,
     UnusableAnswer,
 )
+from cascade.event_loop import CHAT
 from cascade.rungs.breaker import CircuitBreaker, shared_breaker
 from cascade.rungs.connections import http_client
-from cascade.rungs.event_loop import run_in_background
 from cascade.rungs.identity import ChatIdentity, digest
 from cascade.rungs.prompt import Prompt, chat_messages, with_instruction
 from cascade.rungs.protocol import Answer, Answers, Batch, Query
@@ -181,7 +181,7 @@ class ChatRung:
         with self._lock:
             if self._closed:
                 return _done(Answer(error=TeacherUnavailable(f"chat rung {self._where} is closed")))
-            future = run_in_background(self._ask(query, prompt))
+            future = CHAT.start(self._ask(query, prompt))
             self._flying.add(future)
         future.add_done_callback(self._landed)
         return future
@@ -195,7 +195,7 @@ class ChatRung:
             flying = list(self._flying)
         for future in flying:
             future.cancel()
-        run_in_background(self._client.close()).result(10)
+        CHAT.start(self._client.close()).result(10)
 
     def _landed(self, future: Future[Answer]) -> None:
         with self._lock:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 
 from cascade.errors import CascadeError
+from cascade.server.call import end_with
 from cascade.server.gate import Gate
-from cascade.server.status import abort
 
 _FREE = ("/grpc.health.v1.", "/grpc.reflection.", "/cascade.v1.DecisionService/", "/inference.")
 """Health and reflection are for everyone; those who decide ask the gate with the message at hand."""
@@ -19,15 +19,15 @@ _READS = tuple(f"/cascade.v1.RolloutService/{method}" for method in ("Status", "
 """What changes nothing and needs `read` alone."""
 
 
-class GateInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
+class GateInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Lets only keys with the verb `admin` call what is not free; those with `read` may look at rollouts."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Give the method's handler, or one that refuses."""
-        handler = continuation(details)
+        handler = await continuation(details)
         if handler is None or details.method.startswith(_FREE):
             return handler
         try:
@@ -38,8 +38,8 @@ class GateInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 def _refusing(handler: Any, error: CascadeError) -> Any:
-    def refuse(_: Any, context: grpc.ServicerContext) -> Any:
-        abort(context, error)
+    async def refuse(_: Any, context: grpc.aio.ServicerContext) -> Any:
+        await end_with(context, error)
 
     if handler.request_streaming and handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler(refuse)

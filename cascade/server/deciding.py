@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cascade.ask import Ask, Decided
@@ -30,6 +30,20 @@ class Deciding(Protocol):
 
     def decide_many(self, asks: Sequence[Ask]) -> list[Decided | CascadeError]:
         """Decide many questions, each on its own, in their order."""
+        ...
+
+    def decide_each(
+        self,
+        asks: Sequence[Ask],
+        tell: Callable[[int, Decided | CascadeError], object],
+        later: Callable[[Callable[[], None]], object],
+        slow: Callable[[], object] = ...,
+    ) -> None:
+        """Decide many questions, and tell of each as soon as it is decided. See `Engine.decide_each`."""
+        ...
+
+    def alone(self, node: str) -> bool:
+        """Whether a node's questions are not to be decided together with those of other callers."""
         ...
 
     def report(

@@ -6,28 +6,26 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from cascade.ask import Ask, Decided
 from cascade.bundle import Bundle
 from cascade.config import Config
 from cascade.contract import Contract, JsonValue
-from cascade.errors import CascadeError, InvalidInput, RungError, UnknownDecision, UnknownNode
+from cascade.errors import CascadeError, InvalidInput, UnknownDecision, UnknownNode
 from cascade.flags import open_flags
-from cascade.rollout.serving import Served
-from cascade.rungs.protocol import Answer
-from cascade.server.decision_ids import find_decision, new_decision_id
-from cascade.server.decision_log import to_log
+from cascade.server.decision_ids import find_decision
 from cascade.server.exchangeability import LiveWatch
 from cascade.server.gate import ANYONE, Caller
 from cascade.server.gone import CallerGone
-from cascade.server.local import Walk, walk_local
 from cascade.server.node import Encoders, Node, build_nodes
 from cascade.server.quotas import Quotas
 from cascade.server.request_ids import RequestIds
 from cascade.server.rollouts import Rollouts
-from cascade.server.teacher import ask_teacher, teacher_answer
+from cascade.server.status import known
+from cascade.server.together import Together
 from cascade.traffic import Outcome, TrafficStore
 from cascade.waiting import waiting
 
@@ -127,77 +125,105 @@ class Engine:
 
     def decide_many(self, asks: Sequence[Ask]) -> list[Decided | CascadeError]:
         """Decide questions together; each succeeds or fails on its own."""
-        results: list[Decided | CascadeError | None] = [None] * len(asks)
-        fresh: dict[str, list[int]] = {}
-        claimed: dict[int, Future[Decided]] = {}
+        results: dict[int, Decided | CascadeError] = {}
+        waits: list[Callable[[], None]] = []
+        self.decide_each(asks, results.__setitem__, waits.append)
+        for wait in waits:
+            wait()
+        return [results[i] for i in range(len(asks))]
+
+    def alone(self, node: str) -> bool:
+        """Whether a node's questions are better not decided together with those of other callers.
+
+        So it is where a first step may take long: a ladder that begins with a slow rung, or validators of the
+        node's own, which may hang.
+        """
+        found = self.nodes.get(node)
+        return found is not None and found.alone
+
+    def decide_each(
+        self,
+        asks: Sequence[Ask],
+        tell: Callable[[int, Decided | CascadeError], object],
+        later: Callable[[Callable[[], None]], object],
+        slow: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Decide questions together, and tell of each as soon as it is decided. Raises nothing.
+
+        Parameters
+        ----------
+        asks : sequence of Ask
+        tell : callable
+            Told each question's place in `asks` and its result.
+        later : callable
+            Given what is left to do where a question waits for its teacher, or for another caller who is
+            having the same one decided; that blocks, and tells at its end.
+        slow : callable
+            Called before the first step that takes long.
+        """
+        fresh: dict[str, dict[int, Future[Decided] | None]] = {}
         followed: list[tuple[int, Future[Decided]]] = []
         for i, ask in enumerate(asks):
             if ask.node not in self.nodes:
-                results[i] = UnknownNode(ask.node, list(self.nodes))
+                tell(i, UnknownNode(ask.node, list(self.nodes)))
                 continue
+            mine = None
             if ask.request_id:
-                known, mine, other = self._ids.claim(ask)
-                if known is not None:
-                    results[i] = known
+                answered, mine, other = self._ids.claim(ask)
+                if answered is not None:
+                    tell(i, answered)
                     continue
                 if other is not None:
                     followed.append((i, other))
                     continue
-                if mine is not None:
-                    claimed[i] = mine
-            fresh.setdefault(ask.node, []).append(i)
-        for name, at in fresh.items():
-            for i, result in zip(
-                at, self._decide_fresh(self.nodes[name], [asks[i] for i in at]), strict=True
-            ):
-                results[i] = result
-                if i in claimed:
-                    self._ids.release(asks[i], claimed[i], result)
-        for i, future in followed:
-            try:
-                with waiting():
-                    results[i] = future.result()
-            except CallerGone:  # it was another caller who left, not this one
-                results[i] = self.decide_many([asks[i]])[0]
-            except CascadeError as error:
-                results[i] = error
-        return [r if r is not None else RungError("no answer") for r in results]
+            fresh.setdefault(ask.node, {})[i] = mine
+        for name, claims in fresh.items():
+            self._decide_node(self.nodes[name], asks, claims, tell, later, slow)
+        for i, other in followed:  # last, since the one that is followed may be among these
+            later(partial(self._follow, i, asks[i], other, tell))
 
-    def _decide_fresh(self, node: Node, asks: list[Ask]) -> list[Decided | CascadeError]:
-        began = time.time()
-        ids = [new_decision_id() for _ in asks]
-        served = [
-            node.serving.of(ask.context, ask.context.get("session") or ask.request_id or id_)
-            for ask, id_ in zip(asks, ids, strict=True)
-        ]
-        walks = _walk(node, asks, served)
-        for each, walk in zip(served, walks, strict=True):
-            self.rollouts.afterwards.walked(node.name, each, walk.attempts, bool(walk.rung))
-        up = [i for i, walk in enumerate(walks) if not walk.rung]
-        futures = {i: ask_teacher(node, asks[i], walks[i]) for i in up}
-        results: list[Decided | CascadeError] = []
-        for i, (ask, walk) in enumerate(zip(asks, walks, strict=True)):
-            error, answer = teacher_answer(node, ask, walk, futures[i]) if i in futures else (None, Answer())
-            decided = Decided(
-                decision_id=ids[i],
-                output=None if error else walk.output,
-                rung="" if error else walk.rung,
-                confidence=walk.confidence,
-                bundle_version="" if (bundle := served[i].bundle) is None else bundle.version,
-                mode=served[i].mode,
-                attempts=tuple(walk.attempts),
-                usd=walk.usd + answer.usd,
-                input_tokens=walk.input_tokens + answer.input_tokens,
-                output_tokens=walk.output_tokens + answer.output_tokens,
-                request_id=ask.request_id,
-            )
-            if node.quotas is not None and decided.usd:
-                node.quotas.spend(ask.context.get("tenant", ""), decided.usd)
-            self._store.record(to_log(ask, decided, node, began, error))
-            if error is None:
-                self.rollouts.afterwards.take(ask, decided, served[i], i in futures)
-            results.append(error or decided)
-        return results
+    def _follow(
+        self,
+        i: int,
+        ask: Ask,
+        other: Future[Decided],
+        tell: Callable[[int, Decided | CascadeError], object],
+    ) -> None:
+        try:
+            with waiting():
+                found: Decided | CascadeError = other.result()
+        except CallerGone:  # it was another caller who left, not this one
+            found = self.decide_many([ask])[0]
+        except CascadeError as error:
+            found = error
+        tell(i, found)
+
+    def _decide_node(
+        self,
+        node: Node,
+        asks: Sequence[Ask],
+        claims: dict[int, Future[Decided] | None],
+        tell: Callable[[int, Decided | CascadeError], object],
+        later: Callable[[Callable[[], None]], object],
+        slow: Callable[[], object],
+    ) -> None:
+        """Decide the questions at those places, all of one node, for which nobody has the answer."""
+        places = list(claims)
+
+        def done(at: int, result: Decided | CascadeError) -> None:
+            i = places[at]
+            mine = claims.pop(i, None)
+            if mine is not None:
+                self._ids.release(asks[i], mine, result)
+            tell(i, result)
+
+        try:
+            work = Together(node, [asks[i] for i in places], self._store, self.rollouts.afterwards, done)
+        except Exception as error:
+            for at in range(len(places)):
+                done(at, known(error))
+            return
+        work.run(later, slow)
 
     def report(
         self,
@@ -230,22 +256,3 @@ class Engine:
             recorded = future.result()
         self.rollouts.afterwards.report(decision, output, right, when)
         return recorded
-
-
-def _walk(node: Node, asks: Sequence[Ask], served: Sequence[Served]) -> list[Walk]:
-    """Take each request up the local rungs of the bundle that serves it; those of one bundle together."""
-    first = served[0].bundle
-    if all(each.bundle is first for each in served):
-        if first is None:
-            return [Walk() for _ in asks]
-        return walk_local(asks, first, node.contract, node.validators, node.latency, node.redactor)
-    walks = [Walk() for _ in asks]
-    for bundle in {id(each.bundle): each.bundle for each in served}.values():
-        if bundle is None:
-            continue
-        at = [i for i, each in enumerate(served) if each.bundle is bundle]
-        part = [asks[i] for i in at]
-        some = walk_local(part, bundle, node.contract, node.validators, node.latency, node.redactor)
-        for i, walk in zip(at, some, strict=True):
-            walks[i] = walk
-    return walks

@@ -1,32 +1,25 @@
 """Where gRPC hands over a call: into the pool's queue, or out again at once while that is overfull.
 
-gRPC takes calls in one polling thread. What is refused there costs neither the message's arrival nor a
-thread of the pool: 11,000 refusals a second on a core that gives 6,000 from the pool's threads (an empty
-server, grpcio 1.78). A call is looked at there for one thing only, whether it has to wait too long.
+gRPC's event loop takes the calls. What is refused there costs neither a thread of the pool nor a look at the
+message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any, NoReturn
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import grpc
-from grpc_status import rpc_status
 
-from cascade.errors import InvalidInput, Overloaded
+from cascade.errors import CascadeError, InvalidInput, TeacherUnavailable
+from cascade.server.call import Call, end_with
 from cascade.server.gate import overloaded
-from cascade.server.pool import ElasticPool, run_surplus
-from cascade.server.status import abort, status_of
+from cascade.server.pool import ElasticPool
 
 
-class Entrance(ThreadPoolExecutor):
-    """Makes handlers whose calls wait in the pool's queue, or are refused by gRPC's polling thread.
-
-    gRPC runs a handler in the executor that it names as `experimental_thread_pool`, which has to be a
-    `ThreadPoolExecutor`; this one starts no thread. A grpcio that does not know the name any more runs all in
-    the pool, where surplus calls are refused as well.
+class Entrance:
+    """Makes handlers of functions that block: each call runs in a thread of the pool.
 
     Parameters
     ----------
@@ -34,64 +27,93 @@ class Entrance(ThreadPoolExecutor):
     """
 
     def __init__(self, pool: ElasticPool) -> None:
-        super().__init__(1)
         self._pool = pool
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Queue a call, or refuse it here and now. Raises RuntimeError after the pool's `shutdown`."""
-        if not self._pool.overfull:
-            return self._pool.submit(fn, *args, **kwargs)
-        run_surplus(fn, *args, **kwargs)
-        return _DONE
 
     def unary(
         self,
-        answer: Callable[[Any, grpc.ServicerContext], Any],
+        answer: Callable[[Any, Call], Any],
+        request_deserializer: Callable[[bytes], Any] | None = None,
+        response_serializer: Callable[[Any], bytes] | None = None,
+        *,
+        refuses: bool = True,
+    ) -> Any:
+        """Make the handler of a method with one request and one response.
+
+        Parameters
+        ----------
+        answer : callable
+            Given the request and the call. Ends the call by `cascade.server.status.abort`.
+        request_deserializer, response_serializer : callable, optional
+        refuses : bool
+            Whether calls are refused while the pool is overfull.
+        """
+
+        async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            call = Call(context)
+            try:
+                if refuses and self._pool.overfull:
+                    raise overloaded(self._pool)
+                if request is None:
+                    raise no_message()
+                return await asyncio.wrap_future(submit(self._pool, answer, request, call))
+            except BaseException as error:
+                call.end()
+                await end_with(context, error)
+
+        return grpc.unary_unary_rpc_method_handler(handle, request_deserializer, response_serializer)
+
+    def at_once(
+        self,
+        answer: Callable[[Any, Call], Any],
         request_deserializer: Callable[[bytes], Any] | None = None,
         response_serializer: Callable[[Any], bytes] | None = None,
     ) -> Any:
-        """Make the handler of a method with one request and one response."""
+        """Make the handler of a method that neither waits nor works, and so is answered under any load."""
 
-        def handle(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
-            if self._pool.surplus:
-                self._refuse(context)
-            request = next(requests, None)
-            if request is None:
-                abort(context, InvalidInput("request", "is missing: the call ended without a message"))
-            return answer(request, context)
+        async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            try:
+                if request is None:
+                    raise no_message()
+                return answer(request, Call(context))
+            except BaseException as error:
+                await end_with(context, error)
 
-        # To gRPC it is a stream of requests, because of such it does not wait for the first message itself.
-        handle.experimental_thread_pool = self  # type: ignore[attr-defined]
-        return grpc.stream_unary_rpc_method_handler(handle, request_deserializer, response_serializer)
+        return grpc.unary_unary_rpc_method_handler(handle, request_deserializer, response_serializer)
 
-    def stream(self, answer: Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]) -> Any:
-        """Make the handler of a method with streams of raw requests and responses."""
+    def answers(self, answer: Callable[[Any, Call], Iterator[bytes]]) -> Any:
+        """Make the handler of a method with one raw request and a stream of raw responses."""
 
-        def handle(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            if self._pool.surplus:
-                self._refuse(context)
-            return answer(requests, context)
+        async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+            call = Call(context)
+            context.add_done_callback(lambda _: call.end())
+            try:
+                if request is None:
+                    raise no_message()
+                found = answer(request, call)
+                while True:
+                    message = await asyncio.wrap_future(submit(self._pool, next, found, None))
+                    if message is None:
+                        return
+                    yield message
+            except Exception as error:
+                await end_with(context, error)
 
-        handle.experimental_thread_pool = self  # type: ignore[attr-defined]
-        return grpc.stream_stream_rpc_method_handler(handle)
-
-    def _refuse(self, context: grpc.ServicerContext) -> NoReturn:
-        error = overloaded(self._pool)
-        context.abort_with_status(_status(str(error), error.retry_after))
-        raise AssertionError("abort returns never")
-
-
-class _Done(Future[Any]):
-    """The future of a call that is over."""
-
-    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        fn(self)
+        return grpc.unary_stream_rpc_method_handler(handle)
 
 
-_DONE = _Done()
-_DONE.set_result(None)
+def submit(pool: ElasticPool, fn: Callable[..., Any], /, *args: Any) -> Any:
+    """Queue a task. Raises a CascadeError where the pool takes none any more."""
+    try:
+        return pool.submit(fn, *args)
+    except RuntimeError:
+        raise shutting_down() from None
 
 
-@lru_cache(maxsize=1024)
-def _status(message: str, retry_after: float) -> Any:
-    return rpc_status.to_status(status_of(Overloaded(message, retry_after)))
+def shutting_down() -> CascadeError:
+    """Give the error for a call that comes while the server ends."""
+    return TeacherUnavailable("the server is shutting down")
+
+
+def no_message() -> CascadeError:
+    """Give the error for a call without a request."""
+    return InvalidInput("request", "is missing: the call ended without a message")

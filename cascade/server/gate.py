@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 from cascade.config import Config
 from cascade.errors import Overloaded, PermissionDenied, Unauthenticated
@@ -85,7 +85,7 @@ class Gate:
 
         Parameters
         ----------
-        context : grpc.ServicerContext or grpc.HandlerCallDetails
+        context : grpc.aio.ServicerContext, Call or grpc.HandlerCallDetails
         verb : str
             What the call wants to do, of `cascade.security.keys.VERBS`.
 
@@ -141,26 +141,48 @@ def state_folder(config: Config) -> Path:
     )
 
 
-def overloaded(pool: ElasticPool) -> Overloaded:
+class Queue(Protocol):
+    """Something that calls wait in."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        ...
+
+    @property
+    def bound(self) -> int:
+        """How many may wait."""
+        ...
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long one that comes now will wait; 0 where that is not known."""
+        ...
+
+
+def overloaded(queue: Queue) -> Overloaded:
     """Give the error for a call that would have to wait too long, exact to 0.1 s so that few differ."""
-    wait = max(0.1, math.ceil(10 * min(pool.expected_seconds, 60.0)) / 10)
+    wait = max(0.1, math.ceil(10 * min(queue.expected_seconds, 60.0)) / 10)
     return Overloaded("too many calls wait already; try again later", retry_after=wait)
 
 
 class Shedder:
     """Refuses calls while more wait than can be served soon, from those first who ask more than their share.
 
-    Below half of the pool's bound everybody is served. Between that and the bound a tenant is refused while
+    Below half of a queue's bound everybody is served. Between that and the bound a tenant is refused while
     it has, of the last second's calls, more than an even share of them all. Above it everybody is refused.
 
     Parameters
     ----------
     pool : ElasticPool
-        The pool whose queue is watched.
+        The pool whose threads and queue are watched.
+    queues : Queue
+        Other queues that are watched.
     """
 
-    def __init__(self, pool: ElasticPool) -> None:
+    def __init__(self, pool: ElasticPool, *queues: Queue) -> None:
         self._pool = pool
+        self._queues: tuple[Queue, ...] = (pool, *queues)
         # Two for each running thread stay free: at most `threads` calls pass the check before they wait
         # themselves, so that there is always a thread to refuse a call or to answer a health check.
         self._max_lent = max(1, pool.max_threads - 2 * pool.threads)
@@ -185,7 +207,7 @@ class Shedder:
                 self._before = self._now if now - self._began < 2 * _WINDOW else {}
                 self._now, self._began = {}, now
             if (
-                self._pool.waiting > max(1, self._pool.bound // 2)
+                any(queue.waiting > max(1, queue.bound // 2) for queue in self._queues)
                 and len(self._before.keys() | self._now.keys()) > 1
             ):
                 mine = self._before.get(tenant, 0) + self._now.get(tenant, 0)

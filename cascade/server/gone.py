@@ -24,7 +24,7 @@ class Gone:
 
     Parameters
     ----------
-    context : grpc.ServicerContext, optional
+    context : Call, optional
         Asked to tell of the end of the call, once there is somebody to be told. Without it, `fire` is called
         by whoever made this.
     """
@@ -57,12 +57,6 @@ class Gone:
         elif context is not None and not context.add_callback(self.fire):
             self.fire()
 
-    def metadata(self, name: str) -> str:
-        """Give a text of the call's metadata; empty where it was not sent."""
-        context = self._context
-        sent = context.invocation_metadata() if context is not None else ()
-        return next((value for key, value in sent or () if key == name and isinstance(value, str)), "")
-
     def forget(self, callback: Callable[[], object]) -> None:
         """Do not call a callback any more."""
         with self._lock:
@@ -71,8 +65,8 @@ class Gone:
     def end(self) -> None:
         """Let go of the call, which was answered; from then on nobody is told anything.
 
-        Audits and shadows keep the question for as long as they wait for the teacher. gRPC keeps a stream for
-        as long as anybody has its call, and refuses a connection's new calls when too many are kept.
+        Audits and shadows keep the question for as long as they wait for the teacher, and must not keep the
+        call with it.
         """
         with self._lock:
             self._context = None

@@ -22,6 +22,7 @@ from cascade.config.server import LimitsConfig
 from cascade.contract import Contract
 from cascade.errors import CascadeError, InvalidInput
 from cascade.inference import open_inference_pb2 as pb
+from cascade.server.call import Call
 from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
 from cascade.server.gate import Caller, Gate
@@ -53,19 +54,19 @@ class InferenceServicer:
         self._engine, self._limits, self._gate, self._admit = engine, limits, gate, admit
         self._asks = Asks(limits, engine.contract)
 
-    def server_live(self, request: Any, context: grpc.ServicerContext) -> Message:
+    def server_live(self, request: Any, context: Call) -> Message:
         """Say that the server runs."""
         return pb.ServerLiveResponse(live=True)
 
-    def server_ready(self, request: Any, context: grpc.ServicerContext) -> Message:
+    def server_ready(self, request: Any, context: Call) -> Message:
         """Say whether requests are taken."""
         return pb.ServerReadyResponse(ready=self._engine.ready())
 
-    def server_metadata(self, request: Any, context: grpc.ServicerContext) -> Message:
+    def server_metadata(self, request: Any, context: Call) -> Message:
         """Say what server this is."""
         return pb.ServerMetadataResponse(name="cascade", version=version("cascade-ladder"))
 
-    def model_ready(self, request: Any, context: grpc.ServicerContext) -> Message:
+    def model_ready(self, request: Any, context: Call) -> Message:
         """Say whether a node takes requests."""
         try:
             self._gate.enter(context, "decide").check_node(request.name)
@@ -74,7 +75,7 @@ class InferenceServicer:
         except Exception as error:
             abort(context, error)
 
-    def model_metadata(self, request: Any, context: grpc.ServicerContext) -> Message:
+    def model_metadata(self, request: Any, context: Call) -> Message:
         """Give a node's inputs and outputs."""
         try:
             self._gate.enter(context, "decide").check_node(request.name)
@@ -91,7 +92,7 @@ class InferenceServicer:
         except Exception as error:
             abort(context, error)
 
-    def model_infer(self, request: Any, context: grpc.ServicerContext) -> Message:
+    def model_infer(self, request: Any, context: Call) -> Message:
         """Decide the texts of a request."""
         try:
             self._admit()
@@ -228,7 +229,7 @@ def _response(request: Any, decided: Sequence[Decided], wanted: list[str], shape
     )
 
 
-def add_to_server(servicer: InferenceServicer, server: grpc.Server, entrance: Entrance) -> None:
+def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server, entrance: Entrance) -> None:
     """Register the six methods."""
     methods = {
         "ServerLive": servicer.server_live,
@@ -241,11 +242,10 @@ def add_to_server(servicer: InferenceServicer, server: grpc.Server, entrance: En
     handlers = {}
     for name, method in methods.items():
         # Whoever asks whether the server lives is answered under any load.
-        make = entrance.unary if name == "ModelInfer" else grpc.unary_unary_rpc_method_handler
+        make: Any = entrance.unary if name == "ModelInfer" else entrance.at_once
         handlers[name] = make(
             method,
             request_deserializer=getattr(pb, f"{name}Request").FromString,
             response_serializer=getattr(pb, f"{name}Response").SerializeToString,
         )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_registered_method_handlers(SERVICE, handlers)

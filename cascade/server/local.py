@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cascade.ask import Ask, Attempt
@@ -15,9 +15,11 @@ from cascade.errors import RungError
 from cascade.ladder import Prepared
 from cascade.policy.slices import FENCED_SLICE
 from cascade.redaction import Redactor
+from cascade.rungs.linear import LinearRung
 from cascade.rungs.protocol import Query
 from cascade.server.watchdog import watchdog
 from cascade.validators import Validator, identity, name_of
+from cascade.waiting import waiting
 
 UNCERTIFIED_VALIDATOR = "validator: not certified: "
 """How a reason begins where a validator refused that the bundle was not certified with."""
@@ -87,6 +89,8 @@ def walk_local(
     validators: Sequence[Validator],
     latency: dict[str, LatencyRecord],
     redactor: Redactor | None = None,
+    settled: Callable[[int, Walk], object] = lambda at, walk: None,
+    slow: Callable[[], object] = lambda: None,
 ) -> list[Walk]:
     """Take requests up the local rungs of a bundle, together.
 
@@ -105,6 +109,11 @@ def walk_local(
         Updated for each rung that runs.
     redactor : Redactor, optional
         Local rungs read the questions as it leaves them, since they learned from what was stored.
+    settled : callable
+        Told of each request that a rung settled, by its place in `asks`, before a higher rung is asked about
+        the others.
+    slow : callable
+        Called before the first rung that takes long: longer than all else together.
     """
     walks = [Walk() for _ in asks]
     if bundle.policy.too_dear:
@@ -130,6 +139,7 @@ def walk_local(
             walk.attempts.append(Attempt("difficulty", reason="error: features or difficulty failed"))
         return walks
     open_at = list(range(len(asks)))
+    told_slow = False
     for r, rung in enumerate(bundle.policy.rungs):
         if not open_at:
             break
@@ -145,8 +155,14 @@ def walk_local(
                 continue
             walks[i].attempts.append(Attempt(rung.name, p_right[i][r], reason=reason))
         if run_at:
+            if not told_slow and not isinstance(bundle.ladder.rungs[r], LinearRung):
+                told_slow = True
+                slow()
             done = _run_rung(r, run_at, asks, prepared, bundle, contract, validators, latency, walks)
             open_at = [i for i in open_at if i not in done]  # settled, or for the teacher alone
+            for i in done:
+                if walks[i].rung:
+                    settled(i, walks[i])
     return walks
 
 
@@ -167,12 +183,16 @@ def _run_rung(
     validators: Sequence[Validator],
     latency: dict[str, LatencyRecord],
     walks: list[Walk],
-) -> set[int]:
+) -> dict[int, None]:
     name = bundle.policy.rungs[r].name
     part = prepared.take(run_at)
     began = time.perf_counter()
     try:
-        answers, confidences = bundle.ladder.run(r, part)
+        if isinstance(bundle.ladder.rungs[r], LinearRung):
+            answers, confidences = bundle.ladder.run(r, part)
+        else:
+            with waiting():  # the thread is in onnxruntime, or behind another that is: Python is free
+                answers, confidences = bundle.ladder.run(r, part)
     except Exception as error:
         if not isinstance(error, RungError):
             _log.exception("node %s: rung %s failed", bundle.node, name)
@@ -181,10 +201,10 @@ def _run_rung(
             why = f"error: {error if isinstance(error, RungError) else type(error).__name__}"
             walks[i].attempts.append(Attempt(name, float(prepared.p_right[i, r]), None, spent, why))
             walks[i].answers.append(None)
-        return set()
+        return {}
     seconds = time.perf_counter() - began
     latency[name].add(seconds)
-    done: set[int] = set()
+    done: dict[int, None] = {}
     for at, i in enumerate(run_at):
         answer, confidence = answers.each[at], float(confidences[at])
         walks[i].usd += answer.usd
@@ -198,9 +218,9 @@ def _run_rung(
         walks[i].answers.append(None if answer.error is not None else answer.value)
         walks[i].attempts.append(Attempt(name, float(part.p_right[at, r]), confidence, seconds * 1e3, reason))
         if reason.startswith((FENCED_SLICE, UNCERTIFIED_VALIDATOR)) or reason.endswith(BLOCKED):
-            done.add(i)  # no rung above may settle it: see `LadderPolicy.uncovered`, `_refused`
+            done[i] = None  # no rung above may settle it: see `LadderPolicy.uncovered`, `_refused`
         if not reason:
-            done.add(i)
+            done[i] = None
             walks[i].output, walks[i].rung, walks[i].confidence = answer.value, name, confidence
     return done
 

@@ -23,6 +23,7 @@ from cascade.rollout.state import NodeRollout
 from cascade.rungs.chat import ChatRung, ChatSettings
 from cascade.rungs.combining import Combining
 from cascade.rungs.encoder import Embed
+from cascade.rungs.linear import LinearRung
 from cascade.security.signing import read_public_key
 from cascade.server.local import LatencyRecord
 from cascade.server.quotas import Quotas
@@ -94,6 +95,14 @@ class Node:
             f"bundle {self.bundle.version} settles nothing: {fenced}" if self.bundle and fenced else ""
         )
         return "; ".join(text for text in (self.problem, settles_not) if text)
+
+    @property
+    def alone(self) -> bool:
+        """Whether a question's first step may take long: validators of the node's own, or a slow rung."""
+        bundle = self.bundle
+        return bool(self.validators) or (
+            bundle is not None and not isinstance(bundle.ladder.rungs[0], LinearRung)
+        )
 
     def open_chat(self, rung: str, contract: Contract) -> ChatRung:
         """Give the chat model of a rung below the teacher.

@@ -92,6 +92,7 @@ class ElasticPool(Executor):
         self._workers: dict[_Worker, threading.Thread] = {}
         self._running = 0  # how many hold a place; above `threads` for as long as some come back from waiting
         self._closed = threading.Event()
+        self._on_watch: list[Callable[[], object]] = []
         threading.Thread(
             target=self._watch, args=(stall_seconds,), name="cascade-pool-watch", daemon=True
         ).start()
@@ -129,6 +130,10 @@ class ElasticPool(Executor):
     def size(self) -> int:
         """How many threads there are."""
         return len(self._workers)
+
+    def on_watch(self, look: Callable[[], object]) -> None:
+        """Have something called every `stall_seconds`, by the thread that looks after threads that hang."""
+        self._on_watch.append(look)
 
     def blocking(self) -> AbstractContextManager[None]:
         """Lend the current thread's place for a stretch; the same as `cascade.waiting.waiting()`."""
@@ -260,6 +265,8 @@ class ElasticPool(Executor):
     def _watch(self, stall_seconds: float) -> None:
         before, queued = time.monotonic(), False
         while not self._closed.wait(stall_seconds):
+            for look in self._on_watch:
+                look()
             with self._lock:
                 now, taken, self._taken = time.monotonic(), self._taken, 0
                 # The threads were busy all the while, so that this is their pace. Where none took a task they
@@ -282,15 +289,6 @@ class ElasticPool(Executor):
         self._pace = 0.7 * self._pace + 0.3 * pace if self._pace else pace
         # A few for each thread always: a pace that was measured in a bad moment must not close the door.
         self.bound = min(self._most, max(4 * self.threads, round(self._pace * self._seconds)))
-
-
-def run_surplus(fn: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
-    """Run a task in the current thread as one that is surplus, so that it only says no."""
-    _here.surplus = True
-    try:
-        fn(*args, **kwargs)
-    finally:
-        _here.surplus = False
 
 
 def _run(task: _Task) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,6 +13,8 @@ from cascade.config import Config
 from cascade.errors import InvalidInput, Overloaded, UnknownNode
 from cascade.rollout.state import Event, NodeRollout
 from cascade.rollout.verbs import Verbs, describe, pointer_of
+from cascade.server.call import Call
+from cascade.server.entrance import Entrance
 from cascade.server.gate import Gate
 from cascade.server.rollouts import Rollouts
 from cascade.server.service import parse
@@ -50,7 +53,7 @@ class RolloutServicer:
         self._verbs = Verbs(config, rollouts.store)
         self._watchers = threading.BoundedSemaphore(MOST_WATCHERS)
 
-    def start(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    def start(self, raw: bytes, context: Call) -> bytes:
         """Begin a rollout."""
 
         def act(request: Any, who: str) -> NodeRollout:
@@ -61,28 +64,28 @@ class RolloutServicer:
 
         return self._change(pb.StartRequest, pb.StartResponse, raw, context, act)
 
-    def approve(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    def approve(self, raw: bytes, context: Call) -> bytes:
         """Let a rollout go on."""
         return self._change(
             pb.ApproveRequest, pb.ApproveResponse, raw, context,
             lambda request, who: self._verbs.approve(request.node, who, request.why, request.force),
         )  # fmt: skip
 
-    def hold(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    def hold(self, raw: bytes, context: Call) -> bytes:
         """Keep a rollout where it is."""
         return self._change(
             pb.HoldRequest, pb.HoldResponse, raw, context,
             lambda request, who: self._verbs.hold(request.node, who, request.why),
         )  # fmt: skip
 
-    def rollback(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    def rollback(self, raw: bytes, context: Call) -> bytes:
         """Pull a bundle back."""
         return self._change(
             pb.RollbackRequest, pb.RollbackResponse, raw, context,
             lambda request, who: self._verbs.rollback(request.node, who, request.why, request.bundle),
         )  # fmt: skip
 
-    def status(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    def status(self, raw: bytes, context: Call) -> bytes:
         """Say where a rollout stands."""
         try:
             request = self._read(pb.StatusRequest, raw, context)
@@ -92,7 +95,7 @@ class RolloutServicer:
         except Exception as error:
             abort(context, error)
 
-    def history(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    def history(self, raw: bytes, context: Call) -> bytes:
         """Give all events of a node."""
         try:
             request = self._read(pb.HistoryRequest, raw, context)
@@ -102,7 +105,7 @@ class RolloutServicer:
         except Exception as error:
             abort(context, error)
 
-    def watch(self, raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def watch(self, raw: bytes, context: Call) -> Iterator[bytes]:
         """Say where a rollout stands, and again whenever that changes."""
         try:
             request = self._read(pb.WatchRequest, raw, context)
@@ -134,7 +137,7 @@ class RolloutServicer:
         finally:
             self._watchers.release()
 
-    def _read(self, kind: Any, raw: bytes, context: grpc.ServicerContext, verb: str = "read") -> Any:
+    def _read(self, kind: Any, raw: bytes, context: Call, verb: str = "read") -> Any:
         caller = self._gate.enter(context, verb)
         request = parse(kind, raw)
         if not request.node:
@@ -149,7 +152,7 @@ class RolloutServicer:
         kind: Any,
         answer: Any,
         raw: bytes,
-        context: grpc.ServicerContext,
+        context: Call,
         act: Callable[[Any, str], NodeRollout],
     ) -> bytes:
         try:
@@ -194,17 +197,16 @@ def event_message(event: Event) -> Any:
     return message
 
 
-def add_to_server(servicer: RolloutServicer, server: grpc.Server) -> None:
-    """Register the methods, raw bytes in and out."""
-    unary = grpc.unary_unary_rpc_method_handler
+def add_to_server(servicer: RolloutServicer, server: grpc.aio.Server, entrance: Entrance) -> None:
+    """Register the methods, raw bytes in and out. Under any load: a rollback is wanted then most."""
+    unary = partial(entrance.unary, refuses=False)
     handlers = {
         "Start": unary(servicer.start),
         "Status": unary(servicer.status),
-        "Watch": grpc.unary_stream_rpc_method_handler(servicer.watch),
+        "Watch": entrance.answers(servicer.watch),
         "Approve": unary(servicer.approve),
         "Hold": unary(servicer.hold),
         "Rollback": unary(servicer.rollback),
         "History": unary(servicer.history),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_registered_method_handlers(SERVICE, handlers)

@@ -147,7 +147,7 @@ def _serve_process(
             facts["http"] = f"{http.rpartition(':')[0]}:{side.start()}"
         observing.follow(
             store,
-            lambda: server.pool.waiting,
+            lambda: server.waiting,
             lambda: {name: node.bundle.version for name, node in engine.nodes.items() if node.bundle},
         )
         announce(facts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,10 @@ from grpc_reflection.v1alpha import reflection
 
 from cascade.config.server import LimitsConfig, ServerConfig
 from cascade.errors import ConfigError
+from cascade.event_loop import GRPC
 from cascade.server import inference, rollout_service
 from cascade.server.admission import GateInterceptor
+from cascade.server.batches import Batches
 from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
 from cascade.server.gate import Gate
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _READY_SECONDS = 0.25
+
+AddService = Callable[[grpc.aio.Server, Entrance], None]
+"""Adds a service to a server; the entrance makes handlers of functions that block."""
 
 
 class CascadeServer:
@@ -49,7 +56,7 @@ class CascadeServer:
     gate : Gate, optional
         Says who may call; by default anyone may.
     admin : sequence of callables
-        Each adds a service to a server that only keys with the verb `admin` may call.
+        Each adds a service, to a server that only keys with the verb `admin` may call.
     base : Path, optional
         What the paths of `server.tls` are relative to; by default the working folder.
     traces : Traces, optional
@@ -70,7 +77,7 @@ class CascadeServer:
         *,
         reuse_port: bool = False,
         gate: Gate | None = None,
-        admin: Sequence[Callable[[grpc.Server], None]] = (),
+        admin: Sequence[AddService] = (),
         base: Path | None = None,
         traces: Traces | None = None,
     ) -> None:
@@ -84,32 +91,49 @@ class CascadeServer:
             max_waiting=self._config.max_waiting,
             max_waiting_seconds=self._config.max_waiting_seconds,
         )
-        gate = gate or Gate()
         self._credentials = server_credentials(self._config.tls, base) if self._config.tls else None
         self._options = _options(self._config, reuse_port)
+        self._draining = threading.Event()
+        GRPC.start(self._build(limits or LimitsConfig(), gate or Gate(), admin, traces)).result()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread, or to be decided."""
+        return self.pool.waiting + self.batches.waiting
+
+    async def _build(
+        self, limits: LimitsConfig, gate: Gate, admin: Sequence[AddService], traces: Traces | None
+    ) -> None:
         # An interceptor costs every call, so there is one only where it has something to refuse.
-        self._interceptors = () if gate.open else (GateInterceptor(gate),)
-        self._server = self._new_server()
-        self._admin = self._new_server() if self._config.admin_listen else None
-        servicer = DecisionServicer(engine, limits or LimitsConfig(), self.pool, gate, traces)
+        interceptors = () if gate.open else (GateInterceptor(gate),)
+        self._server = grpc.aio.server(interceptors=interceptors, options=self._options)
+        self._admin = None
+        if self._config.admin_listen:
+            self._admin = grpc.aio.server(interceptors=interceptors, options=self._options)
+        loop = asyncio.get_running_loop()
+        self.batches = Batches(
+            self._engine,
+            self.pool,
+            loop,
+            max_waiting=self._config.max_waiting,
+            max_waiting_seconds=self._config.max_waiting_seconds,
+        )
+        servicer = DecisionServicer(self._engine, limits, self.pool, self.batches, loop, gate, traces)
         entrance = Entrance(self.pool)
         add_to_server(servicer, self._server, entrance)
         inference.add_to_server(
-            inference.InferenceServicer(engine, limits or LimitsConfig(), gate, servicer.admit),
-            self._server,
-            entrance,
+            inference.InferenceServicer(self._engine, limits, gate, servicer.admit), self._server, entrance
         )
-        self._health = health.HealthServicer()
+        self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         aside = self._admin or self._server
         for add in admin:
-            add(aside)
+            add(aside, entrance)
         if self._config.reflection:
             names = [SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
             if admin:
                 names.append(rollout_service.SERVICE)
             reflection.enable_server_reflection(names, aside)
-        self._draining = threading.Event()
 
     def start(self) -> int:
         """Listen, and give the port.
@@ -119,20 +143,21 @@ class CascadeServer:
         ConfigError
             The address cannot be listened on.
         """
+        port = GRPC.start(self._start()).result()
+        threading.Thread(target=self._follow_readiness, name="cascade-ready", daemon=True).start()
+        return port
+
+    async def _start(self) -> int:
         port = self._add_port(self._server, self._listen, "listen")
         if self._admin is not None:
             assert self._config.admin_listen is not None
             self.admin_port = self._add_port(self._admin, self._config.admin_listen, "server.admin_listen")
-            self._admin.start()
-        self._tell_health(self._engine.ready())
-        self._server.start()
-        threading.Thread(target=self._follow_readiness, name="cascade-ready", daemon=True).start()
+            await self._admin.start()
+        await self._tell_health(self._engine.ready())
+        await self._server.start()
         return port
 
-    def _new_server(self) -> grpc.Server:
-        return grpc.server(self.pool, interceptors=self._interceptors, options=self._options)
-
-    def _add_port(self, server: grpc.Server, address: str, key: str) -> int:
+    def _add_port(self, server: grpc.aio.Server, address: str, key: str) -> int:
         try:
             if self._credentials is None:
                 return int(server.add_insecure_port(address))
@@ -150,7 +175,7 @@ class CascadeServer:
         drain_seconds : float, optional
             By default `server.drain_seconds` of the configuration.
         """
-        self._begin_drain(drain_seconds).wait()
+        self._begin_drain(drain_seconds).result()
         self.pool.shutdown(wait=False)
 
     def run_until_signal(self, on_drain: Callable[[], None] = lambda: None) -> None:
@@ -170,38 +195,39 @@ class CascadeServer:
             _log.info("%s: draining for up to %s s", signal.Signals(found).name, self._config.drain_seconds)
             on_drain()
             drained = self._begin_drain(None)
-            while not drained.wait(0.05):
+            while not drained.done():
                 try:
-                    signals.get_nowait()
+                    signals.get(timeout=0.05)
                 except Empty:
                     continue
-                self._server.stop(None).wait()
+                GRPC.start(self._server.stop(None)).result()
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
             self.pool.shutdown(wait=False)
 
-    def _begin_drain(self, drain_seconds: float | None) -> threading.Event:
+    def _begin_drain(self, drain_seconds: float | None) -> Future[None]:
         self._draining.set()
-        self._health.enter_graceful_shutdown()
         grace = self._config.drain_seconds if drain_seconds is None else drain_seconds
-        if self._admin is not None:
-            self._admin.stop(grace)
-        stopped: threading.Event = self._server.stop(grace)
-        return stopped
+        return GRPC.start(self._drain(grace))
+
+    async def _drain(self, grace: float) -> None:
+        await self._health.enter_graceful_shutdown()
+        servers = [server for server in (self._admin, self._server) if server is not None]
+        await asyncio.gather(*(server.stop(grace) for server in servers))
 
     def _follow_readiness(self) -> None:
         told = None
         while not self._draining.wait(_READY_SECONDS):
             ready = self._engine.ready()
             if ready is not told:
-                self._tell_health(ready)
+                GRPC.start(self._tell_health(ready))
                 told = ready
 
-    def _tell_health(self, ready: bool) -> None:
+    async def _tell_health(self, ready: bool) -> None:
         status = health_pb2.HealthCheckResponse
         for name in ("", SERVICE):
-            self._health.set(name, status.SERVING if ready else status.NOT_SERVING)
+            await self._health.set(name, status.SERVING if ready else status.NOT_SERVING)
 
 
 def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:

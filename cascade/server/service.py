@@ -1,13 +1,16 @@
 """The four methods of `cascade.v1.DecisionService`.
 
 Handlers take and give bytes: what cannot be parsed is then the caller's INVALID_ARGUMENT, where gRPC's own
-deserialisation would answer INTERNAL, and parsing is off gRPC's one polling thread.
+deserialisation would answer INTERNAL.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
@@ -16,14 +19,16 @@ from google.protobuf.message import DecodeError, Message
 from cascade.ask import Ask, Decided
 from cascade.config.server import LimitsConfig
 from cascade.errors import CascadeError, InvalidInput, Overloaded
+from cascade.server.batches import Batches
+from cascade.server.call import Call, end_with
 from cascade.server.deciding import Deciding
-from cascade.server.entrance import Entrance
+from cascade.server.entrance import Entrance, no_message
 from cascade.server.gate import Caller, Gate, Shedder
 from cascade.server.gone import Gone
 from cascade.server.outcomes import report_of
 from cascade.server.pool import ElasticPool
 from cascade.server.requests import Asks, deadline_of
-from cascade.server.responses import batch_response, response_of
+from cascade.server.responses import batch_response, response_of, result_of
 from cascade.server.status import abort, known
 from cascade.server.stream import AnswerStream
 from cascade.v1 import decision_pb2 as pb
@@ -52,12 +57,17 @@ def parse(kind: type[M], raw: bytes) -> M:
 class DecisionServicer:
     """Answers the four methods.
 
+    `Decide` and `StreamDecide` run on gRPC's event loop, where nothing blocks: what is asked is decided in
+    the pool's threads (`Batches`). The other two run in those threads from their beginning.
+
     Parameters
     ----------
     engine : Deciding
     limits : LimitsConfig
     pool : ElasticPool
-        The pool that runs these methods.
+    batches : Batches
+    loop : asyncio.AbstractEventLoop
+        gRPC's.
     gate : Gate, optional
         Says who may do what; by default anyone may.
     traces : Traces, optional
@@ -69,41 +79,81 @@ class DecisionServicer:
         engine: Deciding,
         limits: LimitsConfig,
         pool: ElasticPool,
+        batches: Batches,
+        loop: asyncio.AbstractEventLoop,
         gate: Gate | None = None,
         traces: Traces | None = None,
     ) -> None:
         self._traces = traces
         self._engine = engine
         self._limits = limits
-        self._pool = pool
+        self._batches = batches
+        self._loop = loop
+        self._ready: deque[tuple[asyncio.Future[bytes], bytes | CascadeError]] = deque()
+        self._handed_over = False
         self._gate = gate or Gate()
-        self._shedder = Shedder(pool)
+        self._shedder = Shedder(pool, batches)
         self._asks = Asks(limits, engine.contract)
-        # A stream keeps two threads for as long as it is open.
-        self._streams = threading.BoundedSemaphore(max(1, pool.max_threads // 4))
-        self._stream_items = threading.BoundedSemaphore(max(1, min(512, pool.bound) // 2))
+        self._open_streams, self._most_streams = 0, max(1, pool.max_threads // 4)
+        self._stream_slots = asyncio.Semaphore(max(1, min(512, pool.bound) // 2))
 
     def admit(self) -> None:
         """Refuse where no call is taken now. Raises Overloaded."""
         self._shedder.admit()
 
-    def decide(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    async def decide(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Decide one input."""
+        gone = Gone()
         try:
             self._shedder.admit()
+            if raw is None:
+                raise no_message()
             caller = self._gate.enter(context, "decide")
-            with Gone(context) as gone:
-                ask = self._ask(parse(pb.DecideRequest, raw), caller, deadline_of(context), gone)
-                self._count(ask.context.get("tenant", ""), 1)
-                return response_of(self._engine.decide(ask)).SerializeToString()
-        except Exception as error:
-            abort(context, error)
+            ask = self._ask(parse(pb.DecideRequest, raw), caller, deadline_of(context), gone, context)
+            self._count(ask.context.get("tenant", ""), 1)
+            answer: asyncio.Future[bytes] = self._loop.create_future()
+            self._batches.put(ask, partial(self._tell, answer, _response))
+            return await answer
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                gone.fire()
+            await end_with(context, error)
+        finally:
+            gone.end()
 
-    def _ask(self, request: Any, caller: Caller, deadline: float | None, gone: Gone, path: str = "") -> Ask:
+    def _tell(
+        self,
+        answer: asyncio.Future[bytes],
+        message_of: Callable[[Decided | CascadeError], bytes | CascadeError],
+        result: Decided | CascadeError,
+    ) -> None:
+        """Hand a result over from a thread of the pool to the event loop, with others that are ready."""
+        self._ready.append((answer, message_of(result)))
+        if not self._handed_over:
+            self._handed_over = True
+            with suppress(RuntimeError):  # the loop was closed: nobody waits
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._handed_over = False  # first: what comes from here on may have to ask for another round
+        while self._ready:
+            answer, message = self._ready.popleft()
+            if answer.done():
+                continue
+            if isinstance(message, bytes):
+                answer.set_result(message)
+            else:
+                answer.set_exception(message)
+
+    def _ask(
+        self, request: Any, caller: Caller, deadline: float | None, gone: Gone, call: Any, path: str = ""
+    ) -> Ask:
         ask = self._asks.ask(request, deadline, path, caller.tenant, gone)
         caller.check_node(ask.node)
         if self._traces is not None:
-            self._traces.begin(ask.node, cast("dict[str, str]", ask.context), gone.metadata("traceparent"))
+            sent = call.invocation_metadata() or ()
+            above = next((v for key, v in sent if key == "traceparent" and isinstance(v, str)), "")
+            self._traces.begin(ask.node, cast("dict[str, str]", ask.context), above)
         return ask
 
     def _count(self, tenant: str, n: int) -> None:
@@ -111,7 +161,7 @@ class DecisionServicer:
         self._shedder.admit_tenant(tenant, n)
         self._gate.count(tenant, n)
 
-    def batch_decide(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    def batch_decide(self, raw: bytes, context: Call) -> bytes:
         """Decide many inputs, each on its own."""
         try:
             self._shedder.admit()
@@ -124,19 +174,19 @@ class DecisionServicer:
                     "requests", f"has {len(requests)} requests; the limit is {self._limits.max_batch}"
                 )
             with Gone(context) as gone:
-                outcomes = self._decide_each(requests, caller, deadline_of(context), gone)
+                outcomes = self._decide_all(requests, caller, deadline_of(context), gone, context)
             return batch_response(outcomes, requests)
         except Exception as error:
             abort(context, error)
 
-    def _decide_each(
-        self, requests: Any, caller: Caller, deadline: float | None, gone: Gone
+    def _decide_all(
+        self, requests: Any, caller: Caller, deadline: float | None, gone: Gone, call: Call
     ) -> list[Decided | CascadeError]:
         outcomes: list[Decided | CascadeError | None] = [None] * len(requests)
         asks: dict[str, list[tuple[int, Ask]]] = {}
         for index, request in enumerate(requests):
             try:
-                ask = self._ask(request, caller, deadline, gone, f"requests[{index}].")
+                ask = self._ask(request, caller, deadline, gone, call, f"requests[{index}].")
                 asks.setdefault(ask.context.get("tenant", ""), []).append((index, ask))
             except CascadeError as error:
                 outcomes[index] = error
@@ -156,36 +206,38 @@ class DecisionServicer:
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def stream_decide(self, raws: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    async def stream_decide(
+        self, raws: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
         """Decide a stream of inputs, and answer each as soon as it is decided."""
         try:
             self._shedder.admit()
+            self._batches.admit()
             self._gate.enter(context, "decide")
-            if not self._streams.acquire(blocking=False):
+            if self._open_streams >= self._most_streams:
                 raise Overloaded("too many streams are open; try again later", retry_after=1.0)
         except Exception as error:
-            abort(context, error)
-        try:
-            gone = Gone()
+            await end_with(context, error)
+        answers = AnswerStream(partial(self._begin_item, context, deadline_of(context)), self._stream_slots)
+        self._open_streams += 1
 
-            def decide(raw: bytes, deadline: float | None) -> tuple[Decided | CascadeError, str]:
-                return self._decide_item(raw, deadline, context, gone)
+        def over(_: object) -> None:
+            self._open_streams -= 1
+            answers.cancel()
 
-            answers = AnswerStream(decide, self._pool, self._stream_items)
+        context.add_done_callback(over)
+        async for answer in answers.run(raws):
+            yield answer
 
-            def cancel() -> None:
-                answers.cancel()
-                gone.fire()
-
-            if not context.add_callback(cancel):
-                return  # the call is over already
-            yield from answers.run(raws, deadline_of(context))
-        finally:
-            self._streams.release()
-
-    def _decide_item(
-        self, raw: bytes, deadline: float | None, context: grpc.ServicerContext, gone: Gone
-    ) -> tuple[Decided | CascadeError, str]:
+    def _begin_item(
+        self,
+        context: grpc.aio.ServicerContext,
+        deadline: float | None,
+        raw: bytes,
+        gone: Gone,
+        done: Callable[[bytes], object],
+    ) -> None:
+        """Have one message of a stream decided, or say why it is not."""
         request_id = ""
         try:
             message = parse(pb.StreamDecideRequest, raw)
@@ -194,13 +246,15 @@ class DecisionServicer:
             request_id = message.request.request_id
             # Asked for each message: a key may be revoked while its stream is open.
             caller = self._gate.enter(context, "decide")
-            ask = self._ask(message.request, caller, deadline, gone, "request.")
+            ask = self._ask(message.request, caller, deadline, gone, context, "request.")
             self._count(ask.context.get("tenant", ""), 1)
-            return self._engine.decide(ask), request_id
+            answer: asyncio.Future[bytes] = self._loop.create_future()
+            answer.add_done_callback(lambda found: done(found.result()))
+            self._batches.put(ask, partial(self._tell, answer, partial(_streamed, request_id)))
         except Exception as error:
-            return known(error), request_id
+            done(_streamed(request_id, known(error)))
 
-    def report_outcome(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+    def report_outcome(self, raw: bytes, context: Call) -> bytes:
         """Take a report, and return once it is on disk."""
         try:
             self._shedder.admit()
@@ -220,13 +274,28 @@ class DecisionServicer:
             abort(context, error)
 
 
-def add_to_server(servicer: DecisionServicer, server: grpc.Server, entrance: Entrance) -> None:
+def _response(result: Decided | CascadeError) -> bytes | CascadeError:
+    if isinstance(result, CascadeError):
+        return result
+    try:
+        return response_of(result).SerializeToString()
+    except Exception as error:
+        return known(error)
+
+
+def _streamed(request_id: str, result: Decided | CascadeError) -> bytes:
+    try:
+        return pb.StreamDecideResponse(result=result_of(result, request_id)).SerializeToString()
+    except Exception as error:
+        return pb.StreamDecideResponse(result=result_of(known(error), request_id)).SerializeToString()
+
+
+def add_to_server(servicer: DecisionServicer, server: grpc.aio.Server, entrance: Entrance) -> None:
     """Register the four methods, raw bytes in and out."""
     handlers = {
-        "Decide": entrance.unary(servicer.decide),
+        "Decide": grpc.unary_unary_rpc_method_handler(servicer.decide),
         "BatchDecide": entrance.unary(servicer.batch_decide),
-        "StreamDecide": entrance.stream(servicer.stream_decide),
+        "StreamDecide": grpc.stream_stream_rpc_method_handler(servicer.stream_decide),
         "ReportOutcome": entrance.unary(servicer.report_outcome),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_registered_method_handlers(SERVICE, handlers)

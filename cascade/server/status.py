@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from cascade.errors import CascadeError, InvalidInput
 
@@ -57,10 +56,17 @@ def status_of(error: CascadeError) -> status_pb2.Status:
     return status_pb2.Status(code=code, message=_cut(error.message), details=packed)
 
 
-def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+class Ending(Protocol):
+    """A call that can be ended."""
+
+    def abort_with_status(self, status: status_pb2.Status, /) -> NoReturn:
+        """End the call with a status."""
+        ...
+
+
+def abort(context: Ending, error: Exception) -> NoReturn:
     """End the call with the error's status."""
-    context.abort_with_status(rpc_status.to_status(status_of(known(error))))
-    raise AssertionError("abort returns never")
+    context.abort_with_status(status_of(known(error)))
 
 
 def _cut(text: str) -> str:

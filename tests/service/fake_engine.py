@@ -81,6 +81,16 @@ class FakeEngine:
                 outcomes.append(error)
         return outcomes
 
+    def alone(self, node):
+        return True
+
+    def decide_each(self, asks, tell, later, slow=lambda: None):
+        for i, ask in enumerate(asks):
+            try:
+                tell(i, self.decide(ask))
+            except CascadeError as error:
+                tell(i, error)
+
     def report(self, decision_id, output, right, time, caller=None):
         if decision_id == "unknown":
             raise UnknownDecision("no decision has the id 'unknown'")

@@ -182,7 +182,7 @@ def test_an_audit_that_waits_holds_nothing_of_the_agents_connection(
         if id(held) in seen or isinstance(held, type | ModuleType | FunctionType):
             continue
         seen.add(id(held))
-        assert not isinstance(held, HTTPConnection | grpc.ServicerContext | httpx2.Response)
+        assert not isinstance(held, HTTPConnection | grpc.aio.ServicerContext | httpx2.Response)
         todo += gc.get_referents(held)
 
 

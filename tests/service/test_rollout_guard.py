@@ -152,7 +152,7 @@ def test_what_escalates_is_counted_before_the_teacher_is_waited_for(
         counted.append(alarms.counts.n)
         return teacher_answer(*arguments)
 
-    monkeypatch.setattr("cascade.server.engine.teacher_answer", asked)
+    monkeypatch.setattr("cascade.server.together.teacher_answer", asked)
     send(engine, unseen, 80)
     assert counted
     assert set(counted) == {80}

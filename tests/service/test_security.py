@@ -20,6 +20,7 @@ from cascade.config.server import ServerConfig
 from cascade.security.keys import create_key, revoke_key
 from cascade.security.signing import create_signing_key, read_private_key, sign_bundle
 from cascade.server.engine import Engine
+from cascade.server.entrance import Entrance
 from cascade.server.gate import open_gate
 from cascade.server.serve import CascadeServer
 from cascade.traffic import TrafficStore, open_store
@@ -223,8 +224,8 @@ def test_services_other_than_decisions_need_the_verb_admin(
         {"auth": {"keys": "keys.json"}, "rungs": {}, "nodes": {}} | _minimal(), context={"base": tmp_path}
     ))  # fmt: skip
 
-    def add(server: grpc.Server) -> None:
-        handler = grpc.unary_unary_rpc_method_handler(lambda raw, context: raw)
+    def add(server: grpc.aio.Server, entrance: Entrance) -> None:
+        handler = entrance.unary(lambda raw, call: raw)
         generic = grpc.method_handlers_generic_handler("cascade.v1.Other", {"Do": handler})
         server.add_generic_rpc_handlers((generic,))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import grpc
+import pytest
 
-from cascade.client import Question
+from cascade.client import DecisionError, Question
 from cascade.v1 import decision_pb2 as pb
 from tests.service.fake_engine import LONG, comes
 
@@ -66,18 +68,43 @@ def test_bytes_that_are_no_message_fail_one_item_of_a_stream(shared):
     assert sorted(answer.WhichOneof("result") for answer in answers) == ["error", "error", "response"]
 
 
-def test_a_cancelled_stream_lets_go_of_its_threads(own):
-    running = own()
+def test_a_cancelled_stream_makes_room_for_another(own):
+    running = own(max_streams_per_connection=1000)
+    most = running.server.pool.max_threads // 4
     closed = threading.Event()
 
     def questions():
         yield Question("intent", "x")
         closed.wait(LONG)
 
-    answers = running.client.stream_decide(questions())
-    assert next(answers).label == "X"
-    assert comes(lambda: running.server.pool.lent == 2)  # the reader's and the sender's
-    answers.close()
+    for _ in range(2):  # more than may be open at once, if those that were cancelled counted
+        streams = [running.client.stream_decide(questions()) for _ in range(most)]
+        assert [next(stream).label for stream in streams] == ["X"] * most
+        refused = running.client.stream_decide([Question("intent", "x")])
+        with pytest.raises(DecisionError, match="too many streams"):
+            next(refused)
+        for stream in streams:
+            stream.close()
+
+        def there_is_room():
+            try:
+                return next(running.client.stream_decide([Question("intent", "x")])).label == "X"
+            except DecisionError:
+                return False
+
+        assert comes(there_is_room)
     closed.set()
-    assert comes(lambda: running.server.pool.lent == 0)
+
+
+def test_what_a_cancelled_stream_asked_is_not_decided_any_more(own):
+    running = own(threads=1)
+    running.server.pool.submit(running.engine.go.wait, LONG)
+    question = pb.StreamDecideRequest(request=pb.DecideRequest(node="intent", text="x"))
+    call = running.stub.StreamDecide(iter([question] * 20))
+    assert comes(lambda: running.server.waiting == 20)
+    call.cancel()
+    time.sleep(0.2)
+    running.engine.go.set()
+    assert comes(lambda: running.server.waiting == 0)
     assert running.client.decide(node="intent", text="on").label == "ON"
+    assert len(running.engine.asks) == 1

@@ -1,0 +1,231 @@
+"""Adaptive batching of whole decisions: whoever waits to be decided is decided together.
+
+Of the cost of a decision most is that of calling things once: numpy, onnxruntime, Python's own functions, a
+change of threads. So one thread at a time decides what waits, all of it together, and while it does the next
+ones gather. There is no delay when idle: a question that finds nobody at work is decided at once, alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from cascade.ask import Ask, Decided
+from cascade.errors import CascadeError
+from cascade.server.deciding import Deciding
+from cascade.server.entrance import submit
+from cascade.server.gate import overloaded
+from cascade.server.gone import CallerGone
+from cascade.server.pool import ElasticPool
+from cascade.server.status import known
+
+MOST = 32
+"""Questions that are decided together at most."""
+
+_PASSES = 4
+_let_others_run = getattr(os, "sched_yield", lambda: None)
+"""gRPC's own threads bring the requests, and a worker may have no more than one core."""
+
+Tell = Callable[[Decided | CascadeError], object]
+
+
+class Batches:
+    """Decides questions in the pool's threads, those that wait together in one.
+
+    What takes long is left to threads of its own: the work of a batch from its first slow rung on, whatever
+    waits for the teacher, and all questions to nodes that the engine wants to decide alone. A batch that does
+    not get on for all that loses its turn after `stall_seconds`.
+
+    Under load a batch is not begun before the event loop has nothing new to read: requests that are in the
+    socket already would else wait for the next one. That takes some turns of the loop, and no time when the
+    last batch held a single question.
+
+    Parameters
+    ----------
+    engine : Deciding
+    pool : ElasticPool
+    loop : asyncio.AbstractEventLoop
+        The one on which all methods are called, unless they say otherwise.
+    max_waiting : int
+        How many may wait at most.
+    max_waiting_seconds : float
+        How long one may wait at the pace at which questions were lately decided.
+    stall_seconds : float
+    """
+
+    def __init__(
+        self,
+        engine: Deciding,
+        pool: ElasticPool,
+        loop: asyncio.AbstractEventLoop,
+        max_waiting: int = 4096,
+        max_waiting_seconds: float = 2.0,
+        stall_seconds: float = 0.1,
+    ) -> None:
+        self._engine, self._pool, self._loop = engine, pool, loop
+        self._most, self._seconds, self._stall = max_waiting, max_waiting_seconds, stall_seconds
+        self.bound = max_waiting
+        """How many may wait now."""
+        self._pace = 0.0  # questions decided a second, while some waited
+        self._queue: deque[tuple[Ask, Tell]] = deque()
+        self._turn = 0  # of the batch that is decided or gathered; one with an older number has lost its turn
+        self._busy = False
+        self._began = 0.0
+        self._last = 1  # the size of the last batch
+        self._seen = self._passes = 0
+        pool.on_watch(lambda: self._soon(self._look))
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait. For any thread."""
+        return len(self._queue)
+
+    @property
+    def overfull(self) -> bool:
+        """Whether one more question would have to wait too long. For any thread."""
+        return len(self._queue) > self.bound
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long a question that comes now will wait, at the present pace; 0 where that is not known."""
+        return self.waiting / self._pace if self._pace else 0.0
+
+    def admit(self) -> None:
+        """Refuse a question that would have to wait too long. Raises Overloaded."""
+        for queue in (self._pool, self):
+            if queue.overfull:
+                raise overloaded(queue)
+
+    def put(self, ask: Ask, tell: Tell) -> None:
+        """Have a question decided. Returns at once.
+
+        Parameters
+        ----------
+        ask : Ask
+            Not decided any more once its `gone` has fired.
+        tell : callable
+            Told the result, in one of the pool's threads.
+
+        Raises
+        ------
+        Overloaded
+            Too many wait.
+        TeacherUnavailable
+            The server is shutting down.
+        """
+        self.admit()
+        if self._engine.alone(ask.node):
+            submit(self._pool, self._decide_alone, ask, tell)
+            return
+        self._queue.append((ask, tell))
+        if not self._busy:
+            self._next()
+
+    def _next(self) -> None:
+        """Begin to gather a batch."""
+        self._turn += 1
+        self._busy = bool(self._queue)
+        if self._busy:
+            self._began = time.monotonic()
+            self._seen = self._passes = 0
+            self._gather(self._turn)
+
+    def _gather(self, turn: int) -> None:
+        if turn != self._turn:
+            return
+        n = len(self._queue)
+        if self._last > 1 and n < MOST:
+            grown, self._seen = n > self._seen, n
+            self._passes = 0 if grown else self._passes + 1
+            if self._passes < _PASSES:
+                _let_others_run()
+                self._loop.call_soon(self._gather, turn)
+                return
+        taken = [self._queue.popleft() for _ in range(min(MOST, n))]
+        self._last = len(taken)
+        self._began = time.monotonic()
+        try:
+            submit(self._pool, self._decide, taken, turn, bool(self._queue))
+        except CascadeError as error:
+            self._busy = False
+            for _, tell in [*taken, *self._queue]:
+                tell(error)
+            self._queue.clear()
+
+    def _passed(self, turn: int, pace: float | None) -> None:
+        """Let the next batch begin."""
+        if pace is not None:
+            self._pace = 0.9 * self._pace + 0.1 * pace if self._pace else pace
+            # A few always: a pace that was measured in a bad moment must not close the door.
+            self.bound = min(self._most, max(MOST, round(self._pace * self._seconds)))
+        if turn == self._turn:
+            self._next()
+
+    def _look(self) -> None:
+        """Give the turn to another thread where the one that has it hangs."""
+        if self._busy and self._queue and time.monotonic() - self._began > self._stall:
+            self._next()
+
+    def _soon(self, call: Callable[..., object], *args: object) -> None:
+        with suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(call, *args)
+
+    # What follows runs in the pool's threads.
+
+    def _decide(self, taken: list[tuple[Ask, Tell]], turn: int, more: bool) -> None:
+        began = time.monotonic()
+        passed = False
+
+        def go_on() -> None:
+            nonlocal passed
+            if not passed:
+                passed = True
+                spent = max(time.monotonic() - began, 1e-6)
+                self._soon(self._passed, turn, len(taken) / spent if more else None)
+
+        batch = [item for item in taken if not _left(*item)]
+        try:
+            if batch:
+                self._decide_all(batch, self._later, go_on)
+        finally:
+            go_on()
+
+    def _decide_alone(self, ask: Ask, tell: Tell) -> None:
+        if not _left(ask, tell):
+            self._decide_all([(ask, tell)], lambda work: work())
+
+    def _decide_all(
+        self,
+        batch: list[tuple[Ask, Tell]],
+        later: Callable[[Callable[[], None]], object],
+        slow: Callable[[], object] = lambda: None,
+    ) -> None:
+        waits = dict(enumerate(tell for _, tell in batch))
+
+        def told(i: int, result: Decided | CascadeError) -> None:
+            waits.pop(i)(result)
+
+        try:
+            self._engine.decide_each([ask for ask, _ in batch], told, later, slow)
+        except Exception as error:  # an engine should not; but nobody must wait for ever
+            failure = known(error)
+            for tell in waits.values():
+                tell(failure)
+
+    def _later(self, work: Callable[[], None]) -> None:
+        try:
+            self._pool.submit(work)
+        except RuntimeError:  # shut down meanwhile; what it waits for was cancelled then
+            work()
+
+
+def _left(ask: Ask, tell: Tell) -> bool:
+    """Say whether a question's caller went away while it waited."""
+    left = ask.gone is not None and ask.gone.fired
+    if left:
+        tell(CallerGone())
+    return left

@@ -1,0 +1,85 @@
+"""A call as those see it who work for it in a thread, away from gRPC's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from cascade.server.status import known, status_of
+
+
+class Aborted(Exception):
+    """A handler ended its call with a status.
+
+    Parameters
+    ----------
+    status : google.rpc.Status
+    """
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+class Call:
+    """What a handler in a thread may ask of its call.
+
+    Parameters
+    ----------
+    context : grpc.aio.ServicerContext
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._metadata = tuple(context.invocation_metadata() or ())
+        self._remaining = context.time_remaining()
+        self._lock = threading.Lock()
+        self._over = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    def invocation_metadata(self) -> tuple[tuple[str, Any], ...]:
+        """Give what metadata the caller sent."""
+        return self._metadata
+
+    def time_remaining(self) -> float | None:
+        """Give the seconds that were left when the call came; None for ever."""
+        remaining: float | None = self._remaining
+        return remaining
+
+    def add_callback(self, callback: Callable[[], object]) -> bool:
+        """Have a callback called when the call is over; False, and not called, where it is over already."""
+        with self._lock:
+            if self._over:
+                return False
+            self._callbacks.append(callback)
+        return True
+
+    def abort_with_status(self, status: status_pb2.Status) -> NoReturn:
+        """End the call with a status."""
+        raise Aborted(status)
+
+    def end(self) -> None:
+        """Say that the call is over."""
+        with self._lock:
+            self._over = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+async def end_with(context: grpc.aio.ServicerContext, error: BaseException) -> NoReturn:
+    """End the call with an error's status; of an unforeseen one the caller learns a reference to the log.
+
+    For gRPC's event loop.
+    """
+    if isinstance(error, asyncio.CancelledError | grpc.aio.AbortError):
+        raise error
+    status = error.status if isinstance(error, Aborted) else status_of(known(error))  # type: ignore[arg-type]
+    found = rpc_status.to_status(status)
+    await context.abort(found.code, found.details, found.trailing_metadata)
+    raise AssertionError("abort returns never")
