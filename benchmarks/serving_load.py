@@ -37,7 +37,7 @@ if kind == "threads":
     server.start()
     server.wait_for_termination()
 else:
-    import asyncio
+    from cascade.event_loop import GRPC
     async def main():
         async def unary(request, context):
             return request
@@ -49,7 +49,7 @@ else:
         server.add_insecure_port("127.0.0.1:" + port)
         await server.start()
         await server.wait_for_termination()
-    asyncio.run(main())
+    GRPC.start(main()).result()
 """
 
 

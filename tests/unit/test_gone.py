@@ -30,7 +30,6 @@ def test_a_call_that_was_answered_is_held_by_nobody_who_keeps_its_question() -> 
     assert held() is None
     gone.fire()
     assert told == []
-    assert gone.metadata("traceparent") == ""
 
 
 def test_while_the_call_runs_its_end_is_told_once_and_to_late_comers_at_once() -> None:
