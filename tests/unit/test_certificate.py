@@ -101,12 +101,14 @@ def test_too_few_records_are_refused_with_how_many_more_it_takes() -> None:
     assert f"{certificate.more_records:,}" in certificate.reason
 
 
-def test_a_bad_model_is_refused_and_told_that_more_records_do_not_help() -> None:
+def test_a_bad_model_is_refused_and_told_that_it_has_to_be_a_better_one() -> None:
     rng = np.random.default_rng(4)
     confidence = np.full((2000, 1), 0.99)
     certificate = learn_then_test(confidence, rng.random((2000, 1)) < 0.5, 0.95, 0.05)
     assert not certificate.valid
     assert certificate.more_records == -1
+    assert "holding out more would not prove it" in certificate.reason
+    assert "better ones, from more records (plan for 2,000 to 5,000)" in certificate.reason
 
 
 def test_no_records_at_all_are_refused() -> None:
