@@ -146,7 +146,8 @@ def learn_then_test(
         f"about {more:,} more records are needed"
         if more >= 0
         else "holding out more would not prove it: these models disagree with the teacher too often even "
-        "where they are surest. It takes better ones, from more records (plan for 2,000 to 5,000), or another rung"
+        "where they are surest. It takes better ones, from more records (plan for 2,000 to 5,000), or "
+        "another rung"
     )
     return Certificate(
         False, bar, delta, 2.0, n, 0, 0, 0.0, more,
