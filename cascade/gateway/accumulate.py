@@ -60,7 +60,8 @@ class Said:
             for name in ("content", "refusal"):
                 if isinstance(delta.get(name), str):
                     self.message[name] = (self.message.get(name) or "") + delta[name]
-            for call in delta.get("tool_calls") or []:
+            calls = delta.get("tool_calls")
+            for call in calls if isinstance(calls, list) else ():
                 if isinstance(call, dict):
                     self._add_call(call)
         if choice.get("finish_reason"):

@@ -112,6 +112,8 @@ def test_nonsense_of_the_frontier_counts_nothing_and_is_no_completion() -> None:
     said = Said()
     said.take_completion({"choices": [], "usage": {"prompt_tokens": 10**400, "completion_tokens": 3}})
     assert (said.input_tokens, said.output_tokens) == (0, 3)
+    said.take_chunk({"choices": [{"delta": {"tool_calls": True, "content": 7}}]})
+    assert not said.message.get("tool_calls")
     assert data_of(b'data: {"choices": [{"delta": {"content": NaN}}]}\n\n') is None
 
 
