@@ -72,6 +72,7 @@ class PostgresTally:
         self._left = True
         try:
             if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
                 self._counter = Counter(folder / self._name)
         except OSError as error:
             _log.warning("what a kill would lose of %s cannot be counted exactly: %s", database.name, error)

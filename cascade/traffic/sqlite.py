@@ -145,8 +145,11 @@ class SqliteStore(SqlStore):
         self.gaps = tally.gaps
         try:
             super().__init__(SqliteDatabase(self.path, busy_timeout), limits, cipher, redactor, tally)
-        except BaseException:
+        except BaseException as error:
             tally.close()
+            if isinstance(error.__cause__, sqlite3.OperationalError) and "unable to open" in str(error):
+                why = "its folder must be there and writable, also for the files that SQLite puts beside it"
+                raise StoreError(f"{error}; {why}") from error.__cause__
             raise
 
     def __enter__(self) -> SqliteStore:

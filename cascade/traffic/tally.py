@@ -75,7 +75,7 @@ class Counter:
     Parameters
     ----------
     path : Path
-        The file, which is made. Its name begins with the process's id and a hyphen.
+        The file, which is made; its folder exists. Its name begins with the process's id and a hyphen.
 
     Raises
     ------
@@ -85,7 +85,6 @@ class Counter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # let go of by the kernel, whatever the process dies of
         os.write(self._file, bytes(_NUMBERS.size))
@@ -168,6 +167,9 @@ class FileTally:
         self._counter: Counter | None = None
         folder = database.with_name(f"{database.name}.open")
         try:
+            folder.mkdir(
+                exist_ok=True
+            )  # not its parents: a wrong path of the database must not make itself right
             self.gaps = _collect(database, folder)
             self._counter = Counter(folder / f"{os.getpid()}-{time.time_ns():x}")
         except OSError as error:

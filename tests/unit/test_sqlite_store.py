@@ -149,6 +149,9 @@ def test_other_databases_are_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="something else"):
         SqliteStore(tmp_path / "foreign.db")
 
+    with pytest.raises(StoreError, match=r"cannot be opened.*folder must be there and writable"):
+        SqliteStore(tmp_path / "nowhere" / "traffic.db")
+
     (tmp_path / "text.db").write_text("not a database " * 100)
     with pytest.raises(StoreError, match="cannot be opened"):
         SqliteStore(tmp_path / "text.db")
