@@ -81,5 +81,11 @@ async def end_with(context: grpc.aio.ServicerContext, error: BaseException) -> N
         raise error
     status = error.status if isinstance(error, Aborted) else status_of(known(error))  # type: ignore[arg-type]
     found = rpc_status.to_status(status)
-    await context.abort(found.code, found.details, found.trailing_metadata)
+    aborting = context.abort(found.code, found.details, found.trailing_metadata)
+    # gRPC keeps the error that `abort` raises with the call; from it lead the traceback and the error before
+    # it to these frames. With the context in one, the call would live until the garbage collector comes, and
+    # with it its place on the connection, which refuses every call after a hundred such.
+    error.__traceback__ = None
+    del context, error, status, found
+    await aborting
     raise AssertionError("abort returns never")

@@ -58,7 +58,9 @@ class Entrance:
                 return await asyncio.wrap_future(submit(self._pool, answer, request, call))
             except BaseException as error:
                 call.end()
-                await end_with(context, error)
+                ending = end_with(context, error)
+                del context, call, request  # see `end_with`
+                await ending
 
         return grpc.unary_unary_rpc_method_handler(handle, request_deserializer, response_serializer)
 
@@ -76,7 +78,9 @@ class Entrance:
                     raise no_message()
                 return answer(request, Call(context))
             except BaseException as error:
-                await end_with(context, error)
+                ending = end_with(context, error)
+                del context, request  # see `end_with`
+                await ending
 
         return grpc.unary_unary_rpc_method_handler(handle, request_deserializer, response_serializer)
 

@@ -293,11 +293,15 @@ class ElasticPool(Executor):
 
 def _run(task: _Task) -> None:
     future, fn, args, kwargs, _here.surplus = task
+    del task
     if not future.set_running_or_notify_cancel():
         return
     try:
         result = fn(*args, **kwargs)
     except BaseException as error:
         future.set_exception(error)
+        # The error's traceback leads to this frame: with the future in it, all that a failed call holds, its
+        # place on the connection too, would be held until the garbage collector comes.
+        del future
     else:
         future.set_result(result)

@@ -117,7 +117,9 @@ class DecisionServicer:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 gone.fire()
-            await end_with(context, error)
+            ending = end_with(context, error)
+            ask = answer = context = None  # type: ignore[assignment]  # see `end_with`
+            await ending
         finally:
             gone.end()
 

@@ -1,0 +1,41 @@
+"""A failed call gives its place on the connection back at once, not when the garbage collector comes."""
+
+import gc
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from cascade.v1 import decision_pb2 as pb
+from tests.service.fake_engine import LONG
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("ReportOutcome", pb.ReportOutcomeRequest()),
+        ("ReportOutcome", pb.ReportOutcomeRequest(decision_id="unknown")),
+        ("Decide", pb.DecideRequest()),
+        ("Decide", pb.DecideRequest(node="intent", text="teacher is down")),
+    ],
+    ids=["malformed outcome", "unknown decision", "malformed question", "no answer"],
+)
+def test_a_connection_takes_calls_after_more_failed_ones_than_it_may_have_under_way(
+    own, no_collector: None, name: str, request_: object
+) -> None:
+    running = own(max_streams_per_connection=20)
+    codes = set()
+    for _ in range(100):
+        with pytest.raises(grpc.RpcError) as caught:
+            getattr(running.stub, name)(request_, timeout=LONG)
+        codes.add(caught.value.details()[:30])
+    assert len(codes) == 1
+    assert "RST_STREAM" not in codes.pop()
