@@ -39,7 +39,9 @@ class GateInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 def _refusing(handler: Any, error: CascadeError) -> Any:
     async def refuse(_: Any, context: grpc.aio.ServicerContext) -> Any:
-        await end_with(context, error)
+        ending = end_with(context, error)
+        del context, _  # see `end_with`
+        await ending
 
     if handler.request_streaming and handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler(refuse)

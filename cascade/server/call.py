@@ -78,7 +78,11 @@ async def end_with(context: grpc.aio.ServicerContext, error: BaseException) -> N
     For gRPC's event loop.
     """
     if isinstance(error, asyncio.CancelledError | grpc.aio.AbortError):
-        raise error
+        del context  # for the same reason as below
+        try:
+            raise error
+        finally:
+            del error
     status = error.status if isinstance(error, Aborted) else status_of(known(error))  # type: ignore[arg-type]
     found = rpc_status.to_status(status)
     aborting = context.abort(found.code, found.details, found.trailing_metadata)

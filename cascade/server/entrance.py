@@ -89,7 +89,6 @@ class Entrance:
 
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
             call = Call(context)
-            context.add_done_callback(lambda _: call.end())
             try:
                 if request is None:
                     raise no_message()
@@ -100,7 +99,11 @@ class Entrance:
                         return
                     yield message
             except Exception as error:
-                await end_with(context, error)
+                ending = end_with(context, error)
+                del context, request  # see `end_with`
+                await ending
+            finally:
+                call.end()
 
         return grpc.unary_stream_rpc_method_handler(handle)
 

@@ -219,17 +219,18 @@ class DecisionServicer:
             if self._open_streams >= self._most_streams:
                 raise Overloaded("too many streams are open; try again later", retry_after=1.0)
         except Exception as error:
-            await end_with(context, error)
+            ending = end_with(context, error)
+            del context, raws  # see `end_with`
+            await ending
         answers = AnswerStream(partial(self._begin_item, context, deadline_of(context)), self._stream_slots)
         self._open_streams += 1
-
-        def over(_: object) -> None:
+        # Not by a callback of the context: gRPC would hold the call by it until the garbage collector comes.
+        try:
+            async for answer in answers.run(raws):
+                yield answer
+        finally:
             self._open_streams -= 1
             answers.cancel()
-
-        context.add_done_callback(over)
-        async for answer in answers.run(raws):
-            yield answer
 
     def _begin_item(
         self,

@@ -16,6 +16,11 @@ MAX_IN_FLIGHT = 64
 Begin = Callable[[bytes, Gone, Callable[[bytes], object]], None]
 
 
+def _nothing(raw: bytes, gone: Gone, done: Callable[[bytes], object]) -> None:
+    """Begin nothing: the stream is over."""
+    done(b"")
+
+
 class AnswerStream:
     """Reads one stream's questions and gives their answers. For gRPC's event loop.
 
@@ -49,6 +54,8 @@ class AnswerStream:
         if self._reader is not None:
             self._reader.cancel()
         self._gone.fire()
+        # Both lead to the call, which must not live on with a question that is still being decided.
+        self._begin, self._reader = _nothing, None
 
     async def _read(self, raws: AsyncIterator[bytes]) -> None:
         try:

@@ -39,3 +39,37 @@ def test_a_connection_takes_calls_after_more_failed_ones_than_it_may_have_under_
         codes.add(caught.value.details()[:30])
     assert len(codes) == 1
     assert "RST_STREAM" not in codes.pop()
+
+
+@pytest.mark.parametrize("how", ["ended", "cancelled", "refused"])
+def test_a_stream_that_is_over_gives_its_place_back_at_once(own, no_collector: None, how: str) -> None:
+    running = own(max_streams_per_connection=20)
+    if how == "refused":
+        running.server.batches.bound = -1
+    question = pb.StreamDecideRequest(request=pb.DecideRequest(node="intent", text="x"))
+    for _ in range(100):
+        call = running.stub.StreamDecide(iter([question]), timeout=LONG)
+        if how == "refused":
+            assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            continue
+        assert next(call).result.response.label == "X"
+        if how == "cancelled":
+            call.cancel()
+        else:
+            assert list(call) == []
+
+
+@pytest.mark.parametrize("how", ["cancelled", "too late"])
+def test_a_call_that_was_not_waited_for_gives_its_place_back_at_once(
+    own, no_collector: None, how: str
+) -> None:
+    running = own(max_streams_per_connection=20)
+    for _ in range(60):
+        question = pb.DecideRequest(node="intent", text="wait")
+        call = running.stub.Decide.future(question, timeout=LONG if how == "cancelled" else 0.05)
+        assert running.engine.entered.acquire(timeout=LONG)
+        if how == "cancelled":
+            call.cancel()
+        else:
+            assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert running.client.decide(node="intent", text="on").label == "ON"
