@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -37,7 +38,8 @@ class Call:
 
     def __init__(self, context: Any) -> None:
         self._metadata = tuple(context.invocation_metadata() or ())
-        self._remaining = context.time_remaining()
+        remaining: float | None = context.time_remaining()
+        self._deadline = None if remaining is None else time.monotonic() + remaining
         self._lock = threading.Lock()
         self._over = False
         self._callbacks: list[Callable[[], object]] = []
@@ -47,9 +49,8 @@ class Call:
         return self._metadata
 
     def time_remaining(self) -> float | None:
-        """Give the seconds that were left when the call came; None for ever."""
-        remaining: float | None = self._remaining
-        return remaining
+        """Give the seconds that are left, however long the call has waited for a thread; None for ever."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """Have a callback called when the call is over; False, and not called, where it is over already."""
