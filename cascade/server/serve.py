@@ -200,7 +200,7 @@ class CascadeServer:
                     signals.get(timeout=0.05)
                 except Empty:
                     continue
-                GRPC.start(self._server.stop(None)).result()
+                GRPC.start(self._stop(None)).result()
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
@@ -213,6 +213,9 @@ class CascadeServer:
 
     async def _drain(self, grace: float) -> None:
         await self._health.enter_graceful_shutdown()
+        await self._stop(grace)
+
+    async def _stop(self, grace: float | None) -> None:
         servers = [server for server in (self._admin, self._server) if server is not None]
         await asyncio.gather(*(server.stop(grace) for server in servers))
 
