@@ -118,6 +118,11 @@ class Flags:
         self._client.add_handler(ProviderEvent.PROVIDER_READY, self._changed)
         self._renew()  # what changed before the handlers were there
 
+    @property
+    def of_vendor(self) -> bool:
+        """Whether a vendor's code is asked for requests, which may take long."""
+        return self._transparent is None
+
     def close(self) -> None:
         """Let go of the provider."""
         self._client.remove_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, self._changed)

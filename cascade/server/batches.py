@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -187,16 +188,43 @@ class Batches:
                 spent = max(time.monotonic() - began, 1e-6)
                 self._soon(self._passed, turn, len(taken) / spent if more else None)
 
-        batch = [item for item in taken if not _left(*item)]
         try:
-            if batch:
-                self._decide_all(batch, self._later, go_on)
+            of_node: dict[str, list[tuple[Ask, Tell]]] = {}
+            for ask, tell in taken:
+                if not _left(ask, tell):
+                    of_node.setdefault(ask.node, []).append((ask, tell))
+            self._decide_nodes(list(of_node.values()), go_on)
         finally:
             go_on()
 
+    def _decide_nodes(self, batches: list[list[tuple[Ask, Tell]]], slow: Callable[[], object]) -> None:
+        """Decide node by node; those that would have to wait for the slow part of another's are passed on."""
+
+        def pass_on() -> None:
+            if batches:
+                rest = batches.copy()
+                batches.clear()
+                self._later(lambda: self._decide_nodes(rest, slow))
+            slow()
+
+        while batches:
+            self._decide_all(batches.pop(0), self._later, pass_on)
+
     def _decide_alone(self, ask: Ask, tell: Tell) -> None:
-        if not _left(ask, tell):
-            self._decide_all([(ask, tell)], lambda work: work())
+        if _left(ask, tell):
+            return
+        here: int | None = threading.get_ident()
+
+        def later(work: Callable[[], None]) -> None:
+            # Else it is another thread's, or a later task of this one's, that whom this question follows is
+            # done: that one has its own call to end.
+            if threading.get_ident() == here:
+                work()
+            else:
+                self._later(work)
+
+        self._decide_all([(ask, tell)], later)
+        here = None
 
     def _decide_all(
         self,
@@ -207,14 +235,16 @@ class Batches:
         waits = dict(enumerate(tell for _, tell in batch))
 
         def told(i: int, result: Decided | CascadeError) -> None:
-            waits.pop(i)(result)
+            if (tell := waits.pop(i, None)) is not None:
+                tell(result)
 
         try:
             self._engine.decide_each([ask for ask, _ in batch], told, later, slow)
         except Exception as error:  # an engine should not; but nobody must wait for ever
             failure = known(error)
-            for tell in waits.values():
-                tell(failure)
+            for i in list(waits):  # of which some may be told elsewhere meanwhile
+                if (tell := waits.pop(i, None)) is not None:
+                    tell(failure)
 
     def _later(self, work: Callable[[], None]) -> None:
         try:

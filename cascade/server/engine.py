@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from queue import SimpleQueue
 
 from cascade.ask import Ask, Decided
 from cascade.bundle import Bundle
@@ -126,20 +127,22 @@ class Engine:
     def decide_many(self, asks: Sequence[Ask]) -> list[Decided | CascadeError]:
         """Decide questions together; each succeeds or fails on its own."""
         results: dict[int, Decided | CascadeError] = {}
-        waits: list[Callable[[], None]] = []
-        self.decide_each(asks, results.__setitem__, waits.append)
-        for wait in waits:
-            wait()
+        left: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.decide_each(asks, results.__setitem__, left.put)
+        while len(results) < len(asks):
+            with waiting():
+                work = left.get()
+            work()
         return [results[i] for i in range(len(asks))]
 
     def alone(self, node: str) -> bool:
         """Whether a node's questions are better not decided together with those of other callers.
 
-        So it is where a first step may take long: a ladder that begins with a slow rung, or validators of the
-        node's own, which may hang.
+        So it is where a step may hang: flags of a vendor, validators of the node's own, another's chat model.
+        And where the first step takes long: a ladder that begins with a slow rung.
         """
         found = self.nodes.get(node)
-        return found is not None and found.alone
+        return found is not None and (self.flags.of_vendor or found.alone)
 
     def decide_each(
         self,
@@ -156,8 +159,8 @@ class Engine:
         tell : callable
             Told each question's place in `asks` and its result.
         later : callable
-            Given what is left to do where a question waits for its teacher, or for another caller who is
-            having the same one decided; that blocks, and tells at its end.
+            Given what is left to do where a question waits for its teacher; that blocks, and tells at its
+            end. Also, in whatever thread, once another caller is done who was having the same one decided.
         slow : callable
             Called before the first step that takes long.
         """
@@ -179,8 +182,11 @@ class Engine:
             fresh.setdefault(ask.node, {})[i] = mine
         for name, claims in fresh.items():
             self._decide_node(self.nodes[name], asks, claims, tell, later, slow)
-        for i, other in followed:  # last, since the one that is followed may be among these
-            later(partial(self._follow, i, asks[i], other, tell))
+        for i, other in followed:
+            # In no thread until then: if those who follow held them all, none would be left for the work that
+            # they wait for.
+            follow = partial(self._follow, i, asks[i], other, tell)
+            other.add_done_callback(lambda _, follow=follow: later(follow))  # type: ignore[misc]
 
     def _follow(
         self,
@@ -189,9 +195,9 @@ class Engine:
         other: Future[Decided],
         tell: Callable[[int, Decided | CascadeError], object],
     ) -> None:
+        """Tell what another caller, who is done, was told."""
         try:
-            with waiting():
-                found: Decided | CascadeError = other.result()
+            found: Decided | CascadeError = other.result()
         except CallerGone:  # it was another caller who left, not this one
             found = self.decide_many([ask])[0]
         except CascadeError as error:

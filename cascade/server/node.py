@@ -24,6 +24,7 @@ from cascade.rungs.chat import ChatRung, ChatSettings
 from cascade.rungs.combining import Combining
 from cascade.rungs.encoder import Embed
 from cascade.rungs.linear import LinearRung
+from cascade.rungs.local_chat import LocalChatRung
 from cascade.security.signing import read_public_key
 from cascade.server.local import LatencyRecord
 from cascade.server.quotas import Quotas
@@ -98,10 +99,14 @@ class Node:
 
     @property
     def alone(self) -> bool:
-        """Whether a question's first step may take long: validators of the node's own, or a slow rung."""
-        bundle = self.bundle
-        return bool(self.validators) or (
-            bundle is not None and not isinstance(bundle.ladder.rungs[0], LinearRung)
+        """Whether a question's first step may take long, or any may hang, see `Engine.alone`.
+
+        Asked of all bundles in memory: which of them serves the question is not known yet.
+        """
+        return bool(self.validators) or any(
+            not isinstance(bundle.ladder.rungs[0], LinearRung)
+            or any(isinstance(rung, LocalChatRung) for rung in bundle.ladder.rungs)
+            for bundle in self.serving.bundles.values()
         )
 
     def open_chat(self, rung: str, contract: Contract) -> ChatRung:

@@ -38,14 +38,18 @@ class RequestIds:
                 return None, None, other
             mine: Future[Decided] = Future()
             self._answering[key] = mine
+        known = None
         try:
             found = self._store.find(*key)
-        except StoreError:  # a store that fails costs idempotency, never the answer
+            # An answer whose log was redacted is not what was answered; it is found anew.
+            if found is not None and found.error is None and not holds_placeholder(found.output):
+                known = from_log(found, ask.request_id)
+        # A store that fails, or a record that cannot be read, costs idempotency, never the answer.
+        except StoreError:
             _log.warning("the store cannot be read: request ids are not recognised", exc_info=True)
-            found = None
-        # An answer whose log was redacted is not what was answered; it is found anew.
-        if found is not None and found.error is None and not holds_placeholder(found.output):
-            known = from_log(found, ask.request_id)
+        except Exception:
+            _log.exception("node %s: the decision of an earlier request id cannot be read", ask.node)
+        if known is not None:
             self.release(ask, mine, known)
             return known, None, None
         return None, mine, None

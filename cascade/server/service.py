@@ -106,6 +106,7 @@ class DecisionServicer:
         gone = Gone()
         try:
             self._shedder.admit()
+            self._batches.admit()  # before the tenant's quota counts it
             if raw is None:
                 raise no_message()
             caller = self._gate.enter(context, "decide")

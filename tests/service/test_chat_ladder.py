@@ -105,6 +105,12 @@ def test_it_settles_what_the_linear_rung_leaves_and_its_cost_is_counted(
     assert all(d.usd > by_small[0][0].usd for d in asked_twice)
 
 
+def test_nobody_waits_for_the_small_model_on_account_of_others(learned: Config, tmp_path: Path) -> None:
+    engine = engine_of(learned, tmp_path)
+    assert engine.alone(NODE)
+    engine.close()
+
+
 def test_the_manifest_names_model_and_prompt(learned: Config) -> None:
     version = serving_version(learned.models_path, NODE)
     manifest = read_manifest(learned.models_path / NODE / str(version))

@@ -1,7 +1,11 @@
 """Questions that are decided together hear their answers one by one, each as soon as it is there."""
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -9,11 +13,17 @@ import pytest
 from cascade.ask import Ask, Decided
 from cascade.config import Config
 from cascade.errors import CascadeError, UnknownNode
+from cascade.event_loop import BackgroundLoop
 from cascade.rungs.encoder import EncoderRung
+from cascade.rungs.protocol import Answer, Query
+from cascade.server.batches import Batches
 from cascade.server.engine import Engine
+from cascade.server.gone import CallerGone, Gone
+from cascade.server.pool import ElasticPool
 from cascade.server.status import Internal
 from cascade.traffic import open_store
 from tests.conftest import NODE
+from tests.service.fake_engine import LONG, comes
 
 
 @pytest.fixture
@@ -89,3 +99,78 @@ def test_nodes_with_a_slow_first_step_are_decided_alone(
     assert not engine.alone("no such node")
     engine.nodes[NODE].validators = (lambda ask, value: None,)
     assert engine.alone(NODE)
+
+
+def test_flags_of_a_vendor_are_not_asked_for_one_caller_after_the_other(
+    models: Path, configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/traffic.db")
+    asking = Engine(
+        configure(flags_provider="openfeature.provider.no_op_provider:NoOpProvider"), store, refresh_seconds=0
+    )
+    assert asking.alone(NODE)
+    asking.close()
+    store.close()
+
+
+def test_those_who_follow_leave_a_thread_to_the_one_they_follow(
+    engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go = threading.Event(), threading.Event()
+    answer = EncoderRung.answer
+
+    def slowly(self: EncoderRung, batch: Any) -> Any:
+        entered.set()
+        assert go.wait(LONG)
+        return answer(self, batch)
+
+    monkeypatch.setattr(EncoderRung, "answer", slowly)
+    pool, loop = ElasticPool(threads=2, max_threads=4, stall_seconds=0.01), BackgroundLoop("test-follow")
+    batches = Batches(engine, pool, loop.running)
+    told: SimpleQueue[Decided | CascadeError] = SimpleQueue()
+
+    async def put(n: int) -> None:
+        for _ in range(n):
+            batches.put(Ask(NODE, by_rung["frontier"], request_id="r-storm"), told.put)
+
+    loop.start(put(1)).result(LONG)
+    assert entered.wait(LONG)
+    loop.start(put(12)).result(LONG)
+    assert comes(lambda: not batches.waiting)
+    go.set()
+    results = [told.get(timeout=LONG) for _ in range(13)]
+    assert {r.rung for r in results if isinstance(r, Decided)} == {"frontier"}
+    assert len({r.decision_id for r in results if isinstance(r, Decided)}) == 1
+    pool.shutdown()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_who_follows_one_that_left_is_decided(
+    engine: Engine, by_rung: dict[str, str], many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, ask = Gone(), Ask(NODE, by_rung["frontier"], request_id="r-left")
+    leaves = replace(ask, gone=gone)
+    asked = engine.nodes[NODE].teacher.submit
+
+    def leave(query: Query) -> Future[Answer]:
+        monkeypatch.undo()
+        gone.fire()
+        return asked(query)
+
+    monkeypatch.setattr(engine.nodes[NODE].teacher, "submit", leave)
+    results = engine.decide_many([leaves, *[ask] * (3 if many else 1)])
+    assert isinstance(results[0], CallerGone)
+    assert [r.rung for r in results[1:] if isinstance(r, Decided)] == ["frontier"] * (len(results) - 1)
+
+
+def test_an_earlier_decision_that_cannot_be_read_costs_nobody_the_answer(
+    engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("no JSON")
+
+    monkeypatch.setattr(engine._store, "find", broken)
+    ask = Ask(NODE, by_rung["linear"], request_id="r-1")
+    for _ in range(2):  # a claim that was never released would hang the second
+        results = engine.decide_many([Ask(NODE, by_rung["linear"], request_id="r-2"), ask])
+        assert [type(result) for result in results] == [Decided, Decided]

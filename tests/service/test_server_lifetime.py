@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import chain
+from queue import SimpleQueue
 
 import grpc
 import pytest
@@ -18,6 +20,7 @@ from cascade.client import Client, DecisionError, Question
 from cascade.errors import (
     ConfigError,
 )
+from cascade.server.gate import Gate
 from cascade.server.serve import CascadeServer
 from cascade.v1 import decision_pb2 as pb
 from tests.conftest import ROOT
@@ -77,6 +80,18 @@ def test_too_long_a_queue_is_shed_with_a_hint(own):
     assert details["ErrorInfo"].reason == "OVERLOADED"
     assert details["RetryInfo"].retry_delay.nanos == 100_000_000
     assert running.client.decide(node="intent", text="later").label == "LATER"
+
+
+def test_what_is_shed_does_not_count_against_its_tenants_quota(monkeypatch, own):
+    counted = []
+    monkeypatch.setattr(Gate, "count", lambda self, tenant, n=1: counted.append(n))
+    running = own(threads=1, max_waiting=1)
+    running.server.pool.submit(running.engine.go.wait, LONG)
+    calls = [running.stub.Decide.future(pb.DecideRequest(node="intent", text="x")) for _ in range(50)]
+    running.engine.go.set()
+    codes = [call.code() for call in calls]
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+    assert len(counted) == codes.count(grpc.StatusCode.OK)
 
 
 def test_with_nearly_all_threads_waiting_calls_are_refused_and_health_answers(own):
@@ -141,6 +156,7 @@ import sys; sys.path.insert(0, {folder!r})
 from tests.conftest import ROOT
 from tests.service.fake_engine import FakeEngine
 from cascade.config.schema import ServerConfig
+from cascade.server.gate import Gate
 from cascade.server.serve import CascadeServer
 server = CascadeServer(FakeEngine(), "127.0.0.1:0", ServerConfig(drain_seconds=600.0))
 print(server.start(), flush=True)
@@ -166,3 +182,27 @@ def test_a_signal_drains_and_a_second_one_ends_at_once(busy):
         assert process.stdout.readline() == "ended\n"
         assert process.wait(LONG) == 0
         client.close()
+
+
+def test_a_second_signal_ends_calls_to_the_admin_address_too():
+    code = SERVE.format(folder=str(ROOT)).replace(
+        "drain_seconds=600.0", 'drain_seconds=600.0, admin_listen="127.0.0.1:0"'
+    )
+    code = code.replace(
+        "print(server.start(), flush=True)", "server.start(); print(server.admin_port, flush=True)"
+    )
+    with (
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process,
+        grpc.insecure_channel(f"127.0.0.1:{process.stdout.readline().strip()}") as channel,
+    ):
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        held = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            chain([asked], iter(SimpleQueue().get, None))
+        )
+        assert next(held).list_services_response.service
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "ended\n"
+        assert process.wait(LONG) == 0

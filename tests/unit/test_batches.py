@@ -47,6 +47,9 @@ class Engine:
                     slow()
                 self.entered.release()
                 assert self.go.wait(LONG)
+            if ask.text == "slow as the teacher":
+                slow()
+                assert self.taught.wait(LONG)
             if ask.text == "teacher":
 
                 def waits(i: int = i) -> None:
@@ -278,3 +281,36 @@ def test_a_closed_loop_is_survived() -> None:
     loop.close()
     batches._soon(batches._look)
     pool.shutdown()
+
+
+def test_nobody_waits_for_the_slow_part_of_another_node_in_the_same_batch(
+    make: Callable[..., World],
+) -> None:
+    world = make()
+    world.put("hang")
+    assert world.engine.entered.acquire(timeout=LONG)
+    slow = world.put("slow as the teacher", "same")
+    others = world.put("b", node="second") + world.put("c", node="third")
+    world.engine.go.set()
+    assert world.answers(others) == ["b", "c"]
+    assert not world.told.keys() & set(slow)
+    world.engine.taught.set()
+    assert world.answers(slow) == ["slow as the teacher", "same"]
+
+
+def test_nobody_is_told_twice_where_an_engine_raises(make: Callable[..., World]) -> None:
+    world = make()
+    world.put("hang")
+    assert world.engine.entered.acquire(timeout=LONG)
+    told: list[Decided | CascadeError] = []
+
+    async def put() -> None:
+        world.batches.put(Ask("intent", "teacher"), told.append)
+
+    world.loop.start(put()).result(LONG)
+    failed = world.put("raise")
+    world.engine.go.set()
+    world.answers(failed)
+    world.engine.taught.set()
+    world.pool.shutdown(wait=True)
+    assert [type(result) for result in told] == [Internal]
