@@ -68,12 +68,17 @@ class Together:
             # Counted before the teacher is waited for, see `Afterwards.walked`; asked before any is.
             for i in up:
                 self._afterwards.walked(self._node.name, self._served[i], walks[i].attempts, False)
-            asked = [(i, ask_teacher(self._node, self._asks[i], walks[i])) for i in up]
+            asked = []
+            for i in up:
+                try:
+                    asked.append((i, ask_teacher(self._node, self._asks[i], walks[i])))
+                except Exception as error:  # of this one, and those who are decided with it are not to blame
+                    self._fail(error, [i])
             for i, started in asked:
                 later(partial(self._by_teacher, i, walks[i], started))
                 self._open.discard(i)
         except Exception as error:
-            self._fail(error)
+            self._fail(error, sorted(self._open))
 
     def _walk(self, slow: Callable[[], object]) -> list[Walk]:
         """Take each request up the local rungs of the bundle that serves it; those of one bundle together."""
@@ -89,8 +94,11 @@ class Together:
 
             def settled(k: int, walk: Walk, at: list[int] = at) -> None:
                 i = at[k]
-                self._afterwards.walked(node.name, self._served[i], walk.attempts, True)
-                self._finish(i, walk, None, Answer(), by_teacher=False)
+                try:
+                    self._afterwards.walked(node.name, self._served[i], walk.attempts, True)
+                    self._finish(i, walk, None, Answer(), by_teacher=False)
+                except Exception as error:  # likewise of this one
+                    self._fail(error, [i])
 
             some = walk_local(
                 [asks[i] for i in at], bundle, node.contract, node.validators, node.latency, node.redactor,
@@ -132,9 +140,10 @@ class Together:
         self._open.discard(i)
         self._tell(i, error or decided)
 
-    def _fail(self, error: Exception) -> None:
-        """Tell those who have no answer yet that something went wrong that nobody foresaw."""
+    def _fail(self, error: Exception, places: Sequence[int]) -> None:
+        """Tell some that something went wrong that nobody foresaw, unless they were told an answer."""
         failure = known(error)
-        for i in sorted(self._open):
-            self._open.discard(i)
-            self._tell(i, failure)
+        for i in places:
+            if i in self._open:
+                self._open.discard(i)
+                self._tell(i, failure)

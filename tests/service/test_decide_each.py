@@ -92,6 +92,25 @@ def test_what_goes_wrong_for_all_is_told_to_all_and_followers_are_let_go(
     assert isinstance(engine.decide(ask), Decided)
 
 
+@pytest.mark.parametrize("rung", ["linear", "frontier"])
+def test_what_goes_wrong_for_one_costs_no_other_the_answer(
+    engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch, rung: str
+) -> None:
+    where, name = (engine._store, "record") if rung == "linear" else (engine.nodes[NODE].teacher, "submit")
+    works = getattr(where, name)
+
+    def breaks(given: Any) -> Any:
+        if given.text == by_rung[rung]:
+            raise MemoryError("unforeseen")
+        return works(given)
+
+    monkeypatch.setattr(where, name, breaks)
+    others = [text for key, text in by_rung.items() if key != rung] + ["a text that nobody knows"]
+    results = engine.decide_many([Ask(NODE, text) for text in (by_rung[rung], *others)])
+    assert isinstance(results[0], Internal)
+    assert not any(isinstance(result, Internal) for result in results[1:])
+
+
 def test_nodes_with_a_slow_first_step_are_decided_alone(
     engine: Engine, models: Path, configure: Callable[..., Config], tmp_path: Path
 ) -> None:
