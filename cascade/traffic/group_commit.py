@@ -106,7 +106,10 @@ class GroupWriter:
                 return
             self._by_id.setdefault(decision.decision_id, decision)
             if decision.request_id is not None:
-                self._by_request.setdefault((decision.node, decision.request_id), decision)
+                key = (decision.node, decision.request_id)
+                first = self._by_request.setdefault(key, decision)
+                if first.error is not None and decision.error is None:
+                    self._by_request[key] = decision
             self._take(_Waiting(decision))
 
     def report(self, outcome: Outcome) -> Future[str]:

@@ -102,7 +102,10 @@ class SqlStore:
         """See `TrafficStore.find`."""
         # The queue is asked first, since what leaves it is on disk by then; but what the disk has came first.
         waiting = self._writer.waiting_request(node, request_id)
-        return self._read_decision("node = ? AND request_id = ?", (node, request_id)) or waiting
+        known = self._read_decision("node = ? AND request_id = ?", (node, request_id))
+        if waiting is not None and (known is None or (known.error is not None and waiting.error is None)):
+            return waiting
+        return known
 
     def get(self, decision_id: str) -> Decision | None:
         """See `TrafficStore.get`."""
@@ -212,7 +215,9 @@ class SqlStore:
             self._database.close()
 
     def _read_decision(self, where: str, values: tuple[str, ...]) -> Decision | None:
-        query = f"SELECT {DECISION_COLUMNS} FROM decisions WHERE {where} ORDER BY seq LIMIT 1"
+        query = (
+            f"SELECT {DECISION_COLUMNS} FROM decisions WHERE {where} ORDER BY error IS NOT NULL, seq LIMIT 1"
+        )
         with self._database.reading() as connection:
             row = connection.execute(query, values).fetchone()
         return None if row is None else self._rows.decision_of(row)

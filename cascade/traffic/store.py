@@ -46,6 +46,8 @@ class TrafficStore(Protocol):
     def find(self, node: str, request_id: str) -> Decision | None:
         """The first decision of a node with that request id, be it on disk or still waiting.
 
+        One without an error goes before one with: who asks again after a failure has an answer of that time.
+
         Raises
         ------
         StoreError

@@ -111,6 +111,21 @@ def test_a_decision_comes_back_as_it_was(store: SqlStore) -> None:
     assert store.stats().written == 2
 
 
+def test_find_prefers_an_answer_to_an_earlier_failure(place: Place, store: SqlStore) -> None:
+    failed, answered = decision("d1", request_id="r", error="E: no"), decision("d2", request_id="r")
+    store.record(failed)
+    assert store.flush()
+    with place.write_lock():
+        store.record(decision("d3", request_id="q", error="E: no"))
+        store.record(decision("d4", request_id="q"))
+        assert getattr(store.find("n", "q"), "decision_id", "") == "d4"
+        assert store.find("n", "r") == failed
+        store.record(answered)
+        assert store.find("n", "r") == answered
+    assert store.flush()
+    assert store.find("n", "r") == answered
+
+
 def test_find_sees_what_still_waits_and_the_first_stays_the_first(place: Place, store: SqlStore) -> None:
     first, second = (decision(id_, request_id="r") for id_ in ("d1", "d2"))
     with place.write_lock():
