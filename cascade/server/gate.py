@@ -193,10 +193,7 @@ class Shedder:
 
     def admit(self) -> None:
         """Refuse where even a look at the request would be too much. Raises Overloaded."""
-        pool = self._pool
-        if pool.surplus:
-            raise overloaded(pool)
-        if pool.lent > self._max_lent:
+        if self._pool.lent > self._max_lent:
             raise Overloaded(f"more than {self._max_lent} calls wait for something slow", retry_after=1.0)
 
     def admit_tenant(self, tenant: str, n: int = 1) -> None:

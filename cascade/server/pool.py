@@ -18,9 +18,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_Task = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any], bool]
-
-_here = threading.local()
+_Task = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class _Worker:
@@ -38,19 +36,19 @@ class _Worker:
 
 
 class ElasticPool(Executor):
-    """A thread pool for `grpc.server` in which a thread that waits lends its place to another.
+    """A thread pool in which a thread that waits lends its place to another.
 
     At most `threads` threads run at a time, because throughput falls with more. A task that is about to wait
     says so with `cascade.waiting.waiting()`; then another thread, woken or started, runs the next task. One
     that comes back from waiting goes on at once; whoever finishes next makes room for it. Threads that are
     not needed any more end by themselves.
 
-    gRPC itself also waits inside a task, for a request's message or for a slow reader. Where a queue stands
-    still, a thread that has been at the same task for `stall_seconds` is therefore taken to be waiting.
+    Not all that waits says so: a validator of the user's own may hang. Where a queue stands still, a thread
+    that has been at the same task for `stall_seconds` is therefore taken to be waiting.
 
     The queue is bounded by time: no task should wait for longer than `max_waiting_seconds` at the pace at
-    which tasks were lately taken. Whoever submits asks `overfull` first, or asks in the task whether it is
-    `surplus`.
+    which tasks were lately taken. Whoever submits asks `overfull` first: when a task comes, not when its turn
+    has come. Under lasting overload the queue is full by then, and who looked at it then would serve nobody.
 
     Parameters
     ----------
@@ -103,17 +101,8 @@ class ElasticPool(Executor):
         return len(self._queue)
 
     @property
-    def surplus(self) -> bool:
-        """Whether the current thread's task came when too many queued already.
-
-        That is settled when a task comes, not when its turn has come: under lasting overload the queue is
-        always full by then, and whoever looked at it then would serve nobody.
-        """
-        return getattr(_here, "surplus", False)
-
-    @property
     def overfull(self) -> bool:
-        """Whether one more task would be surplus."""
+        """Whether one more task would have to wait too long."""
         return len(self._queue) > self.bound
 
     @property
@@ -146,7 +135,7 @@ class ElasticPool(Executor):
         with self._lock:
             if self._closed.is_set():
                 raise RuntimeError("cannot submit to a pool that was shut down")
-            self._queue.append((future, fn, args, kwargs, len(self._queue) > self.bound))
+            self._queue.append((future, fn, args, kwargs))
             if self._running < self.threads:
                 started = self._dispatch()
         if started:
@@ -292,7 +281,7 @@ class ElasticPool(Executor):
 
 
 def _run(task: _Task) -> None:
-    future, fn, args, kwargs, _here.surplus = task
+    future, fn, args, kwargs = task
     del task
     if not future.set_running_or_notify_cancel():
         return

@@ -86,10 +86,14 @@ def test_defaults_bound_the_queue() -> None:
     go = threading.Event()
     pool.submit(lambda: (started.set_result(True), go.wait(LONG)))
     assert started.result(LONG)
-    marks = [pool.submit(lambda: pool.surplus) for _ in range(5)]
-    assert pool.overfull
+    overfull = []
+    for _ in range(4):
+        overfull.append(pool.overfull)
+        last = pool.submit(int)
+    assert overfull == [False, False, True, True]
     go.set()
-    assert [mark.result(LONG) for mark in marks] == [False, False, True, True, True]
+    assert last.result(LONG) == 0
+    assert not pool.overfull
     pool.shutdown()
 
 
