@@ -68,12 +68,12 @@ class _Watched:
     state: GuardState
     read: int
     saved: int
+    rate: float
     settled: list[int] = field(default_factory=list)
     settled_after: int = 0
     reported: dict[int, bool] = field(default_factory=dict)
     reports_after: int = 0
     verdict: Verdict | None = None
-    rate: float = 1.0
     why_rate: str = ""
 
 
@@ -183,14 +183,16 @@ class Judge:
         return watched
 
     def _restore(self, node: str, version: str, life: int, settings: GuardSettings, after: int) -> _Watched:
+        # Requests ask for the rate while the guard still reads: nothing is known, and all would be too much.
+        rate = self.config.audit.ceiling
         saved = self.store.guard(node, version)
         if saved is not None and saved.state.get("life") == life:
             try:
                 state = GuardState.from_json(settings, saved.state)
-                return _Watched(life, settings, state, saved.seq, saved.seq)
+                return _Watched(life, settings, state, saved.seq, saved.seq, rate)
             except (ValueError, KeyError, TypeError) as error:
                 _log.info("node %s: the guard of %s replays its evidence: %s", node, version, error)
-        return _Watched(life, settings, new_guard(settings), after, after)
+        return _Watched(life, settings, new_guard(settings), after, after, rate)
 
     def _save(self, node: str, version: str, watched: _Watched) -> None:
         data = watched.state.to_json(watched.settings) | {"life": watched.life}

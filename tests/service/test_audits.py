@@ -42,6 +42,25 @@ def test_audits_go_to_the_teacher_after_the_caller_was_answered_and_are_training
         assert truth[id_].source == "teacher"
 
 
+def test_while_the_guard_still_reads_no_more_is_drawn_than_the_ceiling(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = world.worker(rollout={"audit": {"ceiling": 0.3}})
+    judge, store = engine.rollouts.judge, engine.rollouts.store
+    version = engine.nodes[NODE].serving.plan.stable
+    read, rates = store.evidence, [judge.rate(NODE, version)]
+
+    def evidence(*args: Any) -> Any:
+        rates.append(judge.rate(NODE, version))
+        return read(*args)
+
+    monkeypatch.setattr(store, "evidence", evidence)
+    engine.rollouts.turn()
+    rates.append(judge.rate(NODE, version))
+    assert len(rates) >= 3
+    assert set(rates) == {0.3}
+
+
 def test_the_days_money_is_a_cap_and_what_was_drawn_waits(
     world: World, unseen: list[dict[str, Any]], frontier: SimulatedFrontier
 ) -> None:

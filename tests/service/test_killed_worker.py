@@ -258,9 +258,13 @@ def test_killed_before_decisions_are_on_disk_nothing_acknowledged_is_lost_and_au
     evidence = rows(world, "SELECT decision_id, bundle_version, is_right, propensity FROM evidence")
     found = {row[0] for row in evidence}
     assert len(found) == len(evidence)
-    assert all(by_id[row[0]].drawn and by_id[row[0]].bundle == row[1] for row in evidence)
-    unlike = [row for row in evidence if (bool(row[2]), row[3]) != (by_id[row[0]].right, RATE)]
-    assert not unlike, unlike
+    told_of = [(by_id[row[0]], row) for row in evidence]
+    unlike = [
+        (said, row)
+        for said, row in told_of
+        if (said.drawn, said.bundle, said.right, RATE) != (True, row[1], bool(row[2]), row[3])
+    ]
+    assert not unlike
     missing = {t.decision_id for t in told if t.drawn} - found
     assert missing <= lost
     assert {by_id[i].right for i in missing} == {True, False}, "nothing was at stake"
