@@ -29,6 +29,7 @@ Found = tuple[int, int, str]
 
 Detector = Callable[[str], Iterator[Found]]
 
+_DIGITS = "0123456789"
 _NOT_DIGIT = re.compile(r"\D")
 _NOT_ALNUM = re.compile(r"[\W_]")
 
@@ -55,7 +56,8 @@ _NAMED_SECRET = re.compile(
     r"(?:\s{0,3}(?:is|was|[:=])|(?<=bearer))\s{0,3}[\"'`]?([^\s\"'`,;<>]{3,256})",
     re.IGNORECASE,
 )
-_LONG_WORD = re.compile(r"[\w.-]{14}")
+_LONG = 14
+_LONG_WORD = re.compile(rf"[\w.-]{{{_LONG}}}")
 _SECRET_WORDS = ("pass", "pwd", "secret", "key", "token", "bearer", "pin", "cvv", "cvc")
 _PHONE_WORDS = (
     "call", "phone", "tel", "mobile", "cell", "whatsapp", "text me", "reach me", "ring me", "fax", "handy",
@@ -104,10 +106,18 @@ _BIRTH_MONTH = re.compile(
 )
 
 
+def count_digits(text: str) -> int:
+    """Give how many digits a text has; never fewer than `\\d` matches."""
+    return sum(map(text.count, _DIGITS)) if text.isascii() else sum(map(str.isdigit, text))
+
+
 def _names_one(text: str, words: tuple[str, ...]) -> bool:
     """Say in a fraction of an expression's time whether it can match at all."""
     low = text.lower()
-    return any(word in low for word in words)
+    for word in words:  # noqa: SIM110 - a generator takes twice as long
+        if word in low:
+            return True
+    return False
 
 
 def _credentials(text: str) -> Iterator[Found]:
@@ -117,7 +127,8 @@ def _credentials(text: str) -> Iterator[Found]:
 
 
 def _secrets(text: str) -> Iterator[Found]:
-    if _LONG_WORD.search(text) is not None:
+    # What no space divides is looked at before what no other character does: that is ten times as fast.
+    if max(map(len, text.split()), default=0) >= _LONG and _LONG_WORD.search(text) is not None:
         for m in _KNOWN_SECRET.finditer(text):
             yield m.start(), m.end(), m[0]
     if "PRIVATE KEY" in text:
@@ -163,26 +174,31 @@ def _cards(text: str) -> Iterator[Found]:
 
 
 def _national_ids(text: str) -> Iterator[Found]:
-    for m in _US_SSN.finditer(text):
-        digits = _NOT_DIGIT.sub("", m[0])
-        if is_us_ssn(digits):
-            yield m.start(), m.end(), digits
-    for m in _NAMED_SSN.finditer(text):
-        yield m.start(1), m.end(1), _NOT_DIGIT.sub("", m[1])
-    for pattern, check in _CHECKED_IDS:
+    digits = count_digits(text)
+    if digits >= 9:
+        for m in _US_SSN.finditer(text):
+            number = _NOT_DIGIT.sub("", m[0])
+            if is_us_ssn(number):
+                yield m.start(), m.end(), number
+        for m in _NAMED_SSN.finditer(text):
+            yield m.start(1), m.end(1), _NOT_DIGIT.sub("", m[1])
+    for at_least, pattern, check in _CHECKED_IDS:
+        if digits < at_least:
+            continue
         for m in pattern.finditer(text):
             compact = _NOT_ALNUM.sub("", m[0]).upper()
             if check is None or check(compact):
                 yield m.start(), m.end(), compact
 
 
-_CHECKED_IDS: tuple[tuple[re.Pattern[str], Callable[[str], bool] | None], ...] = (
-    (_NINO, None),
-    (_DNI, is_spanish_id),
-    (_CODICE, is_codice_fiscale),
-    (_CPF, is_cpf),
-    (_NIR, is_nir),
+_CHECKED_IDS: tuple[tuple[int, re.Pattern[str], Callable[[str], bool] | None], ...] = (
+    (6, _NINO, None),
+    (7, _DNI, is_spanish_id),
+    (7, _CODICE, is_codice_fiscale),
+    (11, _CPF, is_cpf),
+    (15, _NIR, is_nir),
 )
+"""Each with the digits that a text needs for it at least."""
 
 
 def _addresses(text: str) -> Iterator[Found]:

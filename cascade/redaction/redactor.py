@@ -20,8 +20,10 @@ PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
 
 # Nothing is found in a text without one of these, which is most texts.
 _HINT = re.compile(r"[\d@]")
-_DIGITS = "0123456789"
 _MAX_PASSES = 8
+_LATELY, _SHORT = 512, 2048
+"""So many texts are remembered with what was found in them, each of at most so many characters."""
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 Messages = tuple[tuple[str, str], ...]
@@ -69,7 +71,7 @@ class PatternEngine:
         """See `Engine.find`."""
         if _HINT.search(text) is None:
             return
-        digits = sum(map(text.count, _DIGITS)) if text.isascii() else sum(map(str.isdigit, text))
+        digits = patterns.count_digits(text)
         for kind, at_least, find in self._detectors:
             if digits >= at_least:
                 for start, end, value in find(text):
@@ -111,12 +113,17 @@ class Redactor:
         self._label_nodes = label_nodes
         # Only the built-in detectors are known to find nothing in a text without a hint.
         self._hinted = isinstance(self._engine, PatternEngine) and not self._custom
+        # What a request's rungs read is logged a moment later.
+        self._found_lately = lru_cache(maxsize=_LATELY)(self._found)
         self._tenant_key = lru_cache(maxsize=4096)(self._make_tenant_key)
         self.fingerprint = fingerprint(self._engine.name, custom or {})
         """Hash of what decides which texts change; a bundle records it. The key is not part of it."""
 
-    def find(self, text: str) -> list[Span]:
+    def find(self, text: str) -> Sequence[Span]:
         """Give the values in a text, in order, without overlaps."""
+        return self._found_lately(text) if len(text) <= _SHORT else self._found(text)
+
+    def _found(self, text: str) -> Sequence[Span]:
         spans: list[Span] = []
         for span in self._all(text):
             if span.start < span.end and not any(s.start < span.end and span.start < s.end for s in spans):
@@ -124,7 +131,7 @@ class Redactor:
         if spans and "<" in text:
             kept = [m.span() for m in PLACEHOLDER.finditer(text)]
             spans = [s for s in spans if not any(a < s.end and s.start < b for a, b in kept)]
-        return sorted(spans, key=lambda span: span.start)
+        return tuple(sorted(spans, key=lambda span: span.start))
 
     def text(self, text: str, tenant: str = "") -> str:
         """Redact a text."""

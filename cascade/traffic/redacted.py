@@ -12,20 +12,21 @@ from cascade.traffic.records import Call, Decision, Labelled, Outcome
 def redacted_decision(decision: Decision, redactor: Redactor) -> Decision:
     """Redact the question, the answer unless it is a label, the context, and the reasons."""
     tenant = decision.context.get("tenant", "")
-    return replace(
-        decision,
-        text=_text(decision.text, redactor, tenant),
-        messages=None if decision.messages is None else redactor.messages(decision.messages, tenant),
-        context=redactor.context(decision.context),
-        output=redactor.output(decision.node, decision.output, tenant),
-        attempts=[
+    parts: dict[str, Any] = {
+        "text": _text(decision.text, redactor, tenant),
+        "messages": None if decision.messages is None else redactor.messages(decision.messages, tenant),
+        "context": redactor.context(decision.context) if decision.context else decision.context,
+        "output": redactor.output(decision.node, decision.output, tenant),
+        "attempts": [
             {**attempt, "reason": redactor.text(attempt["reason"], tenant)}
             if attempt.get("reason")
             else attempt
             for attempt in decision.attempts
         ],
-        error=_text(decision.error, redactor, tenant),
-    )
+        "error": _text(decision.error, redactor, tenant),
+    }
+    changed = {name: value for name, value in parts.items() if value != getattr(decision, name)}
+    return replace(decision, **changed) if changed else decision  # a copy costs more than all of the above
 
 
 def redacted_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:
