@@ -8,6 +8,7 @@ through us: its `traceparent` is the parent, and the decision's own goes to the 
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -29,13 +30,16 @@ class Traces:
     provider : opentelemetry.sdk.trace.TracerProvider
     models : mapping of str to (str, str)
         For each chat rung, the model's name and the API's host.
+    sample : float
+        Share of the requests without a trace of the caller's that begin one, in [0, 1].
     """
 
-    def __init__(self, provider: Any, models: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(self, provider: Any, models: Mapping[str, tuple[str, str]], sample: float = 1.0) -> None:
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._provider, self._models = provider, models
+        self._provider, self._models, self._sample = provider, models, sample
+        self._random = random.Random()
         self._trace = trace
         self._tracer = provider.get_tracer("cascade")
         self._propagator = TraceContextTextMapPropagator()
@@ -50,6 +54,9 @@ class Traces:
         parent : str
             The caller's `traceparent`; empty for none.
         """
+        # Drawn here, as the SDK's sampler would: its spans that are not recorded cost nearly what others do.
+        if not parent and self._sample < 1 and self._random.random() >= self._sample:
+            return
         above = self._propagator.extract({PARENT: parent}) if parent else None
         span = self._tracer.start_span(f"decide {node}", context=above, kind=self._trace.SpanKind.SERVER)
         carrier: dict[str, str] = {}
@@ -65,8 +72,11 @@ class Traces:
 
     def saw(self, decision: Decision) -> None:
         """End a decision's span, and make those of its attempts."""
+        opened = decision.context.get(PARENT)
+        if not opened:
+            return
         with self._lock:
-            span = self._open.pop(decision.context.get(PARENT, ""), None)
+            span = self._open.pop(opened, None)
         if span is None:
             return
         span.set_attributes({
@@ -138,15 +148,15 @@ def open_traces(config: TracesConfig, models: Mapping[str, tuple[str, str]]) -> 
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+        from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
     except ImportError as error:
         raise ConfigError(
             f"observe.traces: `{error.name}` is not installed: pip install 'cascade-ladder[otel]'"
         ) from error
     provider = TracerProvider(
         resource=Resource.create({"service.name": "cascade"}),
-        sampler=ParentBased(TraceIdRatioBased(config.sample)),
+        sampler=ParentBased(ALWAYS_ON),  # what begins here was drawn already, see `Traces.begin`
     )
     exporter = OTLPSpanExporter(endpoint=config.endpoint) if config.endpoint else OTLPSpanExporter()
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Traces(provider, models)
+    return Traces(provider, models, config.sample)

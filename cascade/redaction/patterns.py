@@ -107,7 +107,7 @@ _BIRTH_MONTH = re.compile(
 
 
 def count_digits(text: str) -> int:
-    """Give how many digits a text has; never fewer than `\\d` matches."""
+    """Give how many digits a text has; never fewer than an expression takes for digits."""
     return sum(map(text.count, _DIGITS)) if text.isascii() else sum(map(str.isdigit, text))
 
 

@@ -6,8 +6,9 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
 
@@ -31,6 +32,8 @@ from cascade.traffic import Outcome, TrafficStore
 from cascade.waiting import waiting
 
 _log = logging.getLogger(__name__)
+
+_TURN_SECONDS = 0.2
 
 
 class Engine:
@@ -64,6 +67,7 @@ class Engine:
         self._store = store
         self._ids = RequestIds(store)
         self._stop = threading.Event()
+        self._many = threading.Lock()
         self.rollouts = Rollouts(config, store, self.nodes)
         self.refresh()
         self.live_watch = LiveWatch(store, self._loaded)
@@ -128,12 +132,36 @@ class Engine:
         """Decide questions together; each succeeds or fails on its own."""
         results: dict[int, Decided | CascadeError] = {}
         left: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self.decide_each(asks, results.__setitem__, left.put)
+        with self._turn(asks) as slow:
+            self.decide_each(asks, results.__setitem__, left.put, slow)
         while len(results) < len(asks):
             with waiting():
                 work = left.get()
             work()
         return [results[i] for i in range(len(asks))]
+
+    @contextmanager
+    def _turn(self, asks: Sequence[Ask]) -> Iterator[Callable[[], object]]:
+        """Take turns with others who bring many questions, until the first slow step. Gives what ends it.
+
+        Side by side they would only take the interpreter and the caches from each other. Nobody waits long:
+        what may hang takes no turn, and one that lasts is not waited for.
+        """
+        mine = len(asks) > 1 and not any(self.alone(node) for node in {ask.node for ask in asks})
+        if mine and not self._many.acquire(blocking=False):
+            with waiting():
+                mine = self._many.acquire(timeout=_TURN_SECONDS)
+
+        def end() -> None:
+            nonlocal mine
+            if mine:
+                mine = False
+                self._many.release()
+
+        try:
+            yield end
+        finally:
+            end()
 
     def alone(self, node: str) -> bool:
         """Whether a node's questions are better not decided together with those of other callers.

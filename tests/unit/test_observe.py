@@ -144,6 +144,28 @@ def test_an_error_marks_its_spans_and_an_unsampled_trace_makes_none(
     assert [span.status.status_code.name for span in exporter.get_finished_spans()] == ["ERROR", "ERROR"]
 
 
+def test_the_share_that_is_sampled_is_traced_and_whatever_its_caller_traces() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    traces = Traces(provider, {}, sample=0.25)
+    traces._random.seed(7)
+    drawn = 0
+    for _ in range(400):
+        context: dict[str, str] = {}
+        traces.begin("n", context, "")
+        traces.saw(decision(context=context, attempts=[]))
+        drawn += "traceparent" in context
+    assert len(exporter.get_finished_spans()) == drawn
+    assert 70 < drawn < 130
+    exporter.clear()
+    for _ in range(10):
+        context = {}
+        traces.begin("n", context, PARENT)
+        traces.saw(decision(context=context, attempts=[]))
+    assert len(exporter.get_finished_spans()) == 10
+    traces.close()
+
+
 def test_a_watcher_that_fails_costs_neither_the_decision_nor_the_log(caplog: Any) -> None:
     kept = []
 
