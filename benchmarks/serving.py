@@ -46,6 +46,8 @@ from cascade.v1 import decision_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[1]
 AUDIT_FLOOR = AuditConfig().floor
+TRACED = 0.05
+"""The share of decisions that is traced where not all are."""
 NODE = "support-intent"
 DECIDE = "/cascade.v1.DecisionService/Decide"
 FLAGS = {
@@ -143,18 +145,19 @@ def main(
     facts: dict[str, Any] = {"grpcio": grpc.__version__, "cores": len(CORES), "rounds": rounds}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        ports = {name: free_port() for name in ("one", "two", "on", "bare", "echo4", "echo8", "aio")}
+        ports = {name: free_port() for name in ("one", "two", "on", "some", "bare", "echo4", "echo8", "aio")}
         full = write_config(folder, "one", ports["one"])
         run: Callable[..., Any] = stack.enter_context
-        # Everything on: flags for the node in a file, JSON logs, metrics, and every decision traced and sent.
+        # Everything on: flags for the node in a file, JSON logs, metrics, and traces that are sent.
         (folder / "flags.json").write_text(json.dumps(FLAGS))
         collector = run(swallow())
-        on = write_config(
-            folder, "on", ports["on"], flags=str(folder / "flags.json"), http={"listen": "127.0.0.1:0"},
-            observe={"metrics": True, "logs": "json", "traces": {"endpoint": collector, "sample": 1.0}},
-        )  # fmt: skip
+        for name, share in (("on", 1.0), ("some", TRACED)):
+            on = write_config(
+                folder, name, ports[name], flags=str(folder / "flags.json"), http={"listen": "127.0.0.1:0"},
+                observe={"metrics": True, "logs": "json", "traces": {"endpoint": collector, "sample": share}},
+            )  # fmt: skip
+            run(server(cascade(on, ports[name]), ports[name]))
         bare = write_config(folder, "bare", ports["bare"], observe={"metrics": False})
-        run(server(cascade(on, ports["on"]), ports["on"]))
         one = run(server(cascade(full, ports["one"]), ports["one"]))
         run(server(cascade(bare, ports["bare"]), ports["bare"]))
         two = run(
@@ -193,7 +196,8 @@ def main(
                 peak = seen.add("decide", alone.rate)
                 size = alone.data / alone.rate
                 seen.add("bare", h2load(ports["bare"], DECIDE, decide, seconds).rate)
-                seen.add("on", h2load(ports["on"], DECIDE, decide, seconds).rate)
+                for name in ("on", "some"):
+                    seen.add(name, h2load(ports[name], DECIDE, decide, seconds).rate)
                 seen.add("batch", h2load(ports["one"], BATCH, batch, seconds, streams=2).rate * 256)
                 seen.add("stream", h2load(ports["one"], STREAM, streamed, seconds, streams=1).rate * 256)
                 seen.add("encoder", h2load(ports["one"], DECIDE, encoder, seconds, streams=8).rate)

@@ -71,6 +71,8 @@ def table(seen: Rounds, kept: dict[str, float], why: dict[str, str] | None) -> l
     )
     row("cost of flags, JSON logs, metrics, every decision traced / all off",
         f"{m('on'):.0f}/s, {m('bare'):.0f}/s", 1 - seen.ratio("on", "bare"), 0.15, True)  # fmt: skip
+    row("cost of flags, JSON logs, metrics, one decision in twenty traced / all off",
+        f"{m('some'):.0f}/s, {m('bare'):.0f}/s", 1 - seen.ratio("some", "bare"), 0.15, True)  # fmt: skip
     row("cost of metrics alone / all off", f"{m('decide'):.0f}/s, {m('bare'):.0f}/s",
         1 - seen.ratio("decide", "bare"), 0.15, True)  # fmt: skip
     own, whole = kept["worker, private"], kept["one process, resident"]

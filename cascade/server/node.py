@@ -82,6 +82,7 @@ class Node:
     redactor: Redactor | None = None
     redaction: str = OFF
     serving: Serving = field(init=False)
+    _alone: tuple[Mapping[str, Bundle] | None, bool] = field(default=(None, False), init=False, repr=False)
 
     @property
     def bundle(self) -> Bundle | None:
@@ -103,11 +104,10 @@ class Node:
 
         Asked of all bundles in memory: which of them serves the question is not known yet.
         """
-        return bool(self.validators) or any(
-            not isinstance(bundle.ladder.rungs[0], LinearRung)
-            or any(isinstance(rung, LocalChatRung) for rung in bundle.ladder.rungs)
-            for bundle in self.serving.bundles.values()
-        )
+        bundles = self.serving.bundles
+        if self._alone[0] is not bundles:  # replaced whole whenever one comes or goes
+            self._alone = (bundles, any(map(_may_last, bundles.values())))
+        return self._alone[1] or bool(self.validators)
 
     def open_chat(self, rung: str, contract: Contract) -> ChatRung:
         """Give the chat model of a rung below the teacher.
@@ -127,6 +127,12 @@ class Node:
     def local_rungs(self) -> tuple[str, ...]:
         """Names of the rungs below the teacher."""
         return self.config.ladder[:-1]
+
+
+def _may_last(bundle: Bundle) -> bool:
+    """Say whether a bundle's ladder begins with a slow rung, or has one that may hang."""
+    rungs = bundle.ladder.rungs
+    return not isinstance(rungs[0], LinearRung) or any(isinstance(rung, LocalChatRung) for rung in rungs)
 
 
 class Encoders:

@@ -94,7 +94,8 @@ class Asks:
             raise InvalidInput(f"{path}text", "is empty")
         else:
             raise InvalidInput(f"{path}input", "one of text and messages must be set")
-        context = dict(request.context)
+        said = request.context
+        context = dict(said) if said else {}
         if context:
             self._check_context(context, f"{path}context")
         if tenant is not None:
