@@ -160,6 +160,7 @@ def test_no_more_evaluations_are_kept_than_the_limit(file: File) -> None:
     file.write(cascade_node_mode=flag("live", "passthrough", default="passthrough", rule=rule))
     provider = FlagdFileProvider(file.path, lambda _: None, seconds=0)
     flags = Flags(provider, ["node"], size=10)
+    wait_for(lambda: flags.counts.changes == 1)  # that the provider is ready: all evaluations begin anew
     for i in range(100):
         flags.of("node", {"tenant": f"t{i}"}, "k")
     assert len(flags._view.kept) == 10
