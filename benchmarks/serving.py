@@ -236,7 +236,7 @@ def main(
     facts["rounds"] = len(seen.seen["goodput 5x"])
     title = f"grpcio {grpc.__version__}, {len(CORES)} cores, {facts['rounds']} rounds of {seconds} s"
     show(title, rows)
-    save(json_file, {"rows": rows, "rounds": dict(seen.seen), "peers": why, **facts})
+    save(json_file, {"rows": rows, "each_round": dict(seen.seen), "peers": why, **facts})
 
 
 def start_peers(

@@ -54,7 +54,7 @@ class Traces:
         parent : str
             The caller's `traceparent`; empty for none.
         """
-        # Drawn here, as the SDK's sampler would: its spans that are not recorded cost nearly what others do.
+        # Drawn here, as the SDK's sampler would: even unrecorded spans are made, passed on and logged.
         if not parent and self._sample < 1 and self._random.random() >= self._sample:
             return
         above = self._propagator.extract({PARENT: parent}) if parent else None

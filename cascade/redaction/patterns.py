@@ -114,7 +114,7 @@ def count_digits(text: str) -> int:
 def _names_one(text: str, words: tuple[str, ...]) -> bool:
     """Say in a fraction of an expression's time whether it can match at all."""
     low = text.lower()
-    for word in words:  # noqa: SIM110 - a generator takes twice as long
+    for word in words:  # noqa: SIM110 - a generator takes longer
         if word in low:
             return True
     return False
@@ -127,7 +127,7 @@ def _credentials(text: str) -> Iterator[Found]:
 
 
 def _secrets(text: str) -> Iterator[Found]:
-    # What no space divides is looked at before what no other character does: that is ten times as fast.
+    # What no space divides is looked at before what no other character does: no expression is needed for it.
     if max(map(len, text.split()), default=0) >= _LONG and _LONG_WORD.search(text) is not None:
         for m in _KNOWN_SECRET.finditer(text):
             yield m.start(), m.end(), m[0]

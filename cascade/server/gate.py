@@ -203,11 +203,9 @@ class Shedder:
             if now - self._began >= _WINDOW:
                 self._before = self._now if now - self._began < 2 * _WINDOW else {}
                 self._now, self._began = {}, now
-            several = len(self._now) > 1 or self._before.keys() != self._now.keys()
-            if (
-                several  # asked first: mostly there is one tenant, or none
-                and any(queue.waiting > max(1, queue.bound // 2) for queue in self._queues)
-                and len(self._before.keys() | self._now.keys()) > 1
+            # Asked first: mostly there is one tenant, or none.
+            if len(self._before.keys() | self._now.keys()) > 1 and any(
+                queue.waiting > max(1, queue.bound // 2) for queue in self._queues
             ):
                 mine = self._before.get(tenant, 0) + self._now.get(tenant, 0)
                 total = sum(self._before.values()) + sum(self._now.values())

@@ -26,7 +26,7 @@ def redacted_decision(decision: Decision, redactor: Redactor) -> Decision:
         "error": _text(decision.error, redactor, tenant),
     }
     changed = {name: value for name, value in parts.items() if value != getattr(decision, name)}
-    return replace(decision, **changed) if changed else decision  # a copy costs more than all of the above
+    return replace(decision, **changed) if changed else decision
 
 
 def redacted_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:

@@ -1,4 +1,4 @@
-"""Parts that the service tests share: a store, a frontier that also chats, an HTTP side, workers."""
+"""Parts that the service tests share: store, engine, a frontier that also chats, an HTTP side, workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cascade.demo.frontier import SimulatedFrontier
+from cascade.server.engine import Engine
 from cascade.traffic import TrafficStore, open_store
 from tests.gateway_side import CHATTER, Configure, Side
 from tests.service.fake_engine import Running
@@ -20,6 +21,13 @@ def store(tmp_path: Path) -> Iterator[TrafficStore]:
     opened = open_store(f"sqlite:///{tmp_path}/traffic.db")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def engine(models: Path, configure: Configure, store: TrafficStore) -> Iterator[Engine]:
+    made = Engine(configure(), store, refresh_seconds=0)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Questions that are decided together hear their answers one by one, each as soon as it is there."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -24,15 +24,6 @@ from cascade.server.status import Internal
 from cascade.traffic import open_store
 from tests.conftest import NODE
 from tests.service.fake_engine import LONG, comes
-
-
-@pytest.fixture
-def engine(models: Path, configure: Callable[..., Config], tmp_path: Path) -> Iterator[Engine]:
-    store = open_store(f"sqlite:///{tmp_path}/traffic.db")
-    made = Engine(configure(), store, refresh_seconds=0)
-    yield made
-    made.close()
-    store.close()
 
 
 @pytest.fixture
@@ -118,6 +109,17 @@ def test_nodes_with_a_slow_first_step_are_decided_alone(
     assert not engine.alone("no such node")
     engine.nodes[NODE].validators = (lambda ask, value: None,)
     assert engine.alone(NODE)
+
+
+def test_whether_a_node_is_decided_alone_follows_the_bundles_it_serves(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not engine.alone(NODE)
+    node = engine.nodes[NODE]
+    ladder = node.bundle.ladder
+    monkeypatch.setattr(ladder, "rungs", ladder.rungs[::-1])
+    node.serving.adopt(node.serving.plan)
+    assert engine.alone(NODE), "its first rung is the encoder now"
 
 
 def test_flags_of_a_vendor_are_not_asked_for_one_caller_after_the_other(

@@ -68,13 +68,19 @@ def test_requests_that_wait_hold_up_neither_others_nor_health(own, text):
     assert {call.result(LONG).label for call in calls} == {text.upper()}
 
 
-def test_too_long_a_queue_is_shed_with_a_hint(own):
+def flooded(own):
+    """Ask more than may wait while the one thread is held; give the server, the calls and their codes."""
     running = own(threads=1, max_waiting=1)
     running.server.pool.submit(running.engine.go.wait, LONG)
     calls = [running.stub.Decide.future(pb.DecideRequest(node="intent", text="x")) for _ in range(50)]
     running.engine.go.set()
     codes = [call.code() for call in calls]
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+    return running, calls, codes
+
+
+def test_too_long_a_queue_is_shed_with_a_hint(own):
+    running, calls, codes = flooded(own)
     shed = calls[codes.index(grpc.StatusCode.RESOURCE_EXHAUSTED)]
     _, details = error_of(shed.result)
     assert details["ErrorInfo"].reason == "OVERLOADED"
@@ -85,12 +91,7 @@ def test_too_long_a_queue_is_shed_with_a_hint(own):
 def test_what_is_shed_does_not_count_against_its_tenants_quota(monkeypatch, own):
     counted = []
     monkeypatch.setattr(Gate, "count", lambda self, tenant, n=1: counted.append(n))
-    running = own(threads=1, max_waiting=1)
-    running.server.pool.submit(running.engine.go.wait, LONG)
-    calls = [running.stub.Decide.future(pb.DecideRequest(node="intent", text="x")) for _ in range(50)]
-    running.engine.go.set()
-    codes = [call.code() for call in calls]
-    assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+    _, _, codes = flooded(own)
     assert len(counted) == codes.count(grpc.StatusCode.OK)
 
 

@@ -1,30 +1,17 @@
 """Those who bring many questions at once take turns, and nobody waits for long."""
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cascade.ask import Ask, Decided
-from cascade.config import Config
 from cascade.first_pass import FirstPass
 from cascade.rungs.encoder import EncoderRung
 from cascade.server.engine import Engine
-from cascade.traffic import open_store
 from tests.conftest import NODE
 from tests.service.fake_engine import LONG
-
-
-@pytest.fixture
-def engine(models: Path, configure: Callable[..., Config], tmp_path: Path) -> Iterator[Engine]:
-    store = open_store(f"sqlite:///{tmp_path}/traffic.db")
-    made = Engine(configure(), store, refresh_seconds=0)
-    yield made
-    made.close()
-    store.close()
 
 
 def texts_of(engine: Engine, unseen: list[dict[str, Any]], rung: str) -> list[str]:
@@ -104,6 +91,6 @@ def test_a_turn_that_lasts_is_not_waited_for(
     )
     first = deciding(engine, texts)
     assert held.came.wait(LONG)
-    assert rungs(deciding(engine, texts).result(LONG)) == ["linear", "linear"]
+    assert rungs(deciding(engine, texts).result(10)) == ["linear", "linear"]
     held.go_on.set()
     assert rungs(first.result(LONG)) == ["linear", "linear"]

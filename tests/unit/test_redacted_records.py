@@ -1,0 +1,44 @@
+"""What is left of a log record once it is redacted, and ids that stand alone in their text."""
+
+from dataclasses import replace
+
+import pytest
+
+from cascade.redaction.redactor import Redactor
+from cascade.traffic.redacted import redacted_decision
+from tests.traffic_records import decision
+
+REDACT = Redactor(b"sixteen bytes or more")
+SAID = "ask anna@example.com"
+
+
+def test_every_part_that_may_repeat_what_was_said_is_redacted() -> None:
+    record = decision(
+        "d1", text=SAID, context={"user": SAID}, output={"a": SAID}, error=f"bad: {SAID}",
+        attempts=[{"rung": "r", "reason": SAID}, {"rung": "s", "reason": ""}],
+    )  # fmt: skip
+    found = redacted_decision(record, REDACT)
+    clean = REDACT.text(SAID)
+    assert "anna" not in repr(found)
+    assert (found.text, found.context, found.output) == (clean, {"user": clean}, {"a": clean})
+    assert (found.error, found.attempts[0]["reason"]) == (f"bad: {clean}", clean)
+    chat = replace(
+        record, text=None, messages=(("user", SAID),), context={}, output="x", error=None, attempts=[]
+    )
+    assert redacted_decision(chat, REDACT).messages == (("user", clean),)
+
+
+def test_what_holds_nothing_stays_as_it_is() -> None:
+    record = decision("d1", text="where is my parcel 12?", output="tracking")
+    assert redacted_decision(record, REDACT) == record
+
+
+@pytest.mark.parametrize(
+    "id_",
+    [
+        "123-45-6789", "AB123456C", "X1234567L", "12345678Z", "RSSMRA85T10A562S", "529.982.247-25",
+        "185017832101159", "my ssn 123456789",
+    ],
+)  # fmt: skip
+def test_an_id_is_found_without_any_digit_beside_it(id_: str) -> None:
+    assert [span.kind for span in REDACT.find(id_)] == ["NATIONAL_ID"]
