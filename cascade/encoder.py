@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cascade.errors import BundleError, ConfigError
-from cascade.onnx_session import CPU, CUDA, open_session
+from cascade.onnx_session import CPU, CUDA, VERSION, offered_providers, open_session
 
 DESCRIPTION = "encoder.json"
 FORMAT = 1
@@ -144,7 +143,7 @@ class Encoder:
         verify: bool = True,
     ) -> None:
         self.description = read_description(folder)
-        offered = onnxruntime.get_available_providers()
+        offered = offered_providers()
         automatic = (CUDA, CPU) if has_nvidia_driver() else (CPU,)
         wanted = [p for p in (providers or automatic) if p in offered]
         if providers and not wanted:
@@ -168,7 +167,7 @@ class Encoder:
             _log.warning(
                 "encoder %s: CUDA was wanted and could not be started, so it runs on %s; check that CUDA and "
                 "cuDNN are of the versions that onnxruntime %s wants",
-                self.description.name, self.providers[0], onnxruntime.__version__,
+                self.description.name, self.providers[0], VERSION,
             )  # fmt: skip
         self.fingerprint = fingerprint(self.description, file, min(max_tokens, self.description.max_tokens))
         _log.info("encoder %s: %s on %s", self.description.name, precision, ", ".join(self.providers))

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
 from pathlib import Path
 
+# From 1.29 on, its published builds report to their maker what they are used for, unless this is set before
+# the import; they also write a device's number into the home folder and start threads before workers are forked.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from cascade.errors import BundleError, ConfigError
 
+VERSION = str(onnxruntime.__version__)
+"""Of onnxruntime."""
+
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+
+def offered_providers() -> list[str]:
+    """Give the execution providers that this build of onnxruntime has."""
+    return list(onnxruntime.get_available_providers())
 
 
 def check_runtime() -> None:

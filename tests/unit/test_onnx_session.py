@@ -1,5 +1,8 @@
 """How ONNX files are opened, and which onnxruntime opens them."""
 
+import os
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -32,3 +35,21 @@ def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "linear.onnx").write_bytes(b"\x00garbage")
     with pytest.raises(BundleError, match="cannot read it"):
         open_session(tmp_path / "linear.onnx")
+
+
+def test_opening_models_reports_to_nobody(tmp_path: Path) -> None:
+    # Told too late, onnxruntime leaves a device's number in the home folder and starts threads that report.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME")
+    }
+    model = next(Path("models").glob("*/*-*/first_pass.onnx")).absolute()
+    script = (
+        "import sys, pathlib, cascade.encoder; from cascade.onnx_session import open_session; "
+        "open_session(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(model)], env=environment | {"HOME": str(tmp_path)}, check=True
+    )
+    assert [str(path) for path in tmp_path.rglob("*")] == []
