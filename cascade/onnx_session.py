@@ -6,8 +6,8 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-# From 1.29 on, its published builds report to their maker what they are used for, unless this is set before
-# the import; they also write a device's number into the home folder and start threads before workers are forked.
+# From 1.29 on, its published builds report to their maker what they are used for, unless this is set
+# before the import. They also keep a device's number in the home folder, and start threads before a fork.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
