@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def write_certificates(folder: Path) -> None:
-    """Write ca.pem, and a certificate with its key for the server and for a client, all new."""
+def write_certificates(folder: Path, host: str = "127.0.0.1") -> None:
+    """Write ca.pem, and a certificate with its key for the server and for a client, all new; for one host."""
 
     def write(name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
         (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -27,7 +27,8 @@ def write_certificates(folder: Path) -> None:
     ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
 
     def issue(name: x509.Name, key: ec.EllipticCurvePrivateKey, ca: bool) -> x509.Certificate:
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        numeric = host.replace(".", "").isdigit()
+        address = x509.IPAddress(ipaddress.ip_address(host)) if numeric else x509.DNSName(host)
         return (
             x509.CertificateBuilder()
             .subject_name(name)

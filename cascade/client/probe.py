@@ -1,7 +1,8 @@
 """A health probe for containers: `python -m cascade.client.probe HOST:PORT`; exit code 0 where it serves.
 
-With TLS: `--ca FILE`, and `--cert FILE --key FILE` where clients have to show a certificate. Asks
-`grpc.health.v1`, which needs no key; imports nothing but grpc.
+With TLS: `--ca FILE`, `--name NAME` where the certificate is not for HOST, as in a container that asks
+itself, and `--cert FILE --key FILE` where clients have to show a certificate. Asks `grpc.health.v1`, which
+needs no key; imports nothing but grpc.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def probe(
     ca: Path | None = None,
     cert: Path | None = None,
     key: Path | None = None,
+    name: str | None = None,
 ) -> str:
     """Ask a service for its health, and give the status's name, or the error's.
 
@@ -31,12 +33,15 @@ def probe(
         How long is waited.
     ca, cert, key : Path, optional
         PEM files, for a service with TLS.
+    name : str, optional
+        Whom the certificate has to be for; by default the target's host.
     """
     if ca is None:
         channel = grpc.insecure_channel(target)
     else:
+        options = [("grpc.ssl_target_name_override", name)] if name else []
         pem = [path.read_bytes() if path else None for path in (ca, key, cert)]
-        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(*pem))
+        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(*pem), options)
     with channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
@@ -54,8 +59,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0)
     for name in ("--ca", "--cert", "--key"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--name")
     found = parser.parse_args()
-    status = probe(found.target, found.seconds, found.ca, found.cert, found.key)
+    status = probe(found.target, found.seconds, found.ca, found.cert, found.key, found.name)
     print(status)
     return 0 if status == "SERVING" else 1
 

@@ -8,6 +8,7 @@ validation context (`base`, `kinds`), so that they are reported together with ev
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -320,3 +321,15 @@ class Config(_Section):
         if not self.store.startswith(prefix):
             return self.store
         return prefix + str(self._base / self.store.removeprefix(prefix))
+
+    @property
+    def state_path(self) -> Path:
+        """Where the processes of a machine keep what is not in the database.
+
+        Beside the SQLite file; with PostgreSQL where systemd says (`StateDirectory=`), else in `var`.
+        """
+        prefix = "sqlite:///"
+        if self.store.startswith(prefix):
+            return Path(self.store_url.removeprefix(prefix)).parent
+        given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        return Path(given) if given else self._base / "var"

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import stat
 import tempfile
 import threading
 import time
@@ -102,12 +103,22 @@ def read_keys(path: Path) -> list[Key]:
 
 
 def write_keys(path: Path, keys: Sequence[Key]) -> None:
-    """Replace a keys file whole, readable by its owner only."""
+    """Replace a keys file whole.
+
+    A new one is readable by its owner only. One that is there keeps its owner, group and mode: a service that
+    may read it before it is changed may read it afterwards.
+
+    Raises
+    ------
+    ConfigError
+        The owner and group cannot be kept, because this user is not allowed to give files away.
+    """
     text = json.dumps({"format": _FORMAT, "keys": [asdict(key) for key in keys]}, indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            _keep_access(path, descriptor)
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -115,6 +126,22 @@ def write_keys(path: Path, keys: Sequence[Key]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _keep_access(path: Path, descriptor: int) -> None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    made = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != (made.st_uid, made.st_gid):
+        try:
+            os.fchown(descriptor, found.st_uid, found.st_gid)
+        except PermissionError:
+            raise ConfigError(
+                f"{path} is another user's or group's, and has to stay so: do this as root or as its owner"
+            ) from None
+    os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
 
 
 def create_key(
@@ -224,7 +251,8 @@ class KeyRing:
             found = self._path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        # The time of change, not of writing: whoever may read it is part of it.
+        return found.st_ctime_ns, found.st_size, found.st_ino
 
     def _look(self) -> None:
         stamp = self._stat()

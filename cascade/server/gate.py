@@ -129,16 +129,8 @@ def open_gate(config: Config, base: Path | None = None) -> Gate:
     """
     base = base or config.base
     keys = KeyRing(base / config.auth.keys) if config.auth else None
-    quotas = Quotas(config.tenants, state_folder(config) / "tenants.state") if config.tenants else None
+    quotas = Quotas(config.tenants, config.state_path / "tenants.state") if config.tenants else None
     return Gate(keys, quotas)
-
-
-def state_folder(config: Config) -> Path:
-    """Give the folder for what the workers of a machine share: beside the SQLite file, else `var`."""
-    url = config.store_url
-    return (
-        Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else config.base / "var"
-    )
 
 
 class Queue(Protocol):

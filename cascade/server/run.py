@@ -16,6 +16,7 @@ from cascade.config import Config
 from cascade.errors import CascadeError, ConfigError
 from cascade.observe.open import open_observing
 from cascade.server import rollout_service
+from cascade.server.cores import usable_cores
 from cascade.server.engine import Engine
 from cascade.server.gate import open_gate
 from cascade.server.http import HttpSide
@@ -23,7 +24,7 @@ from cascade.server.node import Encoders
 from cascade.server.preload import preload
 from cascade.server.rollout_service import RolloutServicer
 from cascade.server.serve import CascadeServer
-from cascade.server.supervisor import EXIT_CONFIG, RunWorker, Supervisor, reserve_port, usable_cores
+from cascade.server.supervisor import EXIT_CONFIG, RunWorker, Supervisor, reserve_port
 from cascade.traffic import open_traffic
 from cascade.traffic.open import retention_of
 from cascade.traffic.upkeep import Pruner

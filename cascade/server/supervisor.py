@@ -355,11 +355,6 @@ def reserve_port(listen: str, key: str = "listen") -> tuple[socket.socket, str]:
     return held, f"{shown}:{port}"
 
 
-def usable_cores() -> int:
-    """Give how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _die_with_parent() -> None:
     """Ask the kernel for SIGTERM when the parent dies, whatever it dies of (Linux only)."""
     with suppress(OSError, AttributeError):

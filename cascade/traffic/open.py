@@ -32,7 +32,7 @@ def open_traffic(config: Config, content: bool = True) -> TrafficStore:
     """
     if not content:
         return open_store(config.store_url)
-    return open_store(config.store_url, open_cipher(config), open_redactor(config), config.base / "var")
+    return open_store(config.store_url, open_cipher(config), open_redactor(config), config.state_path)
 
 
 def open_cipher(config: Config) -> Cipher | None:

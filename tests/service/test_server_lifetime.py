@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import threading
 import time
 from itertools import chain
+from pathlib import Path
 from queue import SimpleQueue
 
 import grpc
@@ -207,3 +210,19 @@ def test_a_second_signal_ends_calls_to_the_admin_address_too():
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "ended\n"
         assert process.wait(LONG) == 0
+
+
+def test_the_first_process_of_a_container_can_be_told_to_end_while_it_starts():
+    """To the kernel, a signal without a handler is none for the first process of a namespace."""
+    apart = ["unshare", "--pid", "--fork", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("no process namespace can be made here: needs unshare and the right to use it")
+    script = "import cascade.cli, time; print('starting', flush=True); time.sleep(60)"
+    with subprocess.Popen([*apart, sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as outer:
+        assert outer.stdout.readline() == b"starting\n"
+        first = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()[0]
+        os.kill(int(first), signal.SIGTERM)
+        try:
+            assert outer.wait(LONG) == 128 + signal.SIGTERM
+        finally:
+            outer.kill()

@@ -60,6 +60,17 @@ def test_absolute_paths_and_other_stores_stay(tmp_path: Path) -> None:
     assert config.store_url == "postgresql://me@db/traffic"
 
 
+def test_what_a_machine_keeps_lies_beside_the_file_or_where_systemd_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/cascade:/var/lib/more")
+    assert load(tmp_path, "store: sqlite:////data/t.db\n" + MINIMAL).state_path == Path("/data")
+    replica = load(tmp_path, "store: postgresql://me@db/traffic\n" + MINIMAL)
+    assert replica.state_path == Path("/var/lib/cascade")
+    monkeypatch.delenv("STATE_DIRECTORY")
+    assert replica.state_path == tmp_path / "var"
+
+
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "'[::1]:50051'", "unix:/run/c.sock", "localhost:65535"])
 def test_listen_addresses(tmp_path: Path, listen: str) -> None:
     assert load(tmp_path, f"listen: {listen}\n{MINIMAL}").listen == listen.strip("'")

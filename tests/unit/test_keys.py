@@ -1,6 +1,7 @@
 """Bearer keys: made once, hashed at rest, rotated while served."""
 
 import json
+import os
 import stat
 import time
 from pathlib import Path
@@ -47,6 +48,57 @@ def test_a_file_that_breaks_leaves_the_last_good_keys_in_force(
     path.write_text("{half a fi")
     assert ring.find(token) is not None
     assert "stay in force" in caplog.text
+
+
+def test_a_changed_file_is_read_by_whoever_read_it_before(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key, _ = create_key(path, "acme")
+    path.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(path, 10001, 10002)
+    before = path.stat()
+    create_key(path, "other")
+    revoke_key(path, key.id)
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+def test_who_may_not_give_the_file_back_to_its_owner_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.json"
+    create_key(path, "acme")
+    text = path.read_text()
+
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat_result((0o600, 1, 1, 1, 9, 9, 0, 0, 0, 0)))
+    with pytest.raises(ConfigError, match="as root or as its owner"):
+        create_key(path, "other")
+    assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_becomes_readable_without_being_written_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", -1.0)
+    path = tmp_path / "keys.json"
+    key, token = create_key(path, "acme")
+    ring = KeyRing(path)
+    revoke_key(path, key.id)
+    real = keys_module.read_keys
+
+    def unreadable(path: Path) -> list[keys_module.Key]:
+        raise ConfigError("auth.keys: cannot read it: Permission denied")
+
+    monkeypatch.setattr(keys_module, "read_keys", unreadable)
+    assert ring.find(token) is not None
+    monkeypatch.setattr(keys_module, "read_keys", real)
+    path.chmod(0o644)
+    assert ring.find(token) is None
 
 
 def test_an_expired_key_is_refused(tmp_path: Path) -> None:
