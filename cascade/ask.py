@@ -54,6 +54,9 @@ class Ask:
         keeps nothing of the call open. None where an audit asks with the node's prompt.
     refuses : callable, optional
         The caller's own check of a local answer: why it cannot take it, or None where it can.
+    on_wait : callable, optional
+        Called, in any thread, once nothing is left to do for the question but to wait: for the teacher, or
+        for another caller who is having the same one decided. Must not take long.
     """
 
     node: str
@@ -67,6 +70,7 @@ class Ask:
     teacher: Teacher | None = field(default=None, compare=False)
     audit_teacher: Teacher | None = field(default=None, compare=False)
     refuses: Callable[[JsonValue], str | None] | None = field(default=None, compare=False)
+    on_wait: Callable[[], object] | None = field(default=None, compare=False)
 
     @property
     def scoped_request_id(self) -> str:

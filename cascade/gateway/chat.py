@@ -12,7 +12,6 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,10 @@ from cascade.gateway.relay import Relay
 from cascade.gateway.replies import chat_request, error_reply, header_text, raw_body
 from cascade.gateway.shape import AnswerShape, Unfit, shape_of
 from cascade.gateway.upstream import Upstream
+from cascade.server.alone import Alone
 from cascade.server.deciding import Deciding
 from cascade.server.gate import Caller, Gate, overloaded
+from cascade.server.gone import Gone
 from cascade.server.pool import ElasticPool
 from cascade.server.quotas import QuotaExceeded
 from cascade.traffic.records import Call
@@ -66,6 +67,7 @@ class _Exchange:
     error: CascadeError | None = None
     context: dict[str, str] = field(default_factory=dict)
     request_id: str = ""
+    gone: Gone = field(default_factory=Gone)
     logged: bool = False
 
     @property
@@ -85,8 +87,8 @@ class ChatCompletions:
     config : Config
         With an `http` section.
     engine : Deciding
-    pool : Executor
-        Runs the engine's blocking calls.
+    pool : ElasticPool
+        Decides.
     upstreams : mapping of str to Upstream
         By chat rung.
     default : str
@@ -105,7 +107,7 @@ class ChatCompletions:
         self,
         config: Config,
         engine: Deciding,
-        pool: Executor,
+        pool: ElasticPool,
         upstreams: Mapping[str, Upstream],
         default: str,
         told: Told,
@@ -116,6 +118,7 @@ class ChatCompletions:
         assert config.http is not None
         self._config, self._http = config, config.http
         self._engine, self._pool = engine, pool
+        self._alone = Alone(engine, pool)
         self._upstreams, self._default = upstreams, default
         self._told = told
         self._gate, self._load = gate, load
@@ -135,11 +138,12 @@ class ChatCompletions:
             return Response(status_code=499)
         except CascadeError as error:
             return error_reply(error)
-        watching = asyncio.create_task(_cancel_when_gone(request, exchange.relay))
+        watching = asyncio.create_task(_cancel_when_gone(request, exchange))
         try:
             return await self._answer(exchange)
         finally:
             watching.cancel()
+            exchange.gone.end()
 
     async def _answer(self, exchange: _Exchange) -> Response:
         if exchange.question is not None:
@@ -215,14 +219,16 @@ class ChatCompletions:
         question, relay = exchange.question, exchange.relay
         ask = Ask(
             exchange.found.node, question.text, question.messages, exchange.context, exchange.request_id,
-            teacher=relay, audit_teacher=exchange.audit_call, refuses=exchange.shape.refuses,
+            gone=exchange.gone, teacher=relay, audit_teacher=exchange.audit_call,
+            refuses=exchange.shape.refuses,
         )  # fmt: skip
-        if isinstance(self._pool, ElasticPool) and self._pool.overfull:
+        if self._pool.overfull:
             exchange.error = overloaded(self._pool)  # the frontier answers sooner than the queue would
             return None
         try:
-            deciding = asyncio.wrap_future(self._pool.submit(self._engine.decide, ask))
-        except RuntimeError:  # the pool takes no more
+            deciding = asyncio.wrap_future(self._alone.start(ask))
+        except CascadeError as error:  # too much waits already, or the pool takes no more
+            exchange.error = error
             return None
         begun = asyncio.create_task(relay.begun.wait())
         strict = exchange.found.how == "model"
@@ -366,11 +372,12 @@ class ChatCompletions:
             _log.exception("a call was not captured")
 
 
-async def _cancel_when_gone(request: Request, relay: Relay) -> None:
+async def _cancel_when_gone(request: Request, exchange: _Exchange) -> None:
     """Drop the call upstream once the agent has gone; its answer would be paid for and read by nobody."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    relay.cancel()
+    exchange.relay.cancel()
+    exchange.gone.fire()
 
 
 async def _each(events: Any) -> AsyncIterator[bytes]:

@@ -71,6 +71,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
         self._task: asyncio.Task[None] | None = None
+        self._under_way = self._left = False
         self._answer: Future[Answer] = Future()
         options = self._request.get("stream_options")
         wanted = isinstance(options, dict) and options.get("include_usage")
@@ -92,8 +93,10 @@ class Relay:
             self._task = asyncio.create_task(self._run())
 
     def cancel(self) -> None:
-        """Drop the call: the agent has gone."""
-        if self._task is not None:
+        """Drop the call, or do not even begin it: the agent has gone."""
+        self._left = True
+        # A task that is cancelled before its first step never takes it, and would tell nobody.
+        if self._task is not None and self._under_way:
             self._task.cancel()
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -114,7 +117,10 @@ class Relay:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
+        self._under_way = True
         try:
+            if self._left:
+                raise asyncio.CancelledError
             if not await self._once(self._adds_usage):
                 await self._once(False)
         except TeacherUnavailable as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from starlette.routing import Route
@@ -15,6 +14,7 @@ from cascade.gateway.passing import Models, Passing
 from cascade.gateway.upstream import Upstream
 from cascade.server.deciding import Deciding
 from cascade.server.gate import Gate
+from cascade.server.pool import ElasticPool
 from cascade.traffic.records import Call
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Gateway:
     config : Config
         With an `http` section.
     engine : Deciding
-    pool : Executor
-        Runs the engine's blocking calls.
+    pool : ElasticPool
+        Decides.
     told : callable
         Takes each captured call; must not raise.
     gate : Gate
@@ -45,7 +45,7 @@ class Gateway:
         self,
         config: Config,
         engine: Deciding,
-        pool: Executor,
+        pool: ElasticPool,
         told: Callable[[Call], None],
         gate: Gate,
         observing: Observing | None = None,

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from cascade.ask import Ask, Decided
+from cascade.ask import Ask
 from cascade.errors import CascadeError
+from cascade.server.alone import Alone, Tell, decide_all, left, run_later
 from cascade.server.deciding import Deciding
 from cascade.server.entrance import submit
 from cascade.server.gate import overloaded
-from cascade.server.gone import CallerGone
 from cascade.server.pool import ElasticPool
-from cascade.server.status import known
 
 MOST = 32
 """Questions that are decided together at most."""
@@ -31,15 +29,13 @@ _PASSES = 4
 _let_others_run = getattr(os, "sched_yield", lambda: None)
 """gRPC's own threads bring the requests, and a worker may have no more than one core."""
 
-Tell = Callable[[Decided | CascadeError], object]
-
 
 class Batches:
     """Decides questions in the pool's threads, those that wait together in one.
 
-    What takes long is left to threads of its own: the work of a batch from its first slow rung on, whatever
-    waits for the teacher, and all questions to nodes that the engine wants to decide alone. A batch that does
-    not get on for all that loses its turn after `stall_seconds`.
+    What takes long is left to threads of its own: the work of a batch from its first slow rung on, and all
+    questions to nodes that the engine wants to decide alone. Whoever waits for the teacher holds none. A
+    batch that does not get on for all that loses its turn after `stall_seconds`.
 
     Under load a batch is not begun before the event loop has nothing new to read: requests that are in the
     socket already would else wait for the next one. That takes some turns of the loop, and no time when the
@@ -68,6 +64,7 @@ class Batches:
         stall_seconds: float = 0.1,
     ) -> None:
         self._engine, self._pool, self._loop = engine, pool, loop
+        self._alone = Alone(engine, pool)
         self._most, self._seconds, self._stall = max_waiting, max_waiting_seconds, stall_seconds
         self.bound = max_waiting
         """How many may wait now."""
@@ -120,7 +117,7 @@ class Batches:
         """
         self.admit()
         if self._engine.alone(ask.node):
-            submit(self._pool, self._decide_alone, ask, tell)
+            self._alone.put(ask, tell)
             return
         self._queue.append((ask, tell))
         if not self._busy:
@@ -191,7 +188,7 @@ class Batches:
         try:
             of_node: dict[str, list[tuple[Ask, Tell]]] = {}
             for ask, tell in taken:
-                if not _left(ask, tell):
+                if not left(ask, tell):
                     of_node.setdefault(ask.node, []).append((ask, tell))
             self._decide_nodes(list(of_node.values()), go_on)
         finally:
@@ -208,54 +205,7 @@ class Batches:
             slow()
 
         while batches:
-            self._decide_all(batches.pop(0), self._later, pass_on)
-
-    def _decide_alone(self, ask: Ask, tell: Tell) -> None:
-        if _left(ask, tell):
-            return
-        here: int | None = threading.get_ident()
-
-        def later(work: Callable[[], None]) -> None:
-            # Else it is another thread's, or a later task of this one's, that whom this question follows is
-            # done: that one has its own call to end.
-            if threading.get_ident() == here:
-                work()
-            else:
-                self._later(work)
-
-        self._decide_all([(ask, tell)], later)
-        here = None
-
-    def _decide_all(
-        self,
-        batch: list[tuple[Ask, Tell]],
-        later: Callable[[Callable[[], None]], object],
-        slow: Callable[[], object] = lambda: None,
-    ) -> None:
-        waits = dict(enumerate(tell for _, tell in batch))
-
-        def told(i: int, result: Decided | CascadeError) -> None:
-            if (tell := waits.pop(i, None)) is not None:
-                tell(result)
-
-        try:
-            self._engine.decide_each([ask for ask, _ in batch], told, later, slow)
-        except Exception as error:  # an engine should not; but nobody must wait for ever
-            failure = known(error)
-            for i in list(waits):  # of which some may be told elsewhere meanwhile
-                if (tell := waits.pop(i, None)) is not None:
-                    tell(failure)
+            decide_all(self._engine, batches.pop(0), self._later, pass_on)
 
     def _later(self, work: Callable[[], None]) -> None:
-        try:
-            self._pool.submit(work)
-        except RuntimeError:  # shut down meanwhile; what it waits for was cancelled then
-            work()
-
-
-def _left(ask: Ask, tell: Tell) -> bool:
-    """Say whether a question's caller went away while it waited."""
-    left = ask.gone is not None and ask.gone.fired
-    if left:
-        tell(CallerGone())
-    return left
+        run_later(self._pool, work)

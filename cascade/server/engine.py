@@ -187,8 +187,8 @@ class Engine:
         tell : callable
             Told each question's place in `asks` and its result.
         later : callable
-            Given what is left to do where a question waits for its teacher; that blocks, and tells at its
-            end. Also, in whatever thread, once another caller is done who was having the same one decided.
+            Given, in whatever thread, what is left to do once a question's teacher has answered, or another
+            caller is done who was having the same one decided; that tells at its end.
         slow : callable
             Called before the first step that takes long.
         """
@@ -213,7 +213,9 @@ class Engine:
         for i, other in followed:
             # In no thread until then: if those who follow held them all, none would be left for the work that
             # they wait for.
-            follow = partial(self._follow, i, asks[i], other, tell)
+            follow = partial(self._follow, i, asks[i], other, tell, later)
+            if asks[i].on_wait is not None:
+                asks[i].on_wait()  # type: ignore[misc]
             other.add_done_callback(lambda _, follow=follow: later(follow))  # type: ignore[misc]
 
     def _follow(
@@ -222,15 +224,17 @@ class Engine:
         ask: Ask,
         other: Future[Decided],
         tell: Callable[[int, Decided | CascadeError], object],
+        later: Callable[[Callable[[], None]], object],
     ) -> None:
         """Tell what another caller, who is done, was told."""
-        try:
-            found: Decided | CascadeError = other.result()
-        except CallerGone:  # it was another caller who left, not this one
-            found = self.decide_many([ask])[0]
-        except CascadeError as error:
-            found = error
-        tell(i, found)
+        failure = other.exception()
+        if isinstance(failure, CallerGone) and not (ask.gone is not None and ask.gone.fired):
+            # It was another caller who left, not this one.
+            self.decide_each([ask], lambda _, result: tell(i, result), later)
+        elif isinstance(failure, CascadeError):
+            tell(i, failure)
+        else:
+            tell(i, other.result())
 
     def _decide_node(
         self,

@@ -188,6 +188,14 @@ class Shedder:
         if self._pool.lent > self._max_lent:
             raise Overloaded(f"more than {self._max_lent} calls wait for something slow", retry_after=1.0)
 
+    def admit_holding(self) -> None:
+        """Likewise for a call that holds a thread for as long as the teacher takes.
+
+        Such calls get half of the threads, so that the ladder never lacks one for what it settles.
+        """
+        if self._pool.mostly_lent:
+            raise Overloaded("too many calls wait for something slow", retry_after=1.0)
+
     def admit_tenant(self, tenant: str, n: int = 1) -> None:
         """Count n decisions of a tenant, or refuse them for the sake of others. Raises Overloaded."""
         now = time.monotonic()

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from cascade.observe.rollouts import rollout_metrics
 from cascade.page.routes import Page
 from cascade.server.deciding import Deciding
 from cascade.server.gate import Gate
+from cascade.server.pool import ElasticPool
 from cascade.server.tls import http_context
 from cascade.traffic.store import TrafficStore
 
@@ -44,8 +45,8 @@ class HttpSide:
     engine : Deciding
     store : TrafficStore
         Takes captured calls.
-    pool : Executor
-        Runs the engine's blocking calls; the gRPC server's, so that both share one limit.
+    pool : ElasticPool
+        Decides; the gRPC server's, so that both share one limit.
     listen : str, optional
         `host:port`; by default the configuration's.
     gate : Gate, optional
@@ -61,7 +62,7 @@ class HttpSide:
         config: Config,
         engine: Deciding,
         store: TrafficStore,
-        pool: Executor,
+        pool: ElasticPool,
         listen: str | None = None,
         gate: Gate | None = None,
         observing: Observing | None = None,

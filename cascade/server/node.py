@@ -28,6 +28,7 @@ from cascade.rungs.local_chat import LocalChatRung
 from cascade.security.signing import read_public_key
 from cascade.server.local import LatencyRecord
 from cascade.server.quotas import Quotas
+from cascade.server.teacher_queue import TeacherQueue
 from cascade.validators import Validator, import_validators, validators_fence
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Node:
         One of them must have signed a bundle that is served; empty where none needs a signature.
     serving : Serving
         Which mode and which bundle a request gets.
+    teacher_queue : TeacherQueue
+        Who waits for the teacher.
     redactor : Redactor, optional
         What rungs below the teacher read went through it; None where redaction is off.
     redaction : str
@@ -82,7 +85,12 @@ class Node:
     redactor: Redactor | None = None
     redaction: str = OFF
     serving: Serving = field(init=False)
+    teacher_queue: TeacherQueue = field(init=False)
     _alone: tuple[Mapping[str, Bundle] | None, bool] = field(default=(None, False), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        asked = self.teacher.settings
+        self.teacher_queue = TeacherQueue(self.name, asked.max_concurrency, asked.timeout_seconds)
 
     @property
     def bundle(self) -> Bundle | None:

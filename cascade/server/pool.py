@@ -116,6 +116,11 @@ class ElasticPool(Executor):
         return len(self._workers) - len(self._idle) - self._running
 
     @property
+    def mostly_lent(self) -> bool:
+        """Whether more than half of all threads that there may be wait in the middle of a task."""
+        return self.lent > self.max_threads // 2
+
+    @property
     def size(self) -> int:
         """How many threads there are."""
         return len(self._workers)

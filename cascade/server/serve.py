@@ -121,9 +121,8 @@ class CascadeServer:
         servicer = DecisionServicer(self._engine, limits, self.pool, self.batches, loop, gate, traces)
         entrance = Entrance(self.pool)
         add_to_server(servicer, self._server, entrance)
-        inference.add_to_server(
-            inference.InferenceServicer(self._engine, limits, gate, servicer.admit), self._server, entrance
-        )
+        inferring = inference.InferenceServicer(self._engine, limits, gate, servicer.admit_holding)
+        inference.add_to_server(inferring, self._server, entrance)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         aside = self._admin or self._server

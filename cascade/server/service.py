@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -97,9 +98,9 @@ class DecisionServicer:
         self._open_streams, self._most_streams = 0, max(1, pool.max_threads // 4)
         self._stream_slots = asyncio.Semaphore(max(1, min(512, pool.bound) // 2))
 
-    def admit(self) -> None:
-        """Refuse where no call is taken now. Raises Overloaded."""
-        self._shedder.admit()
+    def admit_holding(self) -> None:
+        """Refuse where no call is taken now that waits in a thread. Raises Overloaded."""
+        self._shedder.admit_holding()
 
     async def decide(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Decide one input."""
@@ -134,8 +135,11 @@ class DecisionServicer:
         self._ready.append((answer, message_of(result)))
         if not self._handed_over:
             self._handed_over = True
-            with suppress(RuntimeError):  # the loop was closed: nobody waits
-                self._loop.call_soon_threadsafe(self._deliver)
+            self._soon(self._deliver)
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits
+            self._loop.call_soon_threadsafe(call)
 
     def _deliver(self) -> None:
         self._handed_over = False  # first: what comes from here on may have to ask for another round
@@ -167,7 +171,7 @@ class DecisionServicer:
     def batch_decide(self, raw: bytes, context: Call) -> bytes:
         """Decide many inputs, each on its own."""
         try:
-            self._shedder.admit()
+            self._shedder.admit_holding()
             caller = self._gate.enter(context, "decide")
             requests = parse(pb.BatchDecideRequest, raw).requests
             if not requests:
@@ -240,6 +244,7 @@ class DecisionServicer:
         raw: bytes,
         gone: Gone,
         done: Callable[[bytes], object],
+        lend: Callable[[], object],
     ) -> None:
         """Have one message of a stream decided, or say why it is not."""
         request_id = ""
@@ -254,6 +259,7 @@ class DecisionServicer:
             self._count(ask.context.get("tenant", ""), 1)
             answer: asyncio.Future[bytes] = self._loop.create_future()
             answer.add_done_callback(lambda found: done(found.result()))
+            ask = replace(ask, on_wait=partial(self._soon, lend))
             self._batches.put(ask, partial(self._tell, answer, partial(_streamed, request_id)))
         except Exception as error:
             done(_streamed(request_id, known(error)))

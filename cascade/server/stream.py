@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from cascade.server.gone import Gone
 
@@ -13,12 +14,27 @@ _log = logging.getLogger(__name__)
 MAX_IN_FLIGHT = 64
 """Questions of one stream that are read and not yet answered. Beyond that the stream is not read."""
 
-Begin = Callable[[bytes, Gone, Callable[[bytes], object]], None]
+Begin = Callable[[bytes, Gone, Callable[[bytes], object], Callable[[], object]], None]
 
 
-def _nothing(raw: bytes, gone: Gone, done: Callable[[bytes], object]) -> None:
+def _nothing(raw: bytes, gone: Gone, done: Callable[[bytes], object], lend: Callable[[], object]) -> None:
     """Begin nothing: the stream is over."""
     done(b"")
+
+
+class _Slot:
+    """A slot that one question has taken."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: asyncio.Semaphore) -> None:
+        self._held: asyncio.Semaphore | None = held
+
+    def release(self) -> None:
+        """Give it back; the second time nothing happens."""
+        if self._held is not None:
+            self._held.release()
+            self._held = None
 
 
 class AnswerStream:
@@ -28,9 +44,9 @@ class AnswerStream:
     ----------
     begin : callable
         Has one message decided: given it, whom to ask whether the caller is gone, and what to call on the
-        event loop with the answer.
+        event loop with the answer, and before that once the question only waits for others.
     slots : asyncio.Semaphore
-        Bounds the questions in flight of all streams together.
+        Bounds the questions of all streams together for which there is something to do.
     """
 
     def __init__(self, begin: Begin, slots: asyncio.Semaphore) -> None:
@@ -64,14 +80,15 @@ class AnswerStream:
                 # Only a question that is there takes a slot: idle streams must not hold any.
                 await self._slots.acquire()
                 self._open += 1
-                self._begin(raw, self._gone, self._done)
+                slot = _Slot(self._slots)
+                self._begin(raw, self._gone, partial(self._done, slot), slot.release)
         except Exception as error:  # the caller left in the middle of a message
             _log.debug("a stream broke: %s", error)
         finally:
             self._leave()
 
-    def _done(self, answer: bytes) -> None:
-        self._slots.release()
+    def _done(self, slot: _Slot, answer: bytes) -> None:
+        slot.release()
         self._answers.put_nowait(answer)
         self._leave()
 

@@ -1,10 +1,12 @@
-"""Asking the teacher: the last rung, whose answer a request waits for."""
+"""Asking the teacher: the last rung, whose answer a request waits for, though no thread does."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 
 from cascade.ask import Ask, Attempt
 from cascade.errors import CascadeError, ContractViolation, DeadlineExceeded, RungError, TeacherUnavailable
@@ -12,16 +14,32 @@ from cascade.rungs.protocol import Answer, Query
 from cascade.server.gone import CallerGone
 from cascade.server.local import Walk
 from cascade.server.node import Node
-from cascade.waiting import waiting
 
 _log = logging.getLogger(__name__)
 
-Started = tuple[float, "Future[Answer]"] | CascadeError
-"""When the teacher was asked, by `time.perf_counter()`, and its answer to come; or why it is not asked."""
+
+@dataclass(slots=True)
+class Asked:
+    """A question that the teacher was asked.
+
+    Attributes
+    ----------
+    answer : Future
+    began, ended : float
+        When it was asked and when the answer came, by `time.perf_counter()`.
+    """
+
+    answer: Future[Answer]
+    began: float
+    ended: float = 0.0
+
+
+Started = Asked | CascadeError
+"""What the teacher was asked, or why it was not."""
 
 
 def ask_teacher(node: Node, ask: Ask, walk: Walk) -> Started:
-    """Start asking the teacher, unless too little time or money is left."""
+    """Start asking the teacher, unless too little time or money is left, or too many wait for it."""
     now = time.monotonic()
     name = node.teacher.name
     if ask.deadline is not None and (
@@ -31,35 +49,65 @@ def ask_teacher(node: Node, ask: Ask, walk: Walk) -> Started:
             Attempt(node.teacher.name, reason="deadline: too little time is left for the teacher")
         )
         return DeadlineExceeded(name, f"too little time was left at rung {name!r}, the teacher")
-    if node.quotas is not None:
-        try:
+    try:
+        if node.quotas is not None:
             node.quotas.check_spending(ask.context.get("tenant", ""))
-        except CascadeError as error:
-            walk.attempts.append(Attempt(name, reason=f"error: {error}"))
-            return error
-    query = Query(ask.text, ask.messages, ask.choices, ask.deadline, ask.context.get("traceparent", ""))
-    future = (ask.teacher or node.teacher).submit(query)
+        future = _submit(node, ask)
+    except CascadeError as error:
+        walk.attempts.append(Attempt(name, reason=f"error: {error}"))
+        return error
     if ask.gone is not None:
         ask.gone.tell(future.cancel)  # drops the HTTP request
-    return time.perf_counter(), future
+    if ask.on_wait is not None:
+        ask.on_wait()
+    return Asked(future, time.perf_counter())
+
+
+def _submit(node: Node, ask: Ask) -> Future[Answer]:
+    query = Query(ask.text, ask.messages, ask.choices, ask.deadline, ask.context.get("traceparent", ""))
+    if ask.teacher is not None:  # who asks in his own words is bounded where he comes in
+        return ask.teacher.submit(query)
+    number = node.teacher_queue.enter(ask.deadline)
+    try:
+        future = node.teacher.submit(query)
+    except BaseException:
+        node.teacher_queue.leave(number)
+        raise
+    future.add_done_callback(lambda _: node.teacher_queue.leave(number))
+    return future
+
+
+def when_answered(started: Started, then: Callable[[], object]) -> None:
+    """Have something called once the teacher has answered or will not; until then no thread is held.
+
+    It is called in whatever thread brings the answer, and must not take long.
+    """
+    if isinstance(started, CascadeError):
+        then()
+        return
+
+    def answered(_: Future[Answer]) -> None:
+        started.ended = time.perf_counter()
+        then()
+
+    started.answer.add_done_callback(answered)
 
 
 def teacher_answer(node: Node, ask: Ask, walk: Walk, started: Started) -> tuple[CascadeError | None, Answer]:
-    """Wait for the teacher and put its answer, or why there is none, into the walk."""
+    """Put the teacher's answer, or why there is none, into the walk. Called once it is there."""
     name = node.teacher.name
     if isinstance(started, CascadeError):
         return started, Answer()
-    began, future = started
+    future = started.answer
     try:
-        with waiting():
-            answer = future.result()
+        answer = future.result()
     except CancelledError:
         left = ask.gone is not None and ask.gone.fired
         answer = Answer(error=CallerGone() if left else TeacherUnavailable("the server is shutting down"))
     finally:
         if ask.gone is not None:
             ask.gone.forget(future.cancel)
-    seconds = time.perf_counter() - began
+    seconds = started.ended - started.began
     error = answer.error
     if error is None:
         node.latency[name].add(seconds)

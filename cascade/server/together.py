@@ -15,7 +15,7 @@ from cascade.server.decision_log import to_log
 from cascade.server.local import Walk, walk_local
 from cascade.server.node import Node
 from cascade.server.status import known
-from cascade.server.teacher import Started, ask_teacher, teacher_answer
+from cascade.server.teacher import Started, ask_teacher, teacher_answer, when_answered
 from cascade.traffic import TrafficStore
 
 
@@ -53,12 +53,12 @@ class Together:
         ]
 
     def run(self, later: Callable[[Callable[[], None]], object], slow: Callable[[], object]) -> None:
-        """Decide them all. What waits for the teacher is given to `later`. Raises nothing.
+        """Decide them all. What comes after the teacher's answer is given to `later`. Raises nothing.
 
         Parameters
         ----------
         later : callable
-            Given what is to be called once there is time to wait; that tells.
+            Given, once the teacher has answered, what is to be called then; that tells.
         slow : callable
             Called before the first rung that takes long.
         """
@@ -75,7 +75,7 @@ class Together:
                 except Exception as error:  # of this one, and those who are decided with it are not to blame
                     self._fail(error, [i])
             for i, started in asked:
-                later(partial(self._by_teacher, i, walks[i], started))
+                when_answered(started, partial(later, partial(self._by_teacher, i, walks[i], started)))
                 self._open.discard(i)
         except Exception as error:
             self._fail(error, sorted(self._open))

@@ -56,6 +56,7 @@ def test_what_the_linear_rung_settles_is_told_before_a_slower_one_runs(
     asks = [Ask(NODE, by_rung[rung]) for rung in ("frontier", "encoder", "linear")]
     engine.decide_each(asks, tell, waits.append, lambda: happened.append("slow"))
     assert happened == ["2 linear", "slow", "encoder runs", "1 encoder"]
+    assert comes(lambda: waits), "and what the teacher settles once that has answered"
     [wait] = waits
     wait()
     assert happened[-1] == "0 frontier"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ from cascade.errors import Overloaded
 from cascade.traffic import TrafficStore
 from cascade.traffic.records import Call
 from tests.conftest import NODE
-from tests.gateway_side import CHATTER, Configure, Side, settled_and_escalated
+from tests.gateway_side import CHATTER, SYSTEM, Configure, Side, settled_and_escalated
+from tests.service.fake_engine import comes
 
 
 def test_the_frontiers_errors_pass_through_with_their_status(
@@ -53,10 +55,10 @@ def test_our_own_failure_never_fails_a_call_that_the_frontier_can_answer(
     side = start()
     for failure in (Overloaded("too much waits"), KeyError("a bug")):
 
-        def broken(ask: Any, failure: Exception = failure) -> Any:
+        def broken(*_: Any, failure: Exception = failure) -> Any:
             raise failure
 
-        monkeypatch.setattr(side.engine, "decide", broken)
+        monkeypatch.setattr(side.engine, "decide_each", broken)
         for streamed in (False, True):
             reply = side.ask(unseen[0]["text"], stream=streamed)
             assert reply.headers["x-cascade-served-by"] == "frontier"
@@ -88,6 +90,50 @@ def test_bad_requests_say_what_is_wrong_and_where(start: Callable[..., Side]) ->
     with pytest.raises(openai.NotFoundError, match="the configured nodes are: support-intent"):
         side.ask("hi", model="cascade/nope")
     assert httpx2.post(url, content=b" " * (17 << 20)).status_code == 413
+
+
+def test_an_agent_that_goes_away_from_a_node_takes_the_call_to_the_frontier_along(
+    start: Callable[..., Side], chatty: SimulatedFrontier
+) -> None:
+    side = start()
+    chatty.faults.timeout_rate = 1.0
+    with pytest.raises(openai.APITimeoutError):
+        side.client.with_options(timeout=0.5).chat.completions.create(
+            model=f"cascade/{NODE}", messages=[{"role": "user", "content": "zzqx wvut"}]
+        )
+    assert comes(lambda: chatty.abandoned == 1)
+    assert comes(lambda: side.pool.lent == 0)
+    (call,) = side.calls()
+    assert call.error is not None
+    (decision,) = side.store.decisions(NODE)
+    assert decision.error is not None
+    assert "went away" in decision.error
+
+
+def test_for_an_agent_that_went_away_before_the_frontier_was_asked_it_is_not_asked(
+    start: Callable[..., Side], chatty: SimulatedFrontier, unseen: list[dict[str, Any]]
+) -> None:
+    side = start()
+    settled = settled_and_escalated(side, unseen)[0]["text"]
+    asked, calls = chatty.requests, len(side.calls())
+    entered, go = threading.Event(), threading.Event()
+
+    def last(ask: Any, value: Any) -> str:
+        entered.set()
+        assert go.wait(10)
+        return "no"  # to the frontier with it
+
+    side.engine.nodes[NODE].validators = (last,)
+    with pytest.raises(openai.APITimeoutError):
+        side.client.with_options(timeout=0.5).chat.completions.create(
+            model=f"cascade/{NODE}", messages=[SYSTEM, {"role": "user", "content": settled}]
+        )
+    assert entered.is_set()
+    time.sleep(0.2)  # for the server to see that the agent has gone
+    go.set()
+    assert comes(lambda: len(side.calls()) > calls)
+    time.sleep(0.2)
+    assert chatty.requests == asked
 
 
 def test_an_agent_that_goes_away_costs_nothing_more(

@@ -13,7 +13,8 @@ import pytest
 
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.gateway import replies
-from tests.gateway_side import CHATTER, Side
+from tests.conftest import NODE
+from tests.gateway_side import CHATTER, Side, settled_and_escalated
 
 LONG = 30.0
 
@@ -166,3 +167,21 @@ def test_a_call_that_would_queue_for_too_long_goes_to_the_frontier_at_once(
         for each in hung:
             each.result(LONG)
     assert "overloaded" not in side.ask(unseen[0]["text"]).headers.get("x-cascade-why", "")
+
+
+def test_calls_that_wait_for_the_frontier_take_no_thread_from_those_that_the_ladder_settles(
+    start: Callable[..., Side], callers: Callable[[Side], Callers], unseen: list[dict[str, Any]],
+    chatty: SimulatedFrontier,
+) -> None:  # fmt: skip
+    side = start()
+    chatty.faults.timeout_rate = 0.0
+    settled = settled_and_escalated(side, unseen)[0]["text"]
+    chatty.faults.timeout_rate = 1.0
+    calls, before = callers(side), chatty.requests
+    many = side.pool.max_threads + 16
+    for i in range(many):
+        question = {"model": f"cascade/{NODE}", "messages": [{"role": "user", "content": f"zzqx wvut {i}"}]}
+        body = json.dumps(question).encode()
+        calls.begin(head(len(body)) + body)
+    comes(lambda: chatty.requests - before >= many - 1)
+    assert side.ask(settled).headers["x-cascade-served-by"] == "ladder"

@@ -1,0 +1,98 @@
+"""How long one would wait for the teacher, and who is refused for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from cascade.errors import Overloaded
+from cascade.server import teacher_queue as module
+from cascade.server.teacher_queue import TeacherQueue
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def fill(queue: TeacherQueue, most: int = 100_000) -> int:
+    """Ask until one is refused; give how many were not."""
+    for n in range(most):
+        try:
+            queue.enter()
+        except Overloaded:
+            return n
+    return most
+
+
+def test_as_many_wait_as_get_a_place_in_time_at_the_pace_of_the_last_answers(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=4, patience=10.0)
+    numbers = [queue.enter() for _ in range(4)]
+    clock.now += 2.0
+    for number in numbers:  # an answer takes 2 s
+        queue.leave(number)
+    assert fill(queue) == 4 + 20  # 2 of them a second
+    with pytest.raises(Overloaded) as refused:
+        queue.enter()
+    assert refused.value.retry_after == pytest.approx(10.5)
+
+
+def test_a_teacher_that_answers_nobody_shows_how_slow_it_is_by_that(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=4, patience=10.0)
+    numbers = [queue.enter() for _ in range(4)]
+    clock.now += 0.01
+    for number in numbers:
+        queue.leave(number)
+    for _ in range(104):
+        queue.enter()
+    clock.now += 1.0  # all four have waited a hundred times as long as is usual
+    with pytest.raises(Overloaded):
+        queue.enter()
+
+
+def test_one_slow_answer_among_many_fast_ones_refuses_nobody(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=20, patience=10.0)
+    queue.enter()  # hangs
+    for _ in range(100):
+        numbers = [queue.enter() for _ in range(19)]
+        clock.now += 0.1
+        for number in numbers:
+            queue.leave(number)
+    assert fill(queue) > 200
+
+
+def test_whose_deadline_comes_before_its_place_is_refused(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=1, patience=60.0)
+    first = queue.enter()
+    clock.now += 3.0
+    queue.leave(first)
+    queue.enter(deadline=clock.now + 0.1)  # there is a place
+    with pytest.raises(Overloaded):
+        queue.enter(deadline=clock.now + 2.9)
+    queue.enter(deadline=clock.now + 3.1)
+
+
+def test_while_nobody_knows_how_long_an_answer_takes_many_may_wait(clock: Clock) -> None:
+    assert fill(TeacherQueue("n", places=4, patience=1.0)) == 4 + module.MOST
+
+
+def test_places_go_to_those_who_wait_in_their_order_and_none_is_lost(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=2, patience=60.0)
+    a, b, c, d, e = (queue.enter() for _ in range(5))
+    assert queue.waiting == 3
+    queue.leave(d)  # went away while it waited
+    queue.leave(a)
+    assert queue.waiting == 1
+    for number in (b, c, e):
+        queue.leave(number)
+    assert queue.waiting == 0
+    assert queue._asked == {}
+    assert queue._asked_sum == pytest.approx(0.0)
