@@ -13,6 +13,7 @@ import pytest
 from cascade.bundle import POINTER, serving_version
 from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
+from tests.otlp_receiver import Receiver, receiving
 
 ROOT = Path(__file__).resolve().parents[1]
 NODE = "support-intent"
@@ -50,6 +51,13 @@ def frontier(unseen: list[dict[str, Any]]) -> Iterator[SimulatedFrontier]:
     """A simulated frontier that knows the sample node's unseen records."""
     with SimulatedFrontier({record["text"]: record["label"] for record in unseen}) as server:
         yield server
+
+
+@pytest.fixture
+def collector() -> Iterator[Receiver]:
+    """A collector of traces."""
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.metrics_core import Metric
 
+from cascade.observe.span_queue import SpanStats
 from cascade.traffic.records import Decision, StoreStats
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -75,6 +76,9 @@ class Metrics:
         self._store = Counter(
             "cascade_store_records", "Records for the store, by what became of them.", ("state",), **made,
         )  # fmt: skip
+        self._spans = Counter(
+            "cascade_trace_spans", "Spans, by what became of them.", ("state",), **made,
+        )  # fmt: skip
         self._waiting = Gauge(
             "cascade_store_waiting", "Records that wait to be written.", multiprocess_mode="livesum", **made
         )
@@ -87,6 +91,7 @@ class Metrics:
         )  # fmt: skip
         self._children: dict[tuple[Any, ...], Any] = {}
         self._last = StoreStats(0, 0, 0, 0)
+        self._last_spans = SpanStats(0, 0, 0, 0)
         self._served: dict[str, str] = {}
         self._stop = threading.Event()
 
@@ -127,13 +132,22 @@ class Metrics:
         self._of(self._calls, node or "", by).inc()
 
     def look(
-        self, stats: Callable[[], StoreStats], queue: Callable[[], int], bundles: Callable[[], dict[str, str]]
+        self,
+        stats: Callable[[], StoreStats],
+        queue: Callable[[], int],
+        bundles: Callable[[], dict[str, str]],
+        spans: Callable[[], SpanStats] | None = None,
     ) -> None:
-        """Take over what is not counted as it happens: the store, the queue, the bundles."""
+        """Take over what is not counted as it happens: the store, the queue, the bundles, the spans."""
         now = stats()
         for state in ("written", "dropped", "failed"):
             self._store.labels(state).inc(max(0, getattr(now, state) - getattr(self._last, state)))
         self._last = now
+        if spans is not None:
+            ended = spans()
+            for state in ("sent", "dropped", "failed"):
+                self._spans.labels(state).inc(getattr(ended, state) - getattr(self._last_spans, state))
+            self._last_spans = ended
         self._waiting.set(now.waiting)
         self._queue.set(queue())
         served = bundles()
@@ -145,14 +159,18 @@ class Metrics:
         self._served = served
 
     def follow(
-        self, stats: Callable[[], StoreStats], queue: Callable[[], int], bundles: Callable[[], dict[str, str]]
+        self,
+        stats: Callable[[], StoreStats],
+        queue: Callable[[], int],
+        bundles: Callable[[], dict[str, str]],
+        spans: Callable[[], SpanStats] | None = None,
     ) -> None:
         """Call `look` every two seconds, in a thread."""
 
         def run() -> None:
-            self.look(stats, queue, bundles)
+            self.look(stats, queue, bundles, spans)
             while not self._stop.wait(_EVERY_SECONDS):
-                self.look(stats, queue, bundles)
+                self.look(stats, queue, bundles, spans)
 
         threading.Thread(target=run, name="cascade-metrics", daemon=True).start()
 

@@ -39,7 +39,8 @@ class Observing:
     ) -> None:
         """Watch what does not pass by: the store's losses, the queue, the bundles."""
         if self.metrics is not None:
-            self.metrics.follow(store.stats, queue, bundles)
+            spans = None if self.traces is None else self.traces.stats
+            self.metrics.follow(store.stats, queue, bundles, spans)
 
     def close(self) -> None:
         """Stop, and send what is not sent yet."""

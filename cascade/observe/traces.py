@@ -1,49 +1,69 @@
 """OpenTelemetry traces by the GenAI conventions: one span a decision, and below it one span an attempt.
 
-A decision's span begins when the request is read and ends when it is logged. Attempts become spans only then,
-with the times that they took, so that untraced requests pay nothing for them. The caller's trace goes on
-through us: its `traceparent` is the parent, and the decision's own goes to the frontier and into the log
-(`context["traceparent"]`).
+A decision's span begins when the request is read and ends when it is logged. What this costs on the request's
+way is two random numbers, a text and a place in a queue; spans are made in the thread that sends them, and
+without the SDK's objects, which cost as much as the decision (`span_queue`, `span_encoding`, `otlp`). The
+caller's trace goes on through us: its `traceparent` is the parent, and the decision's own goes to the
+frontier and into the log (`context["traceparent"]`).
 """
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 from cascade.config.observe import TracesConfig
 from cascade.errors import ConfigError
+from cascade.observe.ended import Ended
+from cascade.observe.span_queue import QueueLimits, SpanQueue, SpanStats
 from cascade.traffic.records import Decision
 
 PARENT = "traceparent"
 _MOST_OPEN = 10_000  # what is answered from the log is not logged again, so its span stays open
+_W3C = re.compile(r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*")
+_SAMPLED, _RANDOM = 1, 2  # flags of W3C trace context, level 2
+
+
+class _Above(NamedTuple):
+    """A caller's span: ids in hexadecimal, and the flags."""
+
+    trace_id: str
+    span_id: str
+    flags: int
+
+
+def _above(parent: str) -> _Above | None:
+    """Read a `traceparent`; None for what is none."""
+    found = _W3C.fullmatch(parent)
+    if found is None:
+        return None
+    version, trace_id, span_id, flags, more = found.groups()
+    if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(span_id, 16):
+        return None
+    return _Above(trace_id, span_id, int(flags, 16))
 
 
 class Traces:
-    """Makes spans. A `cascade.observe.watcher.Watcher`.
+    """Begins and ends spans. A `cascade.observe.watcher.Watcher`.
 
     Parameters
     ----------
-    provider : opentelemetry.sdk.trace.TracerProvider
-    models : mapping of str to (str, str)
-        For each chat rung, the model's name and the API's host.
+    queue : SpanQueue
+        Takes what ended; closed with this.
     sample : float
         Share of the requests without a trace of the caller's that begin one, in [0, 1].
     """
 
-    def __init__(self, provider: Any, models: Mapping[str, tuple[str, str]], sample: float = 1.0) -> None:
-        from opentelemetry import trace
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        self._provider, self._models, self._sample = provider, models, sample
+    def __init__(self, queue: SpanQueue, sample: float = 1.0) -> None:
+        self._queue, self._sample = queue, sample
         self._random = random.Random()
-        self._trace = trace
-        self._tracer = provider.get_tracer("cascade")
-        self._propagator = TraceContextTextMapPropagator()
-        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._open: OrderedDict[str, tuple[str, int, str]] = OrderedDict()
         self._lock = threading.Lock()
 
     def begin(self, node: str, context: dict[str, str], parent: str) -> None:
@@ -52,111 +72,77 @@ class Traces:
         Parameters
         ----------
         parent : str
-            The caller's `traceparent`; empty for none.
+            The caller's `traceparent`; empty for none. What is no `traceparent` is none.
         """
-        # Drawn here, as the SDK's sampler would: even unrecorded spans are made, passed on and logged.
-        if not parent and self._sample < 1 and self._random.random() >= self._sample:
-            return
-        above = self._propagator.extract({PARENT: parent}) if parent else None
-        span = self._tracer.start_span(f"decide {node}", context=above, kind=self._trace.SpanKind.SERVER)
-        carrier: dict[str, str] = {}
-        self._propagator.inject(carrier, self._trace.set_span_in_context(span))
-        context[PARENT] = carrier.get(PARENT, parent)
-        if not span.is_recording():
+        above = _above(parent) if parent else None
+        if above is None:
+            if self._sample < 1 and self._random.random() >= self._sample:
+                return
+            above = _Above(f"{self._random.getrandbits(128) or 1:032x}", "", _SAMPLED | _RANDOM)
+        flags = above.flags & (_SAMPLED | _RANDOM)
+        own = f"00-{above.trace_id}-{self._random.getrandbits(64) or 1:016x}-{flags:02x}"
+        context[PARENT] = own
+        if not flags & _SAMPLED:
             return
         with self._lock:
-            self._open[context[PARENT]] = span
-            left = self._open.popitem(last=False)[1] if len(self._open) > _MOST_OPEN else None
+            self._open[own] = node, time.time_ns(), above.span_id
+            left = self._open.popitem(last=False) if len(self._open) > _MOST_OPEN else None
         if left is not None:
-            left.end()
+            self._queue.put(Ended(left[0], *left[1], time.time_ns()), 1)
 
     def saw(self, decision: Decision) -> None:
-        """End a decision's span, and make those of its attempts."""
-        opened = decision.context.get(PARENT)
-        if not opened:
+        """End a decision's span and those of its attempts."""
+        own = decision.context.get(PARENT)
+        if not own:
             return
         with self._lock:
-            span = self._open.pop(opened, None)
-        if span is None:
+            begun = self._open.pop(own, None)
+        if begun is None:
             return
-        span.set_attributes({
-            "cascade.node": decision.node, "cascade.rung": decision.rung, "cascade.mode": decision.mode,
-            "cascade.bundle": decision.bundle_version, "cascade.decision_id": decision.decision_id,
-            "cascade.usd": decision.usd,
-        })  # fmt: skip
-        at = decision.time
-        above = self._trace.set_span_in_context(span)
-        for attempt in decision.attempts:
-            until = at + attempt["latency_ms"] / 1e3
-            self._attempt(decision, attempt, above, at, until)
-            at = until
-        if decision.error is not None:
-            span.set_status(self._trace.StatusCode.ERROR, decision.error[:200])
-            span.set_attribute("error.type", decision.error.partition(":")[0])
-        span.end()
-
-    def _attempt(
-        self, decision: Decision, attempt: Mapping[str, Any], above: Any, began: float, until: float
-    ) -> None:
-        rung = str(attempt["rung"])
-        model, host = self._models.get(rung, (rung, ""))
-        chat = rung in self._models
-        # What no convention names yet, local classification, has a name of ours.
-        operation = "chat" if chat else "classify"
-        attributes: dict[str, Any] = {
-            "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": "openai" if chat else "cascade",
-            "gen_ai.request.model": model,
-            "cascade.rung": rung,
-        }
-        if host:
-            attributes["server.address"] = host
-        if chat and decision.by_teacher:
-            attributes["gen_ai.usage.input_tokens"] = decision.input_tokens
-            attributes["gen_ai.usage.output_tokens"] = decision.output_tokens
-        for name in ("p_right_before", "confidence_after"):
-            if attempt.get(name) is not None:
-                attributes[f"cascade.{name}"] = attempt[name]
-        reason = str(attempt["reason"])
-        if reason:
-            attributes["cascade.reason"] = reason[:200]
-        kind = self._trace.SpanKind.CLIENT if chat else self._trace.SpanKind.INTERNAL
-        span = self._tracer.start_span(
-            f"{operation} {model}", context=above, kind=kind, attributes=attributes,
-            start_time=int(began * 1e9),
+        attempts = decision.attempts
+        # Not the decision itself: with it, a queue whose collector is down would hold the texts of requests.
+        ended = Ended(
+            own, *begun, time.time_ns(), decision.time, decision.decision_id, decision.rung, decision.mode,
+            decision.bundle_version, decision.usd, attempts, decision.by_teacher, decision.input_tokens,
+            decision.output_tokens, decision.error,
         )  # fmt: skip
-        if reason.startswith(("error", "deadline", "contract")):
-            span.set_status(self._trace.StatusCode.ERROR, reason[:200])
-            span.set_attribute("error.type", reason.partition(":")[0])
-        span.end(int(until * 1e9))
+        self._queue.put(ended, 1 + len(attempts))
+
+    def stats(self) -> SpanStats:
+        """Say what became of spans."""
+        return self._queue.stats()
 
     def close(self) -> None:
-        """Send what is not sent yet."""
-        self._provider.shutdown()
+        """Send what is not sent yet, as far as it is taken within a few seconds."""
+        self._queue.close()
 
 
-def open_traces(config: TracesConfig, models: Mapping[str, tuple[str, str]]) -> Traces:
+def open_traces(config: TracesConfig, models: Mapping[str, tuple[str, str]]) -> Traces | None:
     """Build the traces of a configuration. In the process that serves: it starts a thread.
+
+    Parameters
+    ----------
+    models : mapping of str to (str, str)
+        For each chat rung, the model's name and the API's host.
+
+    Returns
+    -------
+    Traces or None
+        None where the environment says `OTEL_SDK_DISABLED=true`.
 
     Raises
     ------
     ConfigError
-        The extra `otel` is not installed.
+        The extra `otel` is not installed, or a variable of OpenTelemetry has a value that cannot be used.
     """
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+        from cascade.observe.otlp import OtlpSender, destination
+        from cascade.observe.span_encoding import SpanEncoder, resource
     except ImportError as error:
         raise ConfigError(
             f"observe.traces: `{error.name}` is not installed: pip install 'cascade-ladder[otel]'"
         ) from error
-    provider = TracerProvider(
-        resource=Resource.create({"service.name": "cascade"}),
-        sampler=ParentBased(ALWAYS_ON),  # what begins here was drawn already, see `Traces.begin`
-    )
-    exporter = OTLPSpanExporter(endpoint=config.endpoint) if config.endpoint else OTLPSpanExporter()
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Traces(provider, models, config.sample)
+    encoder, sender = SpanEncoder(resource(), models), OtlpSender(destination(config.endpoint))
+    return Traces(SpanQueue(encoder, sender, QueueLimits.of_environment()), config.sample)

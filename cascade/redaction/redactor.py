@@ -20,6 +20,8 @@ PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
 
 # Nothing is found in a text without one of these, which is most texts.
 _HINT = re.compile(r"[\d@]")
+# W3C trace context as it is written by us; whatever else a caller calls by its name is redacted.
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_PASSES = 8
 _LATELY, _SHORT = 512, 2048
 """So many texts are remembered with what was found in them, each of at most so many characters."""
@@ -192,9 +194,16 @@ class Redactor:
         return self.value(value, tenant)
 
     def context(self, context: Mapping[str, str], tenant: str | None = None) -> dict[str, str]:
-        """Redact a request's context; the tenant's name stays, since its records are found and kept by it."""
+        """Redact a request's context.
+
+        The tenant's name stays, since its records are found and kept by it; so does a `traceparent`, which
+        names a trace by numbers drawn at random, a few of which would pass for an account's.
+        """
         whose = context.get("tenant", "") if tenant is None else tenant
-        return {key: value if key == "tenant" else self.text(value, whose) for key, value in context.items()}
+        return {
+            key: value if key == "tenant" or _is_trace(key, value) else self.text(value, whose)
+            for key, value in context.items()
+        }
 
     def placeholder(self, kind: str, value: str, tenant: str = "") -> str:
         """Give the placeholder of a value, `value` as `Span.value` has it."""
@@ -215,6 +224,10 @@ class Redactor:
 
     def _make_tenant_key(self, tenant: str) -> bytes:
         return hmac.digest(self._key, b"tenant:" + tenant.encode("utf-8", "replace"), "sha256")
+
+
+def _is_trace(key: str, value: str) -> bool:
+    return key == "traceparent" and _TRACE.fullmatch(value) is not None
 
 
 def fingerprint(engine: str, custom: Mapping[str, str]) -> str:

@@ -7,48 +7,49 @@ from typing import Any
 
 import grpc
 import httpx2
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cascade.ask import Ask
+from cascade.config.observe import TracesConfig
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.observe.metrics import Metrics
 from cascade.observe.open import Observing
-from cascade.observe.traces import Traces
+from cascade.observe.traces import open_traces
 from cascade.server.serve import CascadeServer
 from cascade.traffic import TrafficStore
 from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
 from tests.conftest import NODE
 from tests.gateway_side import Configure, Side, settled_and_escalated
+from tests.otlp_receiver import Receiver, named
 
 
 def test_metrics_and_traces_of_both_ways_in(
     models: Path, configure: Configure, store: TrafficStore, unseen: list[dict[str, Any]],
-    chatty: SimulatedFrontier,
+    chatty: SimulatedFrontier, collector: Receiver,
 ) -> None:  # fmt: skip
     config = configure(chat={"base_url": chatty.url}, http={"listen": "127.0.0.1:0"})
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    observing = Observing(Metrics(), Traces(provider, {"frontier": ("big-1", "api")}))
+    traces = open_traces(TracesConfig(endpoint=collector.endpoint), {"frontier": ("big-1", "api")})
+    assert traces is not None
+    observing = Observing(Metrics(), traces)
     side = Side(config, observing.watch(store), observing)
     grpc_side = CascadeServer(side.engine, "127.0.0.1:0", traces=observing.traces)
     parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     try:
         settled, escalated = settled_and_escalated(side, unseen)
-        exporter.clear()
         side.ask(escalated["text"], extra_headers={"traceparent": parent})
         with grpc.insecure_channel(f"127.0.0.1:{grpc_side.start()}") as channel:
             asked = pb.DecideRequest(node=NODE, text=escalated["text"])
             stub = decision_pb2_grpc.DecisionServiceStub(channel)
             stub.Decide(asked, metadata=[("traceparent", parent)], timeout=30)
-        side.engine.decide(Ask(NODE, settled["text"]))  # without a trace, there is no span
-        spans = exporter.get_finished_spans()
+        untraced = side.engine.decide(Ask(NODE, settled["text"]))
+        traces.close()
+        spans = [span for span in collector.spans if span.trace_id.hex() == parent[3:35]]
         assert len([span for span in spans if span.name == f"decide {NODE}"]) == 2
         assert len([span for span in spans if span.name == "chat big-1"]) == 2
-        assert {format(span.context.trace_id, "032x") for span in spans} == {parent[3:35]}
-        ours = {f"00-{parent[3:35]}-{span.context.span_id:016x}-01" for span in spans}
+        decided = [named(span).get("cascade.decision_id") for span in collector.spans]
+        assert len(set(decided)) > 2
+        assert untraced.decision_id not in decided
+        ours = {f"00-{parent[3:35]}-{span.span_id.hex()}-01" for span in spans}
         assert set(chatty.traceparents[-2:]) <= ours - {parent}
         text = httpx2.get(f"{side.url}/metrics").text
         assert f'cascade_decisions_total{{mode="live",node="{NODE}",rung="frontier"}}' in text

@@ -1,4 +1,4 @@
-"""Metrics, traces and logs say what happened, and a caller cannot make them say anything else."""
+"""Metrics and logs say what happened, and a caller cannot make them say anything else."""
 
 import io
 import json
@@ -10,18 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cascade.observe.logs import set_up_logs
 from cascade.observe.metrics import Metrics
-from cascade.observe.traces import Traces
 from cascade.observe.watcher import watched
 from cascade.traffic.records import Decision, StoreStats
 
 FORGED = "a\n2026-01-01 INFO cascade: all is well\x1b[31m"
-PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def decision(**changes: Any) -> Decision:
@@ -95,75 +90,6 @@ def test_workers_are_added_up_even_after_they_have_ended(tmp_path: Any) -> None:
             [sys.executable, "-c", COUNT], env=environment, capture_output=True, text=True, check=True
         ).stdout
         assert f'cascade_decisions_total{{mode="live",node="n",rung="frontier"}} {expected}.0' in shown
-
-
-@pytest.fixture
-def spans() -> Iterator[tuple[Traces, InMemorySpanExporter]]:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    traces = Traces(provider, {"frontier": ("big-1", "api.example.com")})
-    yield traces, exporter
-    traces.close()
-
-
-def test_a_decision_is_a_span_in_the_callers_trace_with_a_span_for_each_attempt(
-    spans: tuple[Traces, InMemorySpanExporter],
-) -> None:
-    traces, exporter = spans
-    context: dict[str, str] = {}
-    traces.begin("n", context, PARENT)
-    traces.saw(decision(context=context))
-    linear, frontier, whole = exporter.get_finished_spans()
-    assert whole.name == "decide n"
-    assert format(whole.context.trace_id, "032x") == PARENT[3:35]
-    assert format(whole.parent.span_id, "016x") == PARENT[36:52]
-    assert context["traceparent"] == f"00-{PARENT[3:35]}-{whole.context.span_id:016x}-01"
-    assert [linear.name, frontier.name] == ["classify linear", "chat big-1"]
-    assert all(span.parent.span_id == whole.context.span_id for span in (linear, frontier))
-    assert frontier.attributes["gen_ai.operation.name"] == "chat"
-    assert frontier.attributes["gen_ai.usage.input_tokens"] == 10
-    assert frontier.attributes["server.address"] == "api.example.com"
-    assert linear.attributes["cascade.reason"].startswith("confidence")
-    assert (frontier.end_time - frontier.start_time) / 1e6 == pytest.approx(29, abs=0.01)
-    assert frontier.start_time == linear.end_time
-
-
-def test_an_error_marks_its_spans_and_an_unsampled_trace_makes_none(
-    spans: tuple[Traces, InMemorySpanExporter],
-) -> None:
-    traces, exporter = spans
-    context: dict[str, str] = {}
-    traces.begin("n", context, PARENT[:-1] + "0")
-    assert context["traceparent"].endswith("-00")
-    traces.saw(decision(context=context))
-    traces.saw(decision(context={"traceparent": "never begun"}))
-    assert not exporter.get_finished_spans()
-    traces.begin("n", context, "")
-    failed = [{"rung": "frontier", "latency_ms": 3.0, "reason": "error: HTTP 500"}]
-    traces.saw(decision(context=context, error="TEACHER_UNAVAILABLE: down", attempts=failed))
-    assert [span.status.status_code.name for span in exporter.get_finished_spans()] == ["ERROR", "ERROR"]
-
-
-def test_the_share_that_is_sampled_is_traced_and_whatever_its_caller_traces() -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    traces = Traces(provider, {}, sample=0.25)
-    traces._random.seed(7)
-    drawn = 0
-    for _ in range(400):
-        context: dict[str, str] = {}
-        traces.begin("n", context, "")
-        traces.saw(decision(context=context, attempts=[]))
-        drawn += "traceparent" in context
-    assert len(exporter.get_finished_spans()) == drawn
-    assert 70 < drawn < 130
-    exporter.clear()
-    for _ in range(10):
-        context = {}
-        traces.begin("n", context, PARENT)
-        traces.saw(decision(context=context, attempts=[]))
-    assert len(exporter.get_finished_spans()) == 10
-    traces.close()
 
 
 def test_a_watcher_that_fails_costs_neither_the_decision_nor_the_log(caplog: Any) -> None:

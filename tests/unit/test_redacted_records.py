@@ -28,6 +28,16 @@ def test_every_part_that_may_repeat_what_was_said_is_redacted() -> None:
     assert redacted_decision(chat, REDACT).messages == (("user", clean),)
 
 
+def test_the_trace_of_a_request_stays_and_nothing_else_by_its_name() -> None:
+    trace = "00-da817180c3098008231247acf61696d5-be983fdd1c7b3ed7-03"
+    assert "IBAN" in REDACT.text(trace)  # drawn at random, as many are before one looks like this
+    assert redacted_decision(decision("d1", context={"traceparent": trace}), REDACT).context == {
+        "traceparent": trace
+    }
+    for key, value in (("traceparent", SAID), ("traceparent", f"{trace} {SAID}"), ("other", trace)):
+        assert REDACT.context({key: value}) == {key: REDACT.text(value)} != {key: value}
+
+
 def test_what_holds_nothing_stays_as_it_is() -> None:
     record = decision("d1", text="where is my parcel 12?", output="tracking")
     assert redacted_decision(record, REDACT) == record

@@ -1,0 +1,484 @@
+"""Traces arrive at a collector as the SDK would have sent them, and no collector can hurt a decision."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from cascade.config.observe import TracesConfig
+from cascade.errors import ConfigError
+from cascade.observe import traces as traces_module
+from cascade.observe.metrics import Metrics
+from cascade.observe.otlp import OtlpSender, destination
+from cascade.observe.span_encoding import SpanEncoder, resource
+from cascade.observe.span_queue import QueueLimits, SpanQueue, SpanStats
+from cascade.observe.traces import Traces, open_traces
+from cascade.server.decision_ids import new_decision_id
+from cascade.traffic.records import StoreStats
+from tests.otlp_receiver import Receiver, named, receiving
+from tests.unit.test_observe import decision
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+MODELS = {"frontier": ("big-1", "api.example.com")}
+ERROR = 2
+
+
+def opened(
+    endpoint: str, limits: QueueLimits | None = None, sample: float = 1.0, **environment: str
+) -> Traces:
+    """Traces to a collector, whatever this process's own environment says."""
+    sender = OtlpSender(destination(endpoint, environment))
+    return Traces(SpanQueue(SpanEncoder(resource(), MODELS), sender, limits), sample)
+
+
+def traced(traces: Traces, parent: str = "", **changes: Any) -> str:
+    """One decision, from its beginning to its end; its `traceparent`."""
+    context: dict[str, str] = {}
+    traces.begin("n", context, parent)
+    traces.saw(decision(context=context, **changes))
+    return context.get("traceparent", "")
+
+
+def test_a_decision_is_a_span_in_the_callers_trace_with_a_span_for_each_attempt(collector: Receiver) -> None:
+    traces = opened(collector.endpoint)
+    before = time.time_ns()
+    own = traced(traces, PARENT)
+    traces.close()
+    whole, linear, frontier = collector.spans
+    assert whole.name == "decide n"
+    assert (whole.trace_id.hex(), whole.parent_span_id.hex()) == (PARENT[3:35], PARENT[36:52])
+    assert own == f"00-{PARENT[3:35]}-{whole.span_id.hex()}-01"
+    assert before <= whole.start_time_unix_nano <= whole.end_time_unix_nano <= time.time_ns()
+    assert [linear.name, frontier.name] == ["classify linear", "chat big-1"]
+    assert all(span.parent_span_id == whole.span_id for span in (linear, frontier))
+    assert len({whole.span_id, linear.span_id, frontier.span_id}) == 3
+    assert named(frontier)["gen_ai.operation.name"] == "chat"
+    assert named(frontier)["gen_ai.usage.input_tokens"] == 10
+    assert named(frontier)["server.address"] == "api.example.com"
+    assert named(linear)["cascade.reason"].startswith("confidence")
+    assert (linear.start_time_unix_nano, frontier.start_time_unix_nano) == (10**12, linear.end_time_unix_nano)
+    taken = frontier.end_time_unix_nano - frontier.start_time_unix_nano
+    assert taken / 1e6 == pytest.approx(29, abs=0.01)
+
+
+FAILED = [{"rung": "frontier", "latency_ms": 3.0, "reason": "error: HTTP 500"}]
+SETTLED = [
+    {"rung": "linear", "latency_ms": 1.0, "reason": "", "p_right_before": 0.5, "confidence_after": 1.0}
+]
+
+
+@pytest.mark.parametrize("parent", ["", PARENT, PARENT[:-1] + "3"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"error": "TEACHER_UNAVAILABLE: " + "down " * 99, "attempts": FAILED, "by_teacher": False},
+        {"attempts": SETTLED, "by_teacher": False, "rung": "linear", "usd": 0.0},
+        {"attempts": []},
+    ],
+)  # fmt: skip
+def test_spans_are_those_that_the_sdk_would_have_made_and_encoded(
+    collector: Receiver, parent: str, changes: dict[str, Any]
+) -> None:
+    traces = opened(collector.endpoint)
+    own = traced(traces, parent, **changes)
+    traces.close()
+    ours, theirs = collector.requests[0], _by_the_sdk(parent, decision(**changes))
+    assert own[-2:] == (parent[-2:] or "03")  # the SDK draws trace ids at random, and says so
+    got, expected = ours.resource_spans[0], theirs.resource_spans[0]
+    assert got.scope_spans[0].scope == expected.scope_spans[0].scope
+    assert _keys(got.resource.attributes) == _keys(expected.resource.attributes)
+    spans = [_comparable(span) for span in got.scope_spans[0].spans]
+    assert spans == [_comparable(span) for span in expected.scope_spans[0].spans]
+
+
+def _keys(attributes: Any) -> set[str]:
+    return {each.key for each in attributes}
+
+
+def _comparable(span: Span) -> dict[str, Any]:
+    """A span without what is drawn or read off a clock."""
+    below = span.name.startswith(("chat", "classify"))
+    return {
+        "name": span.name, "kind": span.kind, "flags": span.flags, "attributes": named(span),
+        "status": (span.status.code, span.status.message), "state": span.trace_state,
+        "ids": (len(span.trace_id), len(span.span_id), len(span.parent_span_id)),
+        "times": (span.start_time_unix_nano, span.end_time_unix_nano) if below else (),
+        "lost": (span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count),
+    }  # fmt: skip
+
+
+def _by_the_sdk(parent: str, seen: Any) -> Any:
+    """The same spans by the SDK's own objects and encoder: parents first, as they are made."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource.create({"service.name": "cascade"}))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("cascade")
+    above = TraceContextTextMapPropagator().extract({"traceparent": parent}) if parent else None
+    whole = tracer.start_span("decide n", context=above, kind=trace.SpanKind.SERVER)
+    whole.set_attributes({
+        "cascade.node": seen.node, "cascade.rung": seen.rung, "cascade.mode": seen.mode,
+        "cascade.bundle": seen.bundle_version, "cascade.decision_id": seen.decision_id,
+        "cascade.usd": seen.usd,
+    })  # fmt: skip
+    at, below = seen.time, trace.set_span_in_context(whole)
+    for attempt in seen.attempts:
+        until, chat = at + attempt["latency_ms"] / 1e3, attempt["rung"] == "frontier"
+        attributes: dict[str, Any] = {
+            "gen_ai.operation.name": "chat" if chat else "classify",
+            "gen_ai.provider.name": "openai" if chat else "cascade",
+            "gen_ai.request.model": "big-1" if chat else "linear", "cascade.rung": attempt["rung"],
+        }  # fmt: skip
+        if chat:
+            attributes["server.address"] = "api.example.com"
+        if chat and seen.by_teacher:
+            attributes |= {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 2}
+        for name in ("p_right_before", "confidence_after"):
+            if attempt.get(name) is not None:
+                attributes[f"cascade.{name}"] = attempt[name]
+        if attempt["reason"]:
+            attributes["cascade.reason"] = attempt["reason"]
+        span = tracer.start_span(
+            "chat big-1" if chat else "classify linear", context=below, attributes=attributes,
+            kind=trace.SpanKind.CLIENT if chat else trace.SpanKind.INTERNAL, start_time=int(at * 1e9),
+        )  # fmt: skip
+        if attempt["reason"].startswith("error"):
+            span.set_status(trace.StatusCode.ERROR, attempt["reason"])
+            span.set_attribute("error.type", "error")
+        span.end(int(until * 1e9))
+        at = until
+    if seen.error:
+        whole.set_status(trace.StatusCode.ERROR, seen.error[:200])
+        whole.set_attribute("error.type", seen.error.partition(":")[0])
+    whole.end()
+    *attempts, last = exporter.get_finished_spans()
+    return encode_spans([last, *attempts])
+
+
+def test_an_unsampled_trace_goes_on_and_makes_no_spans(collector: Receiver) -> None:
+    traces = opened(collector.endpoint)
+    own = traced(traces, PARENT[:-1] + "0")
+    assert own.startswith(PARENT[:36])
+    assert own.endswith("-00")
+    traces.saw(decision(context={"traceparent": "never begun"}))
+    traces.saw(decision(context={"traceparent": PARENT}))
+    traces.close()
+    assert traces.stats() == SpanStats(0, 0, 0, 0)
+    assert not collector.headers
+
+
+@pytest.mark.parametrize(
+    "parent",
+    ["garbage", PARENT + "-more", "ff" + PARENT[2:], PARENT.upper(), PARENT.replace("4bf9", "4bg9"),
+     f"00-{'0' * 32}-00f067aa0ba902b7-01", f"00-{PARENT[3:35]}-{'0' * 16}-01", PARENT + "\n", "x" * 100_000],
+)  # fmt: skip
+def test_what_is_no_traceparent_begins_a_trace_of_its_own_and_is_drawn_like_none(parent: str) -> None:
+    queue = Kept()
+    own = traced(Traces(queue), parent)  # type: ignore[arg-type]
+    assert own[3:35] != PARENT[3:35]
+    assert len(queue.put_in) == 1
+    assert queue.put_in[0].parent == ""
+    assert traced(Traces(queue, sample=0.0), parent) == ""  # type: ignore[arg-type]
+
+
+def test_a_later_version_of_traceparent_is_read_as_far_as_it_is_known() -> None:
+    assert traced(Traces(Kept()), " 01" + PARENT[2:] + "-more")[:36] == PARENT[:36]  # type: ignore[arg-type]
+
+
+class Kept:
+    """In place of the queue."""
+
+    def __init__(self) -> None:
+        self.put_in: list[Any] = []
+
+    def put(self, ended: Any, spans: int) -> None:
+        self.put_in.append(ended)
+        assert spans == 1 + len(ended.attempts)
+
+
+def test_the_share_that_is_sampled_is_traced_and_whatever_its_caller_traces() -> None:
+    queue = Kept()
+    traces = Traces(queue, sample=0.25)  # type: ignore[arg-type]
+    traces._random.seed(7)
+    drawn = sum(bool(traced(traces)) for _ in range(400))
+    assert len(queue.put_in) == drawn
+    assert 70 < drawn < 130
+    for _ in range(10):
+        assert traced(traces, PARENT)
+    assert len(queue.put_in) == drawn + 10
+
+
+def test_what_is_never_logged_is_bounded_and_is_sent_with_what_is_known(
+    collector: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces_module, "_MOST_OPEN", 3)
+    traces = opened(collector.endpoint)
+    contexts: list[dict[str, str]] = [{} for _ in range(5)]
+    for context in contexts:
+        traces.begin("n", context, PARENT)
+    assert len(traces._open) == 3
+    traces.close()
+    assert [span.span_id.hex() for span in collector.spans] == [c["traceparent"][36:52] for c in contexts[:2]]
+    assert {(span.name, len(span.attributes)) for span in collector.spans} == {("decide n", 0)}
+
+
+def test_texts_of_a_request_do_not_wait_with_its_spans() -> None:
+    queue = Kept()
+    traced(Traces(queue), text="a secret", output="another", choices=("third",))  # type: ignore[arg-type]
+    assert "secret" not in repr(queue.put_in)
+    assert "another" not in repr(queue.put_in)
+
+
+def test_what_cannot_be_encoded_costs_neither_the_others_nor_the_thread(
+    collector: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    traces = opened(collector.endpoint)
+    broken = [{"rung": "linear", "latency_ms": 1.0, "reason": "error: half a surrogate \ud800 and \x00"}]
+    traced(traces, attempts=broken, error="X: \udfff")
+    traced(traces, attempts=[{"rung": "linear", "latency_ms": "long", "reason": ""}])
+    traced(traces)
+    traces.close()
+    assert len(collector.spans) == 2 + 3
+    assert collector.spans[0].status.message == "X: ?"
+    assert "surrogate ? and" in named(collector.spans[1])["cascade.reason"]
+    assert "cannot be sent" in caplog.text
+    assert traces.stats() == SpanStats(sent=5, dropped=0, failed=2, waiting=0)
+
+
+def test_batches_are_no_larger_than_asked_and_leave_without_a_wait_once_they_are_full(
+    collector: Receiver,
+) -> None:
+    traces = opened(collector.endpoint, QueueLimits(most=1000, batch=10, seconds=60.0))
+    for _ in range(7):
+        traced(traces)  # three spans each
+    collector.wait(18)
+    traces.close()
+    sizes = [len(request.resource_spans[0].scope_spans[0].spans) for request in collector.requests]
+    assert max(sizes) <= 10
+    assert sum(sizes) == 21
+    traces = opened(collector.endpoint, QueueLimits(most=1000, batch=500, seconds=0.05))
+    traced(traces)
+    collector.wait(24)  # and what is no batch does not wait for more
+    traces.close()
+
+
+def test_a_collector_that_hangs_costs_a_bounded_queue_and_counted_spans_and_no_time(
+    collector: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.go.clear()
+    traces = opened(collector.endpoint, QueueLimits(most=30, batch=9, seconds=0.01))
+    began = time.perf_counter()
+    for _ in range(1000):
+        traced(traces)
+    took = time.perf_counter() - began
+    stats = traces.stats()
+    assert took < 2.0
+    assert stats.sent == 0
+    assert stats.waiting <= 30 + 9
+    assert stats.dropped + stats.waiting == 3000
+    collector.go.set()
+    traces.close()
+    end = traces.stats()
+    assert (end.sent, end.dropped, end.failed, end.waiting) == (stats.waiting, stats.dropped, 0, 0)
+    assert len(collector.spans) == stats.waiting
+    assert "spans were lost" in caplog.text
+
+
+def test_a_collector_that_is_not_there_is_tried_again_and_ends_with_the_service(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with receiving() as receiver:
+        nowhere = receiver.endpoint
+    traces = opened(nowhere, QueueLimits(most=30, batch=9, seconds=0.01))
+    for _ in range(1000):
+        traced(traces)
+    began = time.monotonic()
+    traces.close()
+    assert time.monotonic() - began < 3.0
+    stats = traces.stats()
+    assert (stats.sent, stats.waiting) == (0, 0)
+    assert stats.dropped + stats.failed == 3000
+    assert "Connection refused" in caplog.text
+    assert caplog.text.count("spans were lost") == 1  # not a line for each
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end(
+    collector: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.go.clear()
+    traces = opened(collector.endpoint)
+    traced(traces)
+    began = time.monotonic()
+    traces._queue.close(seconds=0.3)
+    assert time.monotonic() - began < 2.0
+    assert "3 spans were not sent" in caplog.text
+    traced(traces)
+    assert traces.stats().dropped == 3  # what comes later is refused, not kept
+
+
+def test_what_a_collector_cannot_take_now_is_sent_again_and_what_it_refuses_is_not(
+    collector: Receiver,
+) -> None:
+    collector.statuses = [
+        (503, {}),
+        (429, {"retry-after": "0"}),
+        (504, {"retry-after": "Mon, 01 Jan 2024 00:00:00 GMT"}),
+    ]
+    traces = opened(collector.endpoint, QueueLimits(most=100, batch=3))
+    traced(traces)
+    collector.wait(3)
+    assert len(collector.headers) == 4
+    collector.statuses = [(400, {})]
+    traced(traces)
+    traced(traces)
+    collector.wait(6)
+    collector.rejected = 2
+    traced(traces)
+    collector.wait(9)
+    traces.close()
+    assert traces.stats() == SpanStats(sent=7, dropped=0, failed=5, waiting=0)
+
+
+def test_no_more_time_than_the_timeout_is_spent_on_one_message(collector: Receiver) -> None:
+    collector.statuses = [(503, {"retry-after": "5"})] * 2
+    traces = opened(collector.endpoint, QueueLimits(most=100, batch=3), OTEL_EXPORTER_OTLP_TIMEOUT="1")
+    traced(traces)
+    end = time.monotonic() + 3
+    while not traces.stats().failed:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert len(collector.headers) == 1
+    traces.close()
+
+
+def test_metrics_say_what_became_of_spans() -> None:
+    metrics = Metrics()
+    for sent in (5, 7):
+        metrics.look(
+            lambda: StoreStats(0, 0, 0, 0), lambda: 0, dict, lambda sent=sent: SpanStats(sent, 2, 1, 9)
+        )
+    text = metrics.page().decode()
+    for state, count in (("sent", 7), ("dropped", 2), ("failed", 1)):
+        assert f'cascade_trace_spans_total{{state="{state}"}} {count}.0' in text
+
+
+def test_where_spans_go_is_what_the_variables_of_the_sdk_say(collector: Receiver, tmp_path: Path) -> None:
+    base = collector.endpoint.removesuffix("/v1/traces")
+    for how in ("gzip", "deflate", "none"):
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": base + "/", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": how, "OTEL_EXPORTER_OTLP_HEADERS": "api-key=a%20b,x=1",
+        }  # fmt: skip
+        sender = OtlpSender(destination(None, environment))
+        traces = Traces(SpanQueue(SpanEncoder(resource(), MODELS), sender))
+        traced(traces)
+        traces.close()
+        assert collector.headers[-1]["api-key"] == "a b"
+        assert collector.headers[-1]["content-type"] == "application/x-protobuf"
+        assert collector.headers[-1].get("content-encoding", "none") == how
+    assert len(collector.spans) == 9
+    own = {"OTEL_EXPORTER_OTLP_ENDPOINT": base, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://other:1/x"}
+    assert destination(None, own).url == "https://other:1/x"
+    assert destination("http://given:1/v1/traces", own).url == "http://given:1/v1/traces"
+    assert destination(None, {}).url == "http://localhost:4318/v1/traces"
+    files = {}
+    for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
+        files["OTEL_EXPORTER_OTLP_TRACES_" + name] = str(tmp_path / name)
+        (tmp_path / name).touch()
+    found = destination(None, files)
+    assert found.verify == str(tmp_path / "CERTIFICATE")
+    assert found.cert == (str(tmp_path / "CLIENT_CERTIFICATE"), str(tmp_path / "CLIENT_KEY"))
+    assert "a b" not in repr(destination(None, environment))
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT: expected an address",
+        ),
+        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}, "OTEL_EXPORTER_OTLP_TIMEOUT: expected seconds"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "-1"}, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: expected seconds"),
+        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, "expected none, gzip or deflate, found 'zstd'"),
+        (
+            {"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"},
+            "OTEL_EXPORTER_OTLP_CERTIFICATE: there is no /no/such",
+        ),
+    ],
+)
+def test_a_destination_that_cannot_be_used_is_said_at_the_start(
+    environment: Mapping[str, str], problem: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        destination(None, environment)
+    assert problem in str(caught.value)
+
+
+def test_the_queue_is_what_the_variables_of_the_sdk_say() -> None:
+    assert QueueLimits.of_environment({}) == QueueLimits(2048, 512, 5.0)
+    said = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_SCHEDULE_DELAY": "250"}
+    assert QueueLimits.of_environment(said) == QueueLimits(100, 100, 0.25)
+    for name, value in (
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"), ("OTEL_BSP_SCHEDULE_DELAY", "-5"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "101"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "many"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=name):
+            QueueLimits.of_environment({**said, name: value})
+
+
+def test_the_resource_is_what_the_environment_says_and_cascade_unless_it_names_another(
+    collector: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
+    for variables, name in (({}, "cascade"), (expected, "shop")):
+        for variable, value in variables.items():
+            monkeypatch.setenv(variable, value)
+        traces = open_traces(TracesConfig(endpoint=collector.endpoint), MODELS)
+        assert traces is not None
+        traced(traces)
+        traces.close()
+        found = named(collector.requests[-1].resource_spans[0].resource)
+        assert found["service.name"] == name
+        assert found["telemetry.sdk.language"] == "python"
+    assert found["deployment.environment.name"] == "test"
+
+
+def test_a_disabled_sdk_makes_no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", " True ")
+    assert open_traces(TracesConfig(), MODELS) is None
+
+
+def test_a_redirect_is_not_followed(collector: Receiver) -> None:
+    with receiving() as other:
+        collector.statuses = [(307, {"location": other.endpoint})]
+        traces = opened(collector.endpoint)
+        traced(traces)
+        traces.close()
+        assert traces.stats().failed == 3
+        assert not other.headers
+
+
+@pytest.fixture(autouse=True)
+def _errors(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+
+
+def test_ids_of_traces_and_spans_are_not_drawn_twice() -> None:
+    queue = Kept()
+    traces = Traces(queue)  # type: ignore[arg-type]
+    own = [traced(traces, decision_id=new_decision_id()) for _ in range(2000)]
+    assert len({each[3:35] for each in own}) == len({each[36:52] for each in own}) == 2000
