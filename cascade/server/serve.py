@@ -91,7 +91,9 @@ class CascadeServer:
             max_waiting=self._config.max_waiting,
             max_waiting_seconds=self._config.max_waiting_seconds,
         )
-        self._credentials = server_credentials(self._config.tls, base) if self._config.tls else None
+        # One for each address: what gRPC is given here gives its first certificates to one server only.
+        tls = self._config.tls
+        self._credentials = [server_credentials(tls, base) for _ in range(2)] if tls else []
         self._options = _options(self._config, reuse_port)
         self._draining = threading.Event()
         GRPC.start(self._build(limits or LimitsConfig(), gate or Gate(), admin, traces)).result()
@@ -158,9 +160,9 @@ class CascadeServer:
 
     def _add_port(self, server: grpc.aio.Server, address: str, key: str) -> int:
         try:
-            if self._credentials is None:
+            if not self._credentials:
                 return int(server.add_insecure_port(address))
-            return int(server.add_secure_port(address, self._credentials))
+            return int(server.add_secure_port(address, self._credentials.pop()))
         except RuntimeError as error:
             raise ConfigError(
                 f"{key}: cannot listen on {address}; it is in use, or not an address of this machine"

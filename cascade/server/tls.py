@@ -88,7 +88,8 @@ class _Files(Generic[T]):
 
     def _stamp(self) -> list[tuple[int, int, int]]:
         found = (path.stat() for path in self._paths if path.exists())
-        return [(each.st_mtime_ns, each.st_size, each.st_ino) for each in found]
+        # The time of change, not of writing: a key that the service may read at last is a renewal, too.
+        return [(each.st_ctime_ns, each.st_size, each.st_ino) for each in found]
 
 
 def _paths(tls: TlsConfig, base: Path | None) -> list[Path]:

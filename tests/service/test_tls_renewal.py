@@ -13,6 +13,7 @@ import pytest
 from cascade.config import Config
 from cascade.config.server import ServerConfig
 from cascade.errors import ConfigError
+from cascade.server import tls
 from cascade.server.http import HttpSide
 from cascade.server.pool import ElasticPool
 from cascade.server.serve import CascadeServer
@@ -142,3 +143,33 @@ def test_a_key_of_another_certificate_is_refused_at_the_start(
     config = ServerConfig.model_validate({"tls": TLS})
     with pytest.raises(ConfigError, match="the key must be the certificate's"):
         CascadeServer(FakeEngine(), "127.0.0.1:0", config, base=tmp_path)  # type: ignore[no-untyped-call]
+
+
+def test_the_address_for_administration_has_the_certificate_and_its_renewal_too(
+    fresh: Path, tmp_path: Path
+) -> None:
+    config = ServerConfig.model_validate({"tls": TLS, "admin_listen": "127.0.0.1:0"})
+    server = CascadeServer(FakeEngine(), "127.0.0.1:0", config, base=tmp_path)  # type: ignore[no-untyped-call]
+    ports = [server.start(), server.admin_port]
+    try:
+        assert [shown(port) for port in ports] == [der(tmp_path / "server.pem")] * 2
+        renew(tmp_path, fresh, "server.pem", "server.key")
+        assert [shown(port) for port in ports] == [der(fresh / "server.pem")] * 2
+    finally:
+        server.stop(0)
+
+
+def test_a_renewal_that_may_be_read_only_later_is_served_then(
+    https: Callable[..., int], fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, port = der(tmp_path / "server.pem"), https()
+    renew(tmp_path, fresh, "server.pem", "server.key")
+    with monkeypatch.context() as patched:
+        patched.setattr(tls, "_contents", _refuse)
+        assert shown(port, tmp_path / "ca.pem") == old
+    (tmp_path / "server.key").chmod(0o640)
+    assert shown(port, fresh / "ca.pem") == der(fresh / "server.pem")
+
+
+def _refuse(_: list[Path]) -> list[bytes]:
+    raise ConfigError("server.tls: cannot read server.key: Permission denied")
