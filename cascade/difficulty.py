@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.features import SURFACE_NAMES, TextFeatures, surface
+from cascade.features import SURFACE_NAMES, TextFeatures, surface, surfaces
 from cascade.onnx_session import open_session
 
 
@@ -103,6 +103,44 @@ def request_row(
     ]
     scale = 1 / sqrt(words_square)
     return row, [scale, scale, 1 / sqrt(bytes_square)]
+
+
+def request_rows(
+    texts: Sequence[str],
+    facts: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    peaks: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give what `request_row` gives, to the last bit, of n texts.
+
+    Parameters
+    ----------
+    texts : sequence of n str
+    facts : float32 array of shape (n, 3, N_SUMS + n_rungs)
+    counts : int array of shape (n, 3)
+    peaks : float32 array of shape (n,)
+
+    Returns
+    -------
+    features : float64 array of shape (n, len(feature_names(rungs)))
+    scales : float64 array of shape (n, 3)
+    """
+    of_words, of_pairs, of_bytes = facts.astype(np.float64).transpose(1, 0, 2)
+    both = of_words + of_pairs
+    known = both[:, 0] + of_bytes[:, 0]
+    n_blocks = np.maximum((both[:, 2] > 0).astype(np.int64) + (of_bytes[:, 2] > 0), 1)
+    words_square, bytes_square = np.maximum(both[:, 2], 1e-12), np.maximum(of_bytes[:, 2], 1e-12)
+    n_surface, n_rungs = len(SURFACE_NAMES), facts.shape[2] - N_SUMS
+    out = np.empty((len(texts), n_surface + 2 + n_rungs))
+    out[:, :n_surface] = surfaces(
+        texts, counts[:, 0] + counts[:, 1], counts[:, 2], both[:, 0], of_bytes[:, 0]
+    )
+    out[:, n_surface] = (both[:, 1] + of_bytes[:, 1]) / np.maximum(known, 1.0)
+    out[:, n_surface + 1] = peaks
+    hard = both[:, N_SUMS:] / words_square[:, None] + of_bytes[:, N_SUMS:] / bytes_square[:, None]
+    out[:, n_surface + 2 :] = hard / n_blocks[:, None]
+    of_words_scale = 1 / np.sqrt(words_square)
+    return out, np.stack([of_words_scale, of_words_scale, 1 / np.sqrt(bytes_square)], axis=1)
 
 
 def with_rung(request: NDArray[np.float32], rung: int) -> NDArray[np.float32]:

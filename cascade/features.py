@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import log1p
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -306,7 +307,8 @@ class Featurizer:
         weight = self.idf.take(columns)
         if n == 1:  # the same numbers as below, with fewer steps
             n_words, total_words = int(known.searchsorted(grams.n_words)), grams.n_words
-            total, seen = [total_words, len(column) - total_words], [n_words, len(known) - n_words]
+            total = np.array([total_words, len(column) - total_words])
+            seen = np.array([n_words, len(known) - n_words])
             block = np.zeros(len(known), dtype=np.int64)
             block[n_words:] = 1
             rows = np.zeros(len(known), dtype=np.int64)
@@ -315,8 +317,8 @@ class Featurizer:
             every[grams.n_words :] += 1
             block = every.take(known)
             rows = block >> 1
-            total = np.bincount(every, minlength=2 * n).tolist()
-            seen = np.bincount(block, minlength=2 * n).tolist()
+            total = np.bincount(every, minlength=2 * n)
+            seen = np.bincount(block, minlength=2 * n)
         squares = np.bincount(block, weight * weight, 2 * n)
         scale = (1.0 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)
         values = weight * scale.take(block)
@@ -325,7 +327,8 @@ class Featurizer:
             columns, values, rows = columns.take(order), values.take(order), rows.take(order)
         if first:
             rows += first
-        return TextFeatures(columns.astype(np.int64), values, rows, _surfaces(texts, total, seen))
+        facts = surfaces(texts, total[0::2], total[1::2], seen[0::2], seen[1::2]).astype(np.float32)
+        return TextFeatures(columns.astype(np.int64), values, rows, facts)
 
     def save(self, path: Path) -> None:
         """Write the vocabulary as one `.npy` file: bucket and idf of each column."""
@@ -365,8 +368,49 @@ def surface(text: str, n_words: int, n_bytes: int, seen_words: float, seen_bytes
     ]  # fmt: skip
 
 
-def _surfaces(texts: Sequence[str], total: list[int], seen: list[int]) -> NDArray[np.float32]:
-    rows = [
-        surface(text, *total[2 * i : 2 * i + 2], *seen[2 * i : 2 * i + 2]) for i, text in enumerate(texts)
-    ]
-    return np.array(rows, dtype=np.float32)
+def surfaces(
+    texts: Sequence[str],
+    n_words: NDArray[np.int64],
+    n_bytes: NDArray[np.int64],
+    seen_words: NDArray[np.floating[Any]],
+    seen_bytes: NDArray[np.floating[Any]],
+) -> NDArray[np.float64]:
+    """Give what `surface` gives, to the last bit, of n texts; its parameters are arrays of shape (n,) here.
+
+    Returns
+    -------
+    float64 array of shape (n, len(SURFACE_NAMES))
+    """
+    raw = [text.encode("utf-8", "surrogatepass") for text in texts]
+    data = np.frombuffer(b"".join(raw), dtype=np.uint8)
+    ends = np.cumsum(list(map(len, raw)))
+
+    def count(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+        so_far = np.zeros(len(data) + 1, dtype=np.int64)
+        np.cumsum(which, out=so_far[1:])
+        at_end = so_far.take(ends)
+        at_end[1:] -= at_end[:-1].copy()
+        return at_end
+
+    n_chars = np.array(list(map(len, texts)))
+    n, words = np.maximum(n_chars, 1), np.maximum(n_words, 1) // 2 + 1
+    n_ascii = n_chars if ends[-1] == n_chars.sum() else count(data < 128)
+    out = np.empty((len(texts), len(SURFACE_NAMES)))
+    out[:, 0], out[:, 1] = _log1p(n), _log1p(words)
+    out[:, 2] = count((data >= ord("0")) & (data <= ord("9"))) / n
+    out[:, 3] = np.where(n_ascii == n_chars, 0.0, 1.0 - n_ascii / n)
+    out[:, 4], out[:, 5] = count(data == ord("?")), _log1p(count(data == ord("\n")))
+    out[:, 6] = 1.0 - seen_words / np.maximum(n_words, 1)
+    out[:, 7] = 1.0 - seen_bytes / np.maximum(n_bytes, 1)
+    out[:, 8] = n / words
+    return out
+
+
+_LOG1P = np.array([log1p(n) for n in range(2 * MAX_BYTES)])
+
+
+def _log1p(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    # Not numpy's, which may differ from Python's in the last bit.
+    if counts.max() < len(_LOG1P):
+        return _LOG1P.take(counts)
+    return np.array([log1p(n) for n in counts.tolist()])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.acceptor import blend_one
-from cascade.difficulty import N_SUMS, request_row
+from cascade.difficulty import N_SUMS, request_row, request_rows
 from cascade.errors import BundleError
 from cascade.features import Featurizer, Grams, hash_grams
 from cascade.onnx_session import open_session
@@ -102,25 +102,24 @@ class FirstPass:
 
     def __call__(self, texts: Sequence[str]) -> FirstSeen:
         """Look at a batch of texts."""
-        groups: list[NDArray[np.float32]] = []
-        rows: list[list[float]] = []
-        scales: list[list[float]] = []
-        for grams in hash_grams(texts, _GROUP_BYTES):
-            sums, counts, peaks = self._sum(grams)
-            first = len(scales)
-            groups.append(sums)
-            for i, facts in enumerate(sums[:, :, : self._n_facts].tolist()):
-                request, scale = request_row(texts[first + i], facts, counts[i], peaks[i])
-                scales.append(scale)
-                rows += [[*request, float(rung)] for rung in range(self.n_rungs)]
-        if not groups:
+        if not texts:
             raise ValueError("there are no texts")
-        asked = np.array(rows, dtype=np.float32)
-        feed = {
-            "rows": asked,
-            "sums": groups[0] if len(groups) == 1 else np.concatenate(groups),
-            "scales": np.array(scales, dtype=np.float32),
-        }
+        parts = [self._sum(grams) for grams in hash_grams(texts, _GROUP_BYTES)]
+        if len(texts) == 1:
+            sums, counts, peaks = parts[0]
+            facts = sums[0, :, : self._n_facts].tolist()
+            request, scale = request_row(texts[0], facts, counts[0].tolist(), float(peaks[0]))
+            asked = np.array([[*request, float(r)] for r in range(self.n_rungs)], dtype=np.float32)
+            scales = np.array([scale], dtype=np.float32)
+        else:
+            sums, counts, peaks = map(np.concatenate, zip(*parts, strict=True)) if parts[1:] else parts[0]
+            many, of_many = request_rows(texts, sums[:, :, : self._n_facts], counts, peaks)
+            asked = np.empty((len(texts), self.n_rungs, many.shape[1] + 1), dtype=np.float32)
+            asked[:, :, :-1] = many[:, None, :]
+            asked[:, :, -1] = np.arange(self.n_rungs)
+            asked = asked.reshape(-1, asked.shape[2])
+            scales = of_many.astype(np.float32)
+        feed = {"rows": asked, "sums": sums, "scales": scales}
         p_right, linear, accepted, p_top = self._session.run(_OUTPUTS, feed)
         if self._trees_weight != 1:
             pairs = zip(accepted.tolist(), p_top.tolist(), strict=True)
@@ -128,19 +127,27 @@ class FirstPass:
             accepted = np.array(blended, dtype=np.float32)
         return FirstSeen(asked[:: self.n_rungs, :-1], p_right, linear, accepted)
 
-    def _sum(self, grams: Grams) -> tuple[NDArray[np.float32], list[list[int]], list[float]]:
-        """Give the blocks' sums, shape (n_texts, N_BLOCKS, n_sums), their n-grams, and the largest rarity."""
+    def _sum(self, grams: Grams) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+        """Sum up what the n-grams of n texts say.
+
+        Returns
+        -------
+        sums : float32 array of shape (n, N_BLOCKS, n_sums)
+        counts : int64 array of shape (n, N_BLOCKS)
+            How many n-grams each block has.
+        peaks : float32 array of shape (n,)
+            The largest rarity.
+        """
         at = self._row_of_bucket.take(grams.buckets)
         gathered = self._table.take(at, axis=0)
         rarity = self._rarity.take(at)
         n, n_words = grams.n_texts, grams.n_words
         if n == 1:
             n_single = (n_words + 1) // 2  # w words make w - 1 pairs
-            counts = [n_single, n_words - n_single, len(at) - n_words]
-            if counts[1]:  # otherwise a block is empty, which reduceat cannot say
+            of_block = np.array([[n_single, n_words - n_single, len(at) - n_words]])
+            if n_words > n_single:  # otherwise a block is empty, which reduceat cannot say
                 sums = np.add.reduceat(gathered, (0, n_single, n_words), axis=0)
-                return sums[None], [counts], [float(rarity.max())]
-            of_block = np.array([counts])
+                return sums[None], of_block, rarity.max(keepdims=True)
         else:
             both = np.bincount(grams.rows[:n_words], minlength=n)
             single = (both + 1) // 2
@@ -153,5 +160,5 @@ class FirstPass:
         sums[filled] = np.add.reduceat(gathered, starts, axis=0)
         peaks = np.zeros(N_BLOCKS * n, dtype=np.float32)
         peaks[filled] = np.maximum.reduceat(rarity, starts)
-        by_text = np.ascontiguousarray(sums.reshape(N_BLOCKS, n, -1).transpose(1, 0, 2))
-        return by_text, of_block.tolist(), peaks.reshape(N_BLOCKS, n).max(axis=0).tolist()
+        by_text = sums.reshape(N_BLOCKS, n, -1).transpose(1, 0, 2)
+        return by_text, of_block, peaks.reshape(N_BLOCKS, n).max(axis=0)

@@ -36,14 +36,15 @@ class WatchedStore:
         self._store = store
         self._saw = [watcher.saw for watcher in watchers]
 
-    def record(self, decision: Decision) -> None:
+    def record(self, *decisions: Decision) -> None:
         """See `TrafficStore.record`. A watcher that fails is logged and costs nothing else."""
         for saw in self._saw:
-            try:
-                saw(decision)
-            except Exception:
-                _log.exception("observing a decision failed")
-        self._store.record(decision)
+            for decision in decisions:
+                try:
+                    saw(decision)
+                except Exception:
+                    _log.exception("observing a decision failed")
+        self._store.record(*decisions)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from cascade.ask import Ask, Attempt, Decided
+from cascade.bundle import Bundle
 from cascade.rollout.alarm_book import AlarmBook
 from cascade.rollout.audit import Auditor, coin
 from cascade.rollout.judge import Judge
@@ -43,14 +44,13 @@ class Afterwards:
         self._alarms = alarms
         self._step_of = step_of
 
-    def walked(self, node: str, served: Served, attempts: Sequence[Attempt], settled: bool) -> None:
-        """Count what a request met on a bundle's local rungs.
+    def walked(self, node: str, bundle: Bundle, requests: Sequence[Sequence[Attempt]], settled: bool) -> None:
+        """Count what requests met on a bundle's local rungs: the attempts of each.
 
         To be called before the teacher is waited for: counted after its answer, those that escalate would
         all come late, and the last ones of a burst would look like a storm.
         """
-        if served.bundle is not None:
-            self._alarms.count(node, served.bundle, attempts, settled)
+        self._alarms.count(node, bundle, requests, settled)
 
     def take(self, ask: Ask, decided: Decided, served: Served, by_teacher: bool) -> None:
         """Take a decision that has an answer; `by_teacher` says whether the teacher gave it."""

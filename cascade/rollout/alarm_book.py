@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cascade.ask import Attempt
@@ -62,34 +62,36 @@ class AlarmBook:
         self._alarms: dict[tuple[str, str], _Alarms] = {}
         self._lock = threading.Lock()
 
-    def count(self, node: str, bundle: Bundle, attempts: Iterable[Attempt], settled: bool) -> None:
-        """Count one live request: what its local rungs' attempts came to, and whether one settled it."""
+    def count(self, node: str, bundle: Bundle, requests: Sequence[Sequence[Attempt]], settled: bool) -> None:
+        """Count live requests: what each one's local rungs' attempts came to, and whether one settled it."""
         if bundle.policy.too_dear or bundle.fences.reason:  # it leaves all to the teacher on purpose
             return
-        spent, failed = 0.0, False
-        score = before = None
-        for attempt in attempts:
-            spent += attempt.latency_ms
-            failed = failed or attempt.reason.startswith("error")
-            score = attempt.confidence_after if score is None else score
-            before = attempt.p_right_before if before is None else before
         limit = self._config.latency_ms
         with self._lock:
             alarms = self._alarms.get((node, bundle.version))
             if alarms is None:
                 alarms = self._alarms[node, bundle.version] = _new(self._config, bundle)
             counts = alarms.counts
-            counts.n += 1
-            counts.failed += failed
-            if score is not None:
-                counts.values[SCORES].append(score)
-            if before is not None:
-                counts.values[INPUTS].append(before)
+            counts.n += len(requests)
             if settled:
-                counts.settled += 1
-                counts.slow += limit is not None and spent > limit
+                counts.settled += len(requests)
             else:
-                counts.escalated += 1
+                counts.escalated += len(requests)
+            scores, inputs = counts.values[SCORES], counts.values[INPUTS]
+            for attempts in requests:
+                spent, failed = 0.0, False
+                score = before = None
+                for attempt in attempts:
+                    spent += attempt.latency_ms
+                    failed = failed or attempt.reason.startswith("error")
+                    score = attempt.confidence_after if score is None else score
+                    before = attempt.p_right_before if before is None else before
+                counts.failed += failed
+                counts.slow += settled and limit is not None and spent > limit
+                if score is not None:
+                    scores.append(score)
+                if before is not None:
+                    inputs.append(before)
 
     def look(self, node: str) -> dict[str, list[Raised]]:
         """Close the batch of a node's counts; give the alarms that are raised, by bundle."""

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from cascade.ask import Mode
 from cascade.bundle import Bundle
 from cascade.flags import Flags
+from cascade.flags.values import NodeFlags
 from cascade.rollout.choice import Plan, bucket, choose
 from cascade.rollout.shelf import Shelf
 
 _log = logging.getLogger(__name__)
 
 _LOG_EVERY = 30.0
+_MOST_CHOSEN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class _Now:
     plan: Plan
     bundles: Mapping[str, Bundle]
     available: frozenset[str]
+    chosen: dict[tuple[NodeFlags, bool], tuple[Served, str]] = field(default_factory=dict)
+    """Who serves, and why flags were overruled; by flags, and whether the key is in the candidate's share."""
 
 
 @dataclass(slots=True)
@@ -106,12 +110,17 @@ class Serving:
         now = self._now
         plan = now.plan
         place = bucket(self.node, plan.candidate, key) if 0 < plan.share < 1 else 0.0
-        choice = choose(plan, flags, now.available, place)
-        if choice.overruled:
-            self._tell(choice.overruled)
-        if not choice.bundle and not choice.shadow:
-            return _BY_TEACHER
-        return Served(choice.mode, now.bundles.get(choice.bundle), now.bundles.get(choice.shadow))
+        chosen = now.chosen.get((flags, place < plan.share))
+        if chosen is None:
+            choice = choose(plan, flags, now.available, place)
+            served = Served(choice.mode, now.bundles.get(choice.bundle), now.bundles.get(choice.shadow))
+            chosen = (served if choice.bundle or choice.shadow else _BY_TEACHER, choice.overruled)
+            if len(now.chosen) < _MOST_CHOSEN:  # a vendor's flags may name ever new bundles
+                now.chosen[flags, place < plan.share] = chosen
+        served, overruled = chosen
+        if overruled:
+            self._tell(overruled)
+        return served
 
     def adopt(self, plan: Plan) -> None:
         """Serve by a plan from now on, as far as its bundles are in memory. Never waits for a bundle.

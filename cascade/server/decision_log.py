@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, get_args
 
 from cascade.ask import Ask, Attempt, Decided, Mode
@@ -13,8 +12,16 @@ from cascade.traffic import Decision
 _MODES: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
 
 
-def to_log(ask: Ask, decided: Decided, node: Node, began: float, error: CascadeError | None) -> Decision:
-    """Make a decision, or why there is none, a record of the traffic log."""
+def to_log(
+    ask: Ask, decided: Decided, node: Node, began: float, ended: float, error: CascadeError | None
+) -> Decision:
+    """Make a decision, or why there is none, a record of the traffic log.
+
+    Parameters
+    ----------
+    began, ended : float
+        Unix seconds.
+    """
     return Decision(
         decision_id=decided.decision_id,
         node=ask.node,
@@ -34,21 +41,23 @@ def to_log(ask: Ask, decided: Decided, node: Node, began: float, error: CascadeE
         usd=decided.usd,
         input_tokens=decided.input_tokens,
         output_tokens=decided.output_tokens,
-        latency_ms=(time.time() - began) * 1e3,
+        latency_ms=(ended - began) * 1e3,
         error=f"{error.reason}: {error}" if error else None,
     )
 
 
 def _as_dict(attempt: Attempt) -> dict[str, Any]:
     # `dataclasses.asdict` copies deeply, at ten times the price.
-    return {
+    fields = {
         "rung": attempt.rung,
         "p_right_before": attempt.p_right_before,
         "confidence_after": attempt.confidence_after,
         "latency_ms": attempt.latency_ms,
         "reason": attempt.reason,
-        **({"teacher": attempt.teacher} if attempt.teacher else {}),
     }
+    if attempt.teacher:
+        fields["teacher"] = attempt.teacher
+    return fields
 
 
 def from_log(found: Decision, request_id: str) -> Decided:

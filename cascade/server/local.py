@@ -89,7 +89,7 @@ def walk_local(
     validators: Sequence[Validator],
     latency: dict[str, LatencyRecord],
     redactor: Redactor | None = None,
-    settled: Callable[[int, Walk], object] = lambda at, walk: None,
+    settled: Callable[[Sequence[int], Sequence[Walk]], object] = lambda at, walks: None,
     slow: Callable[[], object] = lambda: None,
 ) -> list[Walk]:
     """Take requests up the local rungs of a bundle, together.
@@ -110,8 +110,8 @@ def walk_local(
     redactor : Redactor, optional
         Local rungs read the questions as it leaves them, since they learned from what was stored.
     settled : callable
-        Told of each request that a rung settled, by its place in `asks`, before a higher rung is asked about
-        the others.
+        Told of the requests that a rung settled, by their places in `asks`, before a higher rung is asked
+        about the others.
     slow : callable
         Called before the first rung that takes long: longer than all else together.
     """
@@ -160,9 +160,9 @@ def walk_local(
                 slow()
             done = _run_rung(r, run_at, asks, prepared, bundle, contract, validators, latency, walks)
             open_at = [i for i in open_at if i not in done]  # settled, or for the teacher alone
-            for i in done:
-                if walks[i].rung:
-                    settled(i, walks[i])
+            at = [i for i in done if walks[i].rung]
+            if at:
+                settled(at, [walks[i] for i in at])
     return walks
 
 

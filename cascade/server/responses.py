@@ -17,17 +17,22 @@ _MODES = {"passthrough": pb.MODE_PASSTHROUGH, "shadow": pb.MODE_SHADOW, "live": 
 
 def response_of(decided: Decided) -> pb.DecideResponse:
     """Make a decision a `DecideResponse`."""
+    response = pb.DecideResponse()
+    _fill(response, decided)
+    return response
+
+
+def _fill(response: pb.DecideResponse, decided: Decided) -> None:
+    # Set in place: this is the hot path, and nested constructors copy.
     output = decided.output
-    response = pb.DecideResponse(
-        decision_id=decided.decision_id,
-        rung=decided.rung,
-        confidence=decided.confidence,
-        bundle_version=decided.bundle_version,
-        mode=_MODES[decided.mode],
-        request_id=decided.request_id,
-    )
+    response.decision_id = decided.decision_id
+    response.rung = decided.rung
+    if decided.confidence is not None:
+        response.confidence = decided.confidence
+    response.bundle_version = decided.bundle_version
+    response.mode = _MODES[decided.mode]
+    response.request_id = decided.request_id
     if type(output) is str:
-        # Set in place: this is the hot path, and nested constructors copy.
         response.output.string_value = output
         response.label = output
     else:
@@ -47,7 +52,6 @@ def response_of(decided: Decided) -> pb.DecideResponse:
         cost.usd = decided.usd
         cost.input_tokens = decided.input_tokens
         cost.output_tokens = decided.output_tokens
-    return response
 
 
 def error_of(error: CascadeError, request_id: str = "") -> pb.DecideError:
@@ -63,14 +67,22 @@ def error_of(error: CascadeError, request_id: str = "") -> pb.DecideError:
 
 def result_of(outcome: Decided | CascadeError, request_id: str) -> pb.DecideResult:
     """Make a decision or an error a `DecideResult`."""
+    result = pb.DecideResult()
+    _fill_result(result, outcome, request_id)
+    return result
+
+
+def _fill_result(result: pb.DecideResult, outcome: Decided | CascadeError, request_id: str) -> None:
     if isinstance(outcome, Decided):
-        return pb.DecideResult(response=response_of(outcome))
-    return pb.DecideResult(error=error_of(outcome, request_id))
+        _fill(result.response, outcome)
+    else:
+        result.error.CopyFrom(error_of(outcome, request_id))
 
 
 def batch_response(outcomes: Sequence[Decided | CascadeError], requests: Sequence[Any]) -> bytes:
     """Make a `BatchDecideResponse` of outcomes, as bytes."""
-    results = [
-        result_of(outcome, request.request_id) for outcome, request in zip(outcomes, requests, strict=True)
-    ]
-    return pb.BatchDecideResponse(results=results).SerializeToString()
+    response = pb.BatchDecideResponse()
+    add = response.results.add
+    for outcome, request in zip(outcomes, requests, strict=True):
+        _fill_result(add(), outcome, request.request_id)
+    return response.SerializeToString()

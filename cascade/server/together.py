@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from cascade.ask import Ask, Decided
+from cascade.bundle import Bundle
 from cascade.errors import CascadeError
 from cascade.rollout.afterwards import Afterwards
 from cascade.rungs.protocol import Answer
@@ -16,7 +17,9 @@ from cascade.server.local import Walk, walk_local
 from cascade.server.node import Node
 from cascade.server.status import known
 from cascade.server.teacher import Started, ask_teacher, teacher_answer, when_answered
-from cascade.traffic import TrafficStore
+from cascade.traffic import Decision, TrafficStore
+
+_NOT_ASKED = Answer()
 
 
 class Together:
@@ -67,7 +70,9 @@ class Together:
             up = [i for i, walk in enumerate(walks) if not walk.rung]
             # Counted before the teacher is waited for, see `Afterwards.walked`; asked before any is.
             for i in up:
-                self._afterwards.walked(self._node.name, self._served[i], walks[i].attempts, False)
+                bundle = self._served[i].bundle
+                if bundle is not None:
+                    self._afterwards.walked(self._node.name, bundle, [walks[i].attempts], False)
             asked = []
             for i in up:
                 try:
@@ -92,13 +97,11 @@ class Together:
             if bundle is None:
                 continue
 
-            def settled(k: int, walk: Walk, at: list[int] = at) -> None:
-                i = at[k]
-                try:
-                    self._afterwards.walked(node.name, self._served[i], walk.attempts, True)
-                    self._finish(i, walk, None, Answer(), by_teacher=False)
-                except Exception as error:  # likewise of this one
-                    self._fail(error, [i])
+            def settled(
+                among: Sequence[int], some: Sequence[Walk], at: list[int] = at, bundle: Bundle = bundle
+            ) -> None:
+                self._afterwards.walked(node.name, bundle, [walk.attempts for walk in some], True)
+                self._finish([(at[k], walk) for k, walk in zip(among, some, strict=True)])
 
             some = walk_local(
                 [asks[i] for i in at], bundle, node.contract, node.validators, node.latency, node.redactor,
@@ -111,34 +114,66 @@ class Together:
     def _by_teacher(self, i: int, walk: Walk, started: Started) -> None:
         try:
             error, answer = teacher_answer(self._node, self._asks[i], walk, started)
-            self._finish(i, walk, error, answer, by_teacher=True)
+            self._finish([(i, walk)], error, answer)
         except Exception as unforeseen:
             self._tell(i, known(unforeseen))
 
     def _finish(
-        self, i: int, walk: Walk, error: CascadeError | None, answer: Answer, by_teacher: bool
+        self,
+        walked: Sequence[tuple[int, Walk]],
+        error: CascadeError | None = None,
+        by_teacher: Answer | None = None,
     ) -> None:
-        node, ask, served = self._node, self._asks[i], self._served[i]
-        decided = Decided(
-            decision_id=self._ids[i],
-            output=None if error else walk.output,
-            rung="" if error else walk.rung,
-            confidence=walk.confidence,
-            bundle_version="" if served.bundle is None else served.bundle.version,
-            mode=served.mode,
-            attempts=tuple(walk.attempts),
-            usd=walk.usd + answer.usd,
-            input_tokens=walk.input_tokens + answer.input_tokens,
-            output_tokens=walk.output_tokens + answer.output_tokens,
-            request_id=ask.request_id,
+        """Log decisions, look after them, and tell of them.
+
+        Parameters
+        ----------
+        walked : sequence of (int, Walk)
+            Their places, and how they went up the local rungs.
+        error : CascadeError, optional
+            Why there is no answer.
+        by_teacher : Answer, optional
+            The teacher's, where it was asked.
+        """
+        node, now = self._node, time.time()
+        finished: list[tuple[int, Decided]] = []
+        logged: list[Decision] = []
+        for i, walk in walked:
+            try:
+                decided = self._decided(i, walk, error, by_teacher or _NOT_ASKED)
+                logged.append(to_log(self._asks[i], decided, node, self._began, now, error))
+                finished.append((i, decided))
+            except Exception as unforeseen:  # of this one, and those who are decided with it are not to blame
+                self._fail(unforeseen, [i])
+        self._store.record(*logged)
+        for i, decided in finished:
+            ask = self._asks[i]
+            try:
+                if node.quotas is not None and decided.usd:
+                    node.quotas.spend(ask.context.get("tenant", ""), decided.usd)
+                if error is None:
+                    self._afterwards.take(ask, decided, self._served[i], by_teacher is not None)
+            except Exception as unforeseen:  # likewise
+                self._fail(unforeseen, [i])
+                continue
+            self._open.discard(i)
+            self._tell(i, error or decided)
+
+    def _decided(self, i: int, walk: Walk, error: CascadeError | None, answer: Answer) -> Decided:
+        served = self._served[i]
+        return Decided(
+            self._ids[i],
+            None if error else walk.output,
+            "" if error else walk.rung,
+            walk.confidence,
+            "" if served.bundle is None else served.bundle.version,
+            served.mode,
+            tuple(walk.attempts),
+            walk.usd + answer.usd,
+            walk.input_tokens + answer.input_tokens,
+            walk.output_tokens + answer.output_tokens,
+            self._asks[i].request_id,
         )
-        if node.quotas is not None and decided.usd:
-            node.quotas.spend(ask.context.get("tenant", ""), decided.usd)
-        self._store.record(to_log(ask, decided, node, self._began, error))
-        if error is None:
-            self._afterwards.take(ask, decided, served, by_teacher)
-        self._open.discard(i)
-        self._tell(i, error or decided)
 
     def _fail(self, error: Exception, places: Sequence[int]) -> None:
         """Tell some that something went wrong that nobody foresaw, unless they were told an answer."""

@@ -95,22 +95,24 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="traffic-writer", daemon=True)
         self._thread.start()
 
-    def record(self, decision: Decision | Call) -> None:
-        """Queue a decision or a call, or drop and count it."""
+    def record(self, *records: Decision | Call) -> None:
+        """Queue decisions or calls, or drop and count what finds no room."""
         with self._changed:
-            if not self._room():
-                self._dropped += 1
-                return
-            if isinstance(decision, Call):
-                self._take(_Waiting(decision))
-                return
-            self._by_id.setdefault(decision.decision_id, decision)
-            if decision.request_id is not None:
-                key = (decision.node, decision.request_id)
-                first = self._by_request.setdefault(key, decision)
-                if first.error is not None and decision.error is None:
-                    self._by_request[key] = decision
-            self._take(_Waiting(decision))
+            room = self._limits.queue - (self._taken - self._settled)
+            taken = records[: max(room, 0)] if not self._closing.is_set() else ()
+            self._dropped += len(records) - len(taken)
+            for record in taken:
+                if isinstance(record, Decision):
+                    self._know(record)
+            self._take(*map(_Waiting, taken))
+
+    def _know(self, decision: Decision) -> None:
+        self._by_id.setdefault(decision.decision_id, decision)
+        if decision.request_id is not None:
+            key = (decision.node, decision.request_id)
+            first = self._by_request.setdefault(key, decision)
+            if first.error is not None and decision.error is None:
+                self._by_request[key] = decision
 
     def report(self, outcome: Outcome) -> Future[str]:
         """Queue an outcome; see `TrafficStore.report`."""
@@ -118,7 +120,7 @@ class GroupWriter:
         # Running from the start: a caller that goes away must not cancel what the thread then settles.
         future.set_running_or_notify_cancel()
         with self._changed:
-            if self._room():
+            if self._taken - self._settled < self._limits.queue and not self._closing.is_set():
                 self._urgent = True
                 self._take(_Waiting(outcome, future))
                 return future
@@ -161,12 +163,11 @@ class GroupWriter:
         if self._tally is not None:
             self._tally.close()
 
-    def _room(self) -> bool:
-        return self._taken - self._settled < self._limits.queue and not self._closing.is_set()
-
-    def _take(self, waiting: _Waiting) -> None:
-        self._queue.append(waiting)
-        self._taken += 1
+    def _take(self, *waiting: _Waiting) -> None:
+        if not waiting:
+            return
+        self._queue.extend(waiting)
+        self._taken += len(waiting)
         if self._tally is not None:
             self._tally.keep(self._taken, self._settled)
         if self._urgent or not self._gathering or len(self._queue) >= self._limits.group:

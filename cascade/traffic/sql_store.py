@@ -86,9 +86,9 @@ class SqlStore:
         """See `TrafficStore.rows`."""
         return self._rows
 
-    def record(self, decision: Decision) -> None:
+    def record(self, *decisions: Decision) -> None:
         """See `TrafficStore.record`."""
-        self._writer.record(decision)
+        self._writer.record(*decisions)
 
     def record_call(self, call: Call) -> None:
         """See `TrafficStore.record_call`."""

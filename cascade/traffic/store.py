@@ -22,10 +22,10 @@ class TrafficStore(Protocol):
     def rows(self) -> Rows:
         """How what was said is kept in a column: sealed, where the store encrypts."""
 
-    def record(self, decision: Decision) -> None:
-        """Log a decision some time soon.
+    def record(self, *decisions: Decision) -> None:
+        """Log decisions some time soon.
 
-        Neither blocks nor raises: when the queue is full or the disk fails, the decision is lost and counted.
+        Neither blocks nor raises: what finds the queue full, or a disk that fails, is lost and counted.
         """
 
     def record_call(self, call: Call) -> None:

@@ -16,6 +16,7 @@ from cascade.errors import CascadeError, UnknownNode
 from cascade.event_loop import BackgroundLoop
 from cascade.rungs.encoder import EncoderRung
 from cascade.rungs.protocol import Answer, Query
+from cascade.server import together
 from cascade.server.batches import Batches
 from cascade.server.engine import Engine
 from cascade.server.gone import CallerGone, Gone
@@ -88,13 +89,13 @@ def test_what_goes_wrong_for_all_is_told_to_all_and_followers_are_let_go(
 def test_what_goes_wrong_for_one_costs_no_other_the_answer(
     engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch, rung: str
 ) -> None:
-    where, name = (engine._store, "record") if rung == "linear" else (engine.nodes[NODE].teacher, "submit")
+    where, name = (together, "to_log") if rung == "linear" else (engine.nodes[NODE].teacher, "submit")
     works = getattr(where, name)
 
-    def breaks(given: Any) -> Any:
+    def breaks(given: Any, *more: Any) -> Any:
         if given.text == by_rung[rung]:
             raise MemoryError("unforeseen")
-        return works(given)
+        return works(given, *more)
 
     monkeypatch.setattr(where, name, breaks)
     others = [text for key, text in by_rung.items() if key != rung] + ["a text that nobody knows"]

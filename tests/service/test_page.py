@@ -176,7 +176,7 @@ def raise_alarms(side: Side) -> None:
     bundle = side.engine.nodes[NODE].bundle
     attempts = [Attempt("linear", 0.5, 0.5, reason="error: broken")]
     for _ in range(400):
-        side.engine.rollouts.alarms.count(NODE, bundle, attempts, False)
+        side.engine.rollouts.alarms.count(NODE, bundle, [attempts], False)
     side.engine.rollouts.watch.judge()
 
 
@@ -203,7 +203,9 @@ def test_an_alarm_that_live_requests_raise_reaches_the_page_and_the_metrics(star
     for batch in range(60):
         for _ in range(50):
             score = rng.random() * (1.0 if batch < 30 else 0.3)
-            rollouts.alarms.count(NODE, bundle, [Attempt("linear", rng.random(), score)], rng.random() < 0.8)
+            rollouts.alarms.count(
+                NODE, bundle, [[Attempt("linear", rng.random(), score)]], rng.random() < 0.8
+            )
         rollouts.watch.judge()
     (alarm,) = figures(side)["alarms"]
     assert (alarm["name"], alarm["bundle"], alarm["action"]) == ("drift of scores", bundle.version, "hold")

@@ -29,7 +29,7 @@ def fill(
         for _ in range(50):
             score = rng.random() * (1 - shift)
             attempt = Attempt("linear", p_right_before=rng.random(), confidence_after=score, reason=reason)
-            book.count("n", BUNDLE, [attempt], rng.random() < settled)
+            book.count("n", BUNDLE, [[attempt]], rng.random() < settled)
         found = {each.name: each for each in book.look("n").get(BUNDLE.version, [])}
     return found
 
@@ -67,7 +67,7 @@ def test_a_bundle_that_is_started_again_begins_with_a_clean_sheet() -> None:
 def test_another_nodes_look_leaves_the_counts_alone() -> None:
     book = AlarmBook(AlarmsConfig())
     for _ in range(60):
-        book.count("n", BUNDLE, [Attempt("linear", confidence_after=0.1)], False)
+        book.count("n", BUNDLE, [[Attempt("linear", confidence_after=0.1)]], False)
     assert book.look("other") == {}
     assert "storm" in {each.name for each in book.look("n")[BUNDLE.version]}
 
@@ -81,5 +81,5 @@ def test_a_bundle_that_leaves_everything_to_the_teacher_on_purpose_is_no_storm(w
         aside.policy = SimpleNamespace(too_dear="it costs more than it saves")
     book = AlarmBook(AlarmsConfig())
     for _ in range(200):
-        book.count("n", aside, [Attempt("linear", reason="uncertified")], False)
+        book.count("n", aside, [[Attempt("linear", reason="uncertified")]], False)
     assert book.look("n") == {}

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.features import Featurizer, hash_grams, normalise
+from cascade.features import Featurizer, hash_grams, normalise, surface, surfaces
 
 CORPUS = ["where is my card", "my card did not arrive", "cancel my order", "is my order here?", "naïve café"]
 FEATURIZER = Featurizer.fit(CORPUS * 2)
@@ -20,6 +20,21 @@ def test_a_text_has_the_same_features_alone_and_in_any_batch(texts: list[str]) -
         np.testing.assert_array_equal(alone.columns, together.columns[inside])
         np.testing.assert_array_equal(alone.values, together.values[inside])
         np.testing.assert_array_equal(alone.surface[0], together.surface[i])
+
+
+@given(
+    st.lists(st.text(max_size=60) | st.text("a1?\n é\ud800", max_size=60), min_size=1, max_size=6), st.data()
+)
+def test_surface_facts_of_many_texts_are_those_of_each_to_the_last_bit(
+    texts: list[str], data: st.DataObject
+) -> None:
+    n = len(texts)
+    counts = np.array(data.draw(st.lists(st.integers(0, 20_000), min_size=4 * n, max_size=4 * n))).reshape(
+        4, n
+    )
+    together = surfaces(texts, *counts)
+    for i, text in enumerate(texts):
+        assert together[i].tolist() == surface(text, *counts[:, i].tolist())
 
 
 def test_the_vocabulary_survives_a_round_trip_with_its_fingerprint(tmp_path: Path) -> None:

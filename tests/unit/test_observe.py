@@ -98,8 +98,8 @@ def test_a_watcher_that_fails_costs_neither_the_decision_nor_the_log(caplog: Any
     class Store:
         path = "here"
 
-        def record(self, given: Decision) -> None:
-            kept.append(given)
+        def record(self, *given: Decision) -> None:
+            kept.extend(given)
 
     class Broken:
         def saw(self, given: Decision) -> None:

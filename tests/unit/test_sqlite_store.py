@@ -63,6 +63,31 @@ def test_what_waits_is_committed_as_groups(path: Path, monkeypatch: pytest.Monke
     assert statements.count("COMMIT") == 1 + 3
 
 
+def test_a_row_that_is_refused_costs_none_of_those_inserted_with_it(path: Path) -> None:
+    names = [f"d{number:03}" for number in range(150)]
+    bad = {"d000", "d070", "d149"}
+    with SqliteStore(path) as store:
+        store.record(*(decision(name, input_tokens=2**70 if name in bad else 1) for name in names))
+        assert store.flush()
+        assert (store.stats().written, store.stats().failed) == (147, 3)
+    kept = rows(path, "SELECT decision_id FROM decisions ORDER BY seq")
+    assert kept == [name for name in names if name not in bad]
+
+
+def test_of_decisions_that_come_together_those_that_find_no_room_are_dropped(path: Path) -> None:
+    with SqliteStore(path, Limits(queue=5)) as store:
+        store.record(*(decision(f"d{number}") for number in range(8)))
+        assert store.flush()
+        assert (store.stats().written, store.stats().dropped) == (5, 3)
+        store.record(decision("later"))
+        assert store.flush()
+        assert store.stats().written == 6
+    assert rows(path, "SELECT decision_id FROM decisions ORDER BY seq") == [
+        *(f"d{n}" for n in range(5)),
+        "later",
+    ]
+
+
 def test_a_full_disk_fails_outcomes_only_and_heals(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = threading.Event()
 
