@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,6 +19,8 @@ from cascade.server.node import Node
 from cascade.server.status import known
 from cascade.server.teacher import Started, ask_teacher, teacher_answer, when_answered
 from cascade.traffic import Decision, TrafficStore
+
+_log = logging.getLogger(__name__)
 
 _NOT_ASKED = Answer()
 
@@ -116,7 +119,7 @@ class Together:
             error, answer = teacher_answer(self._node, self._asks[i], walk, started)
             self._finish([(i, walk)], error, answer)
         except Exception as unforeseen:
-            self._tell(i, known(unforeseen))
+            self._answer(i, known(unforeseen))
 
     def _finish(
         self,
@@ -144,20 +147,18 @@ class Together:
                 logged.append(to_log(self._asks[i], decided, node, self._began, now, error))
                 finished.append((i, decided))
             except Exception as unforeseen:  # of this one, and those who are decided with it are not to blame
-                self._fail(unforeseen, [i])
+                self._answer(i, known(unforeseen))
         self._store.record(*logged)
         for i, decided in finished:
-            ask = self._asks[i]
+            ask, result = self._asks[i], error or decided
             try:
                 if node.quotas is not None and decided.usd:
                     node.quotas.spend(ask.context.get("tenant", ""), decided.usd)
                 if error is None:
                     self._afterwards.take(ask, decided, self._served[i], by_teacher is not None)
             except Exception as unforeseen:  # likewise
-                self._fail(unforeseen, [i])
-                continue
-            self._open.discard(i)
-            self._tell(i, error or decided)
+                result = known(unforeseen)
+            self._answer(i, result)
 
     def _decided(self, i: int, walk: Walk, error: CascadeError | None, answer: Answer) -> Decided:
         served = self._served[i]
@@ -180,5 +181,11 @@ class Together:
         failure = known(error)
         for i in places:
             if i in self._open:
-                self._open.discard(i)
-                self._tell(i, failure)
+                self._answer(i, failure)
+
+    def _answer(self, i: int, result: Decided | CascadeError) -> None:
+        self._open.discard(i)
+        try:
+            self._tell(i, result)
+        except Exception:  # of this caller's, and the others wait
+            _log.exception("node %s: an answer could not be handed on", self._node.name)
