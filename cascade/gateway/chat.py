@@ -36,8 +36,8 @@ from cascade.server.alone import Alone
 from cascade.server.deciding import Deciding
 from cascade.server.gate import Caller, Gate, overloaded
 from cascade.server.gone import Gone
+from cascade.server.lease import QuotaExceeded
 from cascade.server.pool import ElasticPool
-from cascade.server.quotas import QuotaExceeded
 from cascade.traffic.records import Call
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class ChatCompletions:
             raw = await raw_body(request, self._http.max_body_bytes)
             exchange = self._exchange(request, caller, chat_request(raw), raw)
             self._load.admit_tenant(request.scope, exchange.tenant)
-            self._gate.count(exchange.tenant)
+            await self._gate.counted(exchange.tenant)
         except ClientDisconnect:
             return Response(status_code=499)
         except CascadeError as error:

@@ -79,7 +79,7 @@ class Passing:
         try:
             tenant = context_of(request, enter(self._gate, request, "decide")).get("tenant", "")
             self._load.admit_tenant(request.scope, tenant)
-            self._gate.count(tenant)
+            await self._gate.counted(tenant)
             if self._gate.quotas is not None:
                 self._gate.quotas.check_spending(tenant)
             bad = any(part in ("", ".", "..") for part in path.split("/")[1:])

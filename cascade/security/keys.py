@@ -15,6 +15,7 @@ import stat
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -211,7 +212,9 @@ def revoke_key(path: Path, key_id: str) -> Key:
 
 
 class KeyRing:
-    """The keys of a file, as they are now. May be used by many threads.
+    """The keys of a file, as they are now. May be used by many threads and event loops.
+
+    A thread looks at the file twice a second, so that nobody who asks for a key waits for a disk.
 
     A file that breaks while it is served leaves the last good keys in force, and is complained about.
 
@@ -229,18 +232,10 @@ class KeyRing:
         self._path = path
         self._stamp = self._stat()
         self._keys = {key.hash: key for key in read_keys(path)}
-        self._looked = time.monotonic()
-        self._looking = threading.Lock()
+        threading.Thread(target=_watch, args=(weakref.ref(self),), name="cascade-keys", daemon=True).start()
 
     def find(self, token: str) -> Key | None:
-        """Give the key that a token is, if it is one that holds now."""
-        now = time.monotonic()
-        if now - self._looked > _LOOK_EVERY and self._looking.acquire(blocking=False):
-            try:
-                self._looked = now
-                self._look()
-            finally:
-                self._looking.release()
+        """Give the key that a token is, if it is one that holds now. Does not wait for the file."""
         key = self._keys.get(hash_of(token))
         if key is None or (key.expires is not None and key.expires <= time.time()):
             return None
@@ -263,3 +258,17 @@ class KeyRing:
         except ConfigError as error:
             _log.error("the keys that were read last stay in force: %s", error)
         self._stamp = stamp
+
+
+def _watch(ring: weakref.ref[KeyRing]) -> None:
+    """Look at the file again and again, for as long as somebody has the ring."""
+    while True:
+        time.sleep(_LOOK_EVERY)
+        found = ring()
+        if found is None:
+            return
+        try:
+            found._look()
+        except Exception:  # else no key would ever be revoked again
+            _log.exception("the keys that were read last stay in force")
+        del found

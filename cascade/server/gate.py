@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -114,9 +116,24 @@ class Gate:
         return Caller(key.tenant, frozenset(key.nodes), key.id, key.allows("admin"))
 
     def count(self, tenant: str, n: int = 1) -> None:
-        """Count n decisions that a tenant asks for. Raises QuotaExceeded."""
+        """Count n decisions that a tenant asks for; for threads. Raises QuotaExceeded."""
         if self.quotas is not None:
             self.quotas.take(tenant, n)
+
+    def begin_count(self, tenant: str, n: int = 1) -> Future[None] | None:
+        """Likewise, for event loops: see `Quotas.begin_take`."""
+        return None if self.quotas is None else self.quotas.begin_take(tenant, n)
+
+    async def counted(self, tenant: str, n: int = 1) -> None:
+        """Likewise, to be awaited."""
+        counted = self.begin_count(tenant, n)
+        if counted is not None:
+            await asyncio.wrap_future(counted)
+
+    def close(self) -> None:
+        """Write what tenants spent, and let go of the shared file."""
+        if self.quotas is not None:
+            self.quotas.close()
 
 
 def open_gate(config: Config, base: Path | None = None) -> Gate:

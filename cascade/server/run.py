@@ -156,6 +156,7 @@ def _serve_process(
         if side is not None:
             side.stop()
         engine.close()
+        gate.close()
     finally:
         if pruner is not None:
             pruner.close()

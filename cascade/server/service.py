@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -112,7 +113,9 @@ class DecisionServicer:
                 raise no_message()
             caller = self._gate.enter(context, "decide")
             ask = self._ask(parse(pb.DecideRequest, raw), caller, deadline_of(context), gone, context)
-            self._count(ask.context.get("tenant", ""), 1)
+            counted = self._begin_count(ask.context.get("tenant", ""))
+            if counted is not None:
+                await asyncio.wrap_future(counted)
             answer: asyncio.Future[bytes] = self._loop.create_future()
             self._batches.put(ask, partial(self._tell, answer, _response))
             return await answer
@@ -120,7 +123,7 @@ class DecisionServicer:
             if isinstance(error, asyncio.CancelledError):
                 gone.fire()
             ending = end_with(context, error)
-            ask = answer = context = None  # type: ignore[assignment]  # see `end_with`
+            ask = answer = counted = context = None  # type: ignore[assignment]  # see `end_with`
             await ending
         finally:
             gone.end()
@@ -164,9 +167,14 @@ class DecisionServicer:
         return ask
 
     def _count(self, tenant: str, n: int) -> None:
-        """Let a tenant ask for so many decisions, or raise Overloaded."""
+        """Let a tenant ask for so many decisions, or raise Overloaded. For threads."""
         self._shedder.admit_tenant(tenant, n)
         self._gate.count(tenant, n)
+
+    def _begin_count(self, tenant: str) -> Future[None] | None:
+        """Likewise for one decision, on the event loop: see `Quotas.begin_take`."""
+        self._shedder.admit_tenant(tenant)
+        return self._gate.begin_count(tenant)
 
     def batch_decide(self, raw: bytes, context: Call) -> bytes:
         """Decide many inputs, each on its own."""
@@ -256,10 +264,25 @@ class DecisionServicer:
             # Asked for each message: a key may be revoked while its stream is open.
             caller = self._gate.enter(context, "decide")
             ask = self._ask(message.request, caller, deadline, gone, context, "request.")
-            self._count(ask.context.get("tenant", ""), 1)
+            counted = self._begin_count(ask.context.get("tenant", ""))
+            ask = replace(ask, on_wait=partial(self._soon, lend))
+            put = partial(self._put_item, ask, request_id, done, counted)
+            if counted is None:
+                put()
+            else:
+                counted.add_done_callback(lambda _: self._soon(put))
+        except Exception as error:
+            done(_streamed(request_id, known(error)))
+
+    def _put_item(
+        self, ask: Ask, request_id: str, done: Callable[[bytes], object], counted: Future[None] | None
+    ) -> None:
+        """Have a question of a stream decided, now that it is counted, or say why it was not."""
+        try:
+            if counted is not None:
+                counted.result()
             answer: asyncio.Future[bytes] = self._loop.create_future()
             answer.add_done_callback(lambda found: done(found.result()))
-            ask = replace(ask, on_wait=partial(self._soon, lend))
             self._batches.put(ask, partial(self._tell, answer, partial(_streamed, request_id)))
         except Exception as error:
             done(_streamed(request_id, known(error)))

@@ -1,6 +1,8 @@
 """Keys, tenants, TLS and signed bundles, over real gRPC with the real engine."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from cascade.client import Client, DecisionError
+from cascade.client import Client, DecisionError, Question
 from cascade.config import Config
 from cascade.config.security import TlsConfig
 from cascade.config.server import ServerConfig
@@ -28,6 +30,7 @@ from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
 from tests.certificates import write_certificates
 from tests.conftest import NODE
+from tests.service.fake_engine import comes
 
 LONG = 30.0
 
@@ -124,9 +127,7 @@ def test_keys_are_rotated_without_a_restart(
                 return error.code
         return None
 
-    for _ in range(200):
-        if error_with(old_token) is not None:
-            break
+    assert comes(lambda: error_with(old_token) is not None)
     assert error_with(old_token) == grpc.StatusCode.UNAUTHENTICATED
     assert error_with(new_token) is None
 
@@ -173,6 +174,44 @@ def test_a_tenant_over_its_rate_is_told_when_to_come_back(
     assert retry.retry_delay.seconds > 50
     stub.Decide(pb.DecideRequest(node=NODE, text=unseen[0]["text"]), timeout=LONG)  # another's
     channel.close()
+
+
+def test_a_worker_that_hangs_with_the_tenants_file_locked_holds_no_other_worker_up(
+    start: Callable[..., Running], tmp_path: Path, unseen: list[dict[str, Any]]
+) -> None:
+    service = start(tenants={"acme": {"requests_per_second": 0.01, "burst": 3, "usd_per_day": 10.0}})
+    code = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True); time.sleep(600)\n"
+    )
+    (path,) = tmp_path.rglob("tenants.state")
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hung, service.client() as client:
+        try:
+            assert hung.stdout is not None
+            assert hung.stdout.readline() == "held\n"
+            text, acme = unseen[0]["text"], {"tenant": "acme"}
+            assert client.decide(node=NODE, text=text, context=acme, timeout=5.0).label
+            (answer,) = client.stream_decide([Question(NODE, text, context=acme)], timeout=5.0)
+            assert answer.label
+            (answer,) = client.batch_decide(node=NODE, texts=[text], context=acme, timeout=5.0)
+            assert answer.label
+            error = refused(lambda: client.decide(node=NODE, text=text, context=acme, timeout=5.0))
+            assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED, "the limit holds for this worker"
+            assert client.decide(node=NODE, text=text, timeout=5.0).label, "and no other tenant waits"
+        finally:
+            hung.kill()
+
+
+def test_a_stream_over_its_tenants_rate_is_told_so_item_by_item(
+    start: Callable[..., Running], unseen: list[dict[str, Any]]
+) -> None:
+    service = start(tenants={"default": {"requests_per_second": 0.01, "burst": 3}})
+    with service.client() as client:
+        found = list(client.stream_decide([Question(NODE, unseen[0]["text"])] * 5))
+    errors = [each.code for each in found if isinstance(each, DecisionError)]
+    assert errors == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+    assert len(found) == 5
 
 
 def test_a_tenant_that_has_spent_its_money_still_gets_local_answers(

@@ -3,7 +3,9 @@
 import json
 import os
 import stat
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,27 +29,66 @@ def test_only_the_hash_of_a_key_is_stored_and_only_its_owner_reads_the_file(tmp_
 def test_a_ring_sees_new_and_revoked_keys_without_being_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", -1.0)
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
     path = tmp_path / "keys.json"
     first, token = create_key(path, "acme")
     ring = KeyRing(path)
     _, other = create_key(path, "other")
-    assert ring.find(other) is not None
+    assert comes(lambda: ring.find(other) is not None)
     revoke_key(path, first.id)
-    assert ring.find(token) is None
+    assert comes(lambda: ring.find(token) is None)
     assert ring.find(other) is not None
 
 
 def test_a_file_that_breaks_leaves_the_last_good_keys_in_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", -1.0)
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
     path = tmp_path / "keys.json"
     _, token = create_key(path, "acme")
     ring = KeyRing(path)
     path.write_text("{half a fi")
+    assert comes(lambda: "stay in force" in caplog.text)
     assert ring.find(token) is not None
-    assert "stay in force" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_to_its_end_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
+    path = tmp_path / "keys.json"
+    _, token = create_key(path, "acme")
+    ring = KeyRing(path)
+    path.unlink()
+    os.mkfifo(path)  # whoever opens it waits for a writer, as one waits for a disk that is gone
+    began = time.monotonic()
+    while time.monotonic() - began < 0.2:
+        assert ring.find(token) is not None
+    assert time.monotonic() - began < 5.0
+    with path.open("w") as writer:  # lets the thread go
+        writer.write("{")
+
+
+def test_nobody_looks_at_the_file_of_a_ring_that_nobody_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
+    path = tmp_path / "keys.json"
+    create_key(path, "acme")
+    before = {thread for thread in threading.enumerate() if thread.name == "cascade-keys"}
+    ring = KeyRing(path)
+    (thread,) = {thread for thread in threading.enumerate() if thread.name == "cascade-keys"} - before
+    assert thread.is_alive()
+    del ring
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def comes(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return condition()
 
 
 def test_a_changed_file_is_read_by_whoever_read_it_before(tmp_path: Path) -> None:
@@ -84,21 +125,26 @@ def test_who_may_not_give_the_file_back_to_its_owner_changes_nothing(
 def test_a_file_that_becomes_readable_without_being_written_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", -1.0)
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
     path = tmp_path / "keys.json"
-    key, token = create_key(path, "acme")
+    _, token = create_key(path, "acme")
     ring = KeyRing(path)
-    revoke_key(path, key.id)
-    real = keys_module.read_keys
+    real, looks = keys_module.read_keys, []
 
     def unreadable(path: Path) -> list[keys_module.Key]:
+        looks.append(path)
         raise ConfigError("auth.keys: cannot read it: Permission denied")
 
+    written = json.loads(path.read_text()) | {"keys": []}
     monkeypatch.setattr(keys_module, "read_keys", unreadable)
+    path.write_text(json.dumps(written))
+    assert comes(lambda: looks)
     assert ring.find(token) is not None
     monkeypatch.setattr(keys_module, "read_keys", real)
+    time.sleep(0.05)  # it is not read again and again
+    assert ring.find(token) is not None
     path.chmod(0o644)
-    assert ring.find(token) is None
+    assert comes(lambda: ring.find(token) is None)
 
 
 def test_an_expired_key_is_refused(tmp_path: Path) -> None:
