@@ -34,7 +34,7 @@ class Ask:
     node : str
         The node's name.
     text : str
-        The plain text; a chat is flattened by `cascade.features.flatten_messages`.
+        The plain text; a chat is flattened by `cascade.text.flatten_messages`.
     messages : tuple of (role, content)
         The chat, where the input is one; empty otherwise.
     context : mapping of str to str

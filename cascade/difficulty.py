@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.features import SURFACE_NAMES, TextFeatures, surface, surfaces
+from cascade.features import TextFeatures
 from cascade.onnx_session import open_session
+from cascade.surface import SURFACE_NAMES, surface, surfaces
 
 
 def feature_names(rungs: Sequence[str]) -> list[str]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from cascade.acceptor import blend_one
 from cascade.difficulty import N_SUMS, request_row, request_rows
 from cascade.errors import BundleError
-from cascade.features import Featurizer, Grams, hash_grams
+from cascade.features import Featurizer
+from cascade.ngrams import Grams, hash_grams
 from cascade.onnx_session import open_session
 
 FILE = "first_pass.onnx"

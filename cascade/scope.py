@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.features import SURFACE_NAMES
+from cascade.surface import SURFACE_NAMES
 
 HEAD_NAMES = (
     "energy", "largest_logit", "nearest", "nearest_five", "mahalanobis", "relative_mahalanobis",

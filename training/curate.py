@@ -25,7 +25,8 @@ from scipy.sparse.csgraph import connected_components
 
 from cascade.contract import Contract
 from cascade.errors import RetrainRefused
-from cascade.features import BUCKET_BITS, hash_grams, normalise
+from cascade.ngrams import BUCKET_BITS, hash_grams
+from cascade.text import normalise
 from cascade.traffic.records import Messages, Source, TrainingRecord
 
 N_BANDS, BAND_ROWS = 16, 4

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.errors import BundleError
-from cascade.features import normalise
+from cascade.text import normalise
 from training.evaluate import Scored
 
 HELD_OUT, TRAINED = "held_out.npy", "trained.npy"

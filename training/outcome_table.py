@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cascade.errors import InvalidInput, TrafficFileError
-from cascade.features import flatten_messages
+from cascade.text import flatten_messages
 from cascade.traffic import BadLine
 
 _BOM = b"\xef\xbb\xbf"

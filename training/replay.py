@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from cascade.ask import Ask
 from cascade.bundle import Bundle
 from cascade.contract import Contract, JsonValue
-from cascade.features import flatten_messages
 from cascade.redaction import PLACEHOLDER
 from cascade.server.local import LatencyRecord, Walk, walk_local
+from cascade.text import flatten_messages
 from cascade.traffic import Decision
 from cascade.validators import Validator
 from training.evaluate import clopper_pearson

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cascade.contract import JsonValue
-from cascade.features import normalise
 from cascade.fences import Teacher
+from cascade.text import normalise
 from cascade.traffic import TrainingRecord
 from training.evaluate import clopper_pearson
 

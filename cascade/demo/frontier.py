@@ -21,7 +21,7 @@ from typing import Any
 
 from cascade.contract import JsonValue
 from cascade.demo.completions import SSE, chunks, said_text, text_of, tool_call
-from cascade.features import flatten_messages
+from cascade.text import flatten_messages
 
 MODEL = "simulated-frontier"
 NO_ANSWER = (
@@ -85,7 +85,7 @@ class SimulatedFrontier:
 
     A recorded answer is found by its input: the end of the last user message, as prompts end with the
     input's text after a line break or `: `; else the content of any message; else the whole chat, as
-    `cascade.features.flatten_messages` joins it. The longest input wins.
+    `cascade.text.flatten_messages` joins it. The longest input wins.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ import grpc
 
 from cascade.client import Client, Decision, DecisionError
 from cascade.errors import ConfigError
-from cascade.features import flatten_messages
+from cascade.text import flatten_messages
 
 TRIES = 4
 BUSY = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)

@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from cascade.features import flatten_messages
 from cascade.gateway.fixed_part import content_text, is_fixed
+from cascade.text import flatten_messages
 
 _SHORTEST_PROMPT = 12
 """Fewer fixed characters than this around the text would recognise calls that have nothing in common."""

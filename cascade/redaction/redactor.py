@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from cascade.contract import JsonValue
-from cascade.features import flatten_messages
 from cascade.redaction import patterns, postal
+from cascade.text import flatten_messages
 
 PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
 """What stands in the place of a value: `<EMAIL_qhfkzzpa>`. Letters only, so that no detector finds it."""

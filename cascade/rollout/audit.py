@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from cascade.ask import Ask
 from cascade.contract import JsonValue
 from cascade.errors import DeadlineExceeded, StoreError, TeacherUnavailable, UnusableAnswer
-from cascade.features import flatten_messages
 from cascade.rollout.audit_lines import Lines, Task, Teacher
 from cascade.rollout.records import BROKEN, Audit, AuditResult, Report
 from cascade.rollout.store import RolloutStore
 from cascade.rungs.protocol import Answer, Query
+from cascade.text import flatten_messages
 from cascade.traffic import TrafficStore
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ class Query:
     Attributes
     ----------
     text : str
-        The input as one text; a chat is joined by `cascade.features.flatten_messages`.
+        The input as one text; a chat is joined by `cascade.text.flatten_messages`.
     messages : tuple of (role, content)
         The chat, where the input is one; empty otherwise.
     choices : tuple of str

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 
 from cascade.bundle import Bundle
 from cascade.errors import StoreError
-from cascade.features import flatten_messages
 from cascade.fences import TRAFFIC
 from cascade.policy.exchangeability import LiveTest, score_of
+from cascade.text import flatten_messages
 from cascade.traffic import Decision, TrafficStore
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from cascade.config.nearest import suggest
 from cascade.config.server import LimitsConfig
 from cascade.contract import MAX_LABEL, Contract
 from cascade.errors import InvalidInput
-from cascade.features import flatten_messages
 from cascade.server.gone import Gone
+from cascade.text import flatten_messages
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 MAX_NODE = 64

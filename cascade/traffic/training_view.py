@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cascade.features import flatten_messages
+from cascade.text import flatten_messages
 from cascade.traffic.database import Connection
 from cascade.traffic.records import Messages, TrainingRecord
 from cascade.traffic.rows import Rows

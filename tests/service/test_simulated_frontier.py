@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cascade.demo.frontier import MODEL, Faults, SimulatedFrontier
-from cascade.features import flatten_messages
+from cascade.text import flatten_messages
 
 CHAT = (("user", "hi"), ("assistant", "hello"), ("user", "yes"))
 ANSWERS = {

@@ -6,7 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.features import Featurizer, hash_grams, normalise, surface, surfaces
+from cascade.features import Featurizer
+from cascade.ngrams import hash_grams
+from cascade.surface import surface, surfaces
+from cascade.text import normalise
 
 CORPUS = ["where is my card", "my card did not arrive", "cancel my order", "is my order here?", "naïve café"]
 FEATURIZER = Featurizer.fit(CORPUS * 2)

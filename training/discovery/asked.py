@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.features import normalise
 from cascade.gateway.fixed_part import CONTEXT_KEY, FIXED_ROLES, content_text, fingerprint, has_fixed_part
 from cascade.redaction import PLACEHOLDER
+from cascade.text import normalise
 from cascade.traffic import Call
 
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")

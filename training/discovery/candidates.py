@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
-from cascade.features import normalise
+from cascade.text import normalise
 from cascade.traffic import Call
 from training.discovery.asked import Asked, read_calls
 from training.discovery.contracts import Inferred, infer

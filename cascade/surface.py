@@ -1,0 +1,91 @@
+"""Cheap facts about a text, for the difficulty model and the acceptor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log1p
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.ngrams import MAX_BYTES
+
+SURFACE_NAMES = (
+    "log_bytes", "log_words", "share_digits", "share_non_ascii", "question_marks", "log_lines",
+    "unknown_words", "unknown_bytes", "mean_word_bytes",
+)  # fmt: skip
+"""Names of the surface features, in their order."""
+
+
+def surface(text: str, n_words: int, n_bytes: int, seen_words: float, seen_bytes: float) -> list[float]:
+    """Give a text's surface features.
+
+    Parameters
+    ----------
+    text : str
+    n_words, n_bytes : int
+        How many word and byte n-grams it has.
+    seen_words, seen_bytes : float
+        How many of them are in the vocabulary.
+
+    Returns
+    -------
+    list of float
+        In the order of `SURFACE_NAMES`.
+    """
+    n, words = max(len(text), 1), max(n_words, 1) // 2 + 1
+    return [
+        log1p(n), log1p(words), sum(map(text.count, "0123456789")) / n,
+        0.0 if text.isascii() else 1.0 - len(text.encode("ascii", "ignore")) / n,
+        text.count("?"), log1p(text.count("\n")),
+        1.0 - seen_words / max(n_words, 1), 1.0 - seen_bytes / max(n_bytes, 1), n / words,
+    ]  # fmt: skip
+
+
+def surfaces(
+    texts: Sequence[str],
+    n_words: NDArray[np.int64],
+    n_bytes: NDArray[np.int64],
+    seen_words: NDArray[np.floating[Any]],
+    seen_bytes: NDArray[np.floating[Any]],
+) -> NDArray[np.float64]:
+    """Give what `surface` gives, to the last bit, of n texts; its parameters are arrays of shape (n,) here.
+
+    Returns
+    -------
+    float64 array of shape (n, len(SURFACE_NAMES))
+    """
+    raw = [text.encode("utf-8", "surrogatepass") for text in texts]
+    data = np.frombuffer(b"".join(raw), dtype=np.uint8)
+    ends = np.cumsum(list(map(len, raw)))
+
+    def count(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+        so_far = np.zeros(len(data) + 1, dtype=np.int64)
+        np.cumsum(which, out=so_far[1:])
+        at_end = so_far.take(ends)
+        at_end[1:] -= at_end[:-1].copy()
+        return at_end
+
+    n_chars = np.array(list(map(len, texts)))
+    n, words = np.maximum(n_chars, 1), np.maximum(n_words, 1) // 2 + 1
+    n_ascii = n_chars if ends[-1] == n_chars.sum() else count(data < 128)
+    out = np.empty((len(texts), len(SURFACE_NAMES)))
+    out[:, 0], out[:, 1] = _log1p(n), _log1p(words)
+    out[:, 2] = count((data >= ord("0")) & (data <= ord("9"))) / n
+    out[:, 3] = np.where(n_ascii == n_chars, 0.0, 1.0 - n_ascii / n)
+    out[:, 4], out[:, 5] = count(data == ord("?")), _log1p(count(data == ord("\n")))
+    out[:, 6] = 1.0 - seen_words / np.maximum(n_words, 1)
+    out[:, 7] = 1.0 - seen_bytes / np.maximum(n_bytes, 1)
+    out[:, 8] = n / words
+    return out
+
+
+_LOG1P = np.array([log1p(n) for n in range(2 * MAX_BYTES)])
+
+
+def _log1p(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    # Not numpy's, which may differ from Python's in the last bit.
+    if counts.max() < len(_LOG1P):
+        return _LOG1P.take(counts)
+    return np.array([log1p(n) for n in counts.tolist()])
