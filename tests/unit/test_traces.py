@@ -1,11 +1,9 @@
-"""Traces arrive at a collector as the SDK would have sent them, and no collector can hurt a decision."""
+"""Decisions arrive at a collector as the spans that the OpenTelemetry SDK would have made of them."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,22 +16,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from cascade.config.observe import TracesConfig
-from cascade.errors import ConfigError
 from cascade.observe import traces as traces_module
-from cascade.observe.metrics import Metrics
 from cascade.observe.otlp import OtlpSender, destination
 from cascade.observe.span_encoding import SpanEncoder, resource
 from cascade.observe.span_queue import QueueLimits, SpanQueue, SpanStats
-from cascade.observe.traces import Traces, open_traces
+from cascade.observe.traces import Traces
 from cascade.server.decision_ids import new_decision_id
-from cascade.traffic.records import StoreStats
-from tests.otlp_receiver import Receiver, named, receiving
+from tests.otlp_receiver import Receiver, named
 from tests.unit.test_observe import decision
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 MODELS = {"frontier": ("big-1", "api.example.com")}
-ERROR = 2
 
 
 def opened(
@@ -256,220 +249,6 @@ def test_what_cannot_be_encoded_costs_neither_the_others_nor_the_thread(
     assert "surrogate ? and" in named(collector.spans[1])["cascade.reason"]
     assert "cannot be sent" in caplog.text
     assert traces.stats() == SpanStats(sent=5, dropped=0, failed=2, waiting=0)
-
-
-def test_batches_are_no_larger_than_asked_and_leave_without_a_wait_once_they_are_full(
-    collector: Receiver,
-) -> None:
-    traces = opened(collector.endpoint, QueueLimits(most=1000, batch=10, seconds=60.0))
-    for _ in range(7):
-        traced(traces)  # three spans each
-    collector.wait(18)
-    traces.close()
-    sizes = [len(request.resource_spans[0].scope_spans[0].spans) for request in collector.requests]
-    assert max(sizes) <= 10
-    assert sum(sizes) == 21
-    traces = opened(collector.endpoint, QueueLimits(most=1000, batch=500, seconds=0.05))
-    traced(traces)
-    collector.wait(24)  # and what is no batch does not wait for more
-    traces.close()
-
-
-def test_a_collector_that_hangs_costs_a_bounded_queue_and_counted_spans_and_no_time(
-    collector: Receiver, caplog: pytest.LogCaptureFixture
-) -> None:
-    collector.go.clear()
-    traces = opened(collector.endpoint, QueueLimits(most=30, batch=9, seconds=0.01))
-    began = time.perf_counter()
-    for _ in range(1000):
-        traced(traces)
-    took = time.perf_counter() - began
-    stats = traces.stats()
-    assert took < 2.0
-    assert stats.sent == 0
-    assert stats.waiting <= 30 + 9
-    assert stats.dropped + stats.waiting == 3000
-    collector.go.set()
-    traces.close()
-    end = traces.stats()
-    assert (end.sent, end.dropped, end.failed, end.waiting) == (stats.waiting, stats.dropped, 0, 0)
-    assert len(collector.spans) == stats.waiting
-    assert "spans were lost" in caplog.text
-
-
-def test_a_collector_that_is_not_there_is_tried_again_and_ends_with_the_service(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with receiving() as receiver:
-        nowhere = receiver.endpoint
-    traces = opened(nowhere, QueueLimits(most=30, batch=9, seconds=0.01))
-    for _ in range(1000):
-        traced(traces)
-    began = time.monotonic()
-    traces.close()
-    assert time.monotonic() - began < 3.0
-    stats = traces.stats()
-    assert (stats.sent, stats.waiting) == (0, 0)
-    assert stats.dropped + stats.failed == 3000
-    assert "Connection refused" in caplog.text
-    assert caplog.text.count("spans were lost") == 1  # not a line for each
-
-
-def test_a_collector_that_hangs_does_not_hold_up_the_end(
-    collector: Receiver, caplog: pytest.LogCaptureFixture
-) -> None:
-    collector.go.clear()
-    traces = opened(collector.endpoint)
-    traced(traces)
-    began = time.monotonic()
-    traces._queue.close(seconds=0.3)
-    assert time.monotonic() - began < 2.0
-    assert "3 spans were not sent" in caplog.text
-    traced(traces)
-    assert traces.stats().dropped == 3  # what comes later is refused, not kept
-
-
-def test_what_a_collector_cannot_take_now_is_sent_again_and_what_it_refuses_is_not(
-    collector: Receiver,
-) -> None:
-    collector.statuses = [
-        (503, {}),
-        (429, {"retry-after": "0"}),
-        (504, {"retry-after": "Mon, 01 Jan 2024 00:00:00 GMT"}),
-    ]
-    traces = opened(collector.endpoint, QueueLimits(most=100, batch=3))
-    traced(traces)
-    collector.wait(3)
-    assert len(collector.headers) == 4
-    collector.statuses = [(400, {})]
-    traced(traces)
-    traced(traces)
-    collector.wait(6)
-    collector.rejected = 2
-    traced(traces)
-    collector.wait(9)
-    traces.close()
-    assert traces.stats() == SpanStats(sent=7, dropped=0, failed=5, waiting=0)
-
-
-def test_no_more_time_than_the_timeout_is_spent_on_one_message(collector: Receiver) -> None:
-    collector.statuses = [(503, {"retry-after": "5"})] * 2
-    traces = opened(collector.endpoint, QueueLimits(most=100, batch=3), OTEL_EXPORTER_OTLP_TIMEOUT="1")
-    traced(traces)
-    end = time.monotonic() + 3
-    while not traces.stats().failed:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    assert len(collector.headers) == 1
-    traces.close()
-
-
-def test_metrics_say_what_became_of_spans() -> None:
-    metrics = Metrics()
-    for sent in (5, 7):
-        metrics.look(
-            lambda: StoreStats(0, 0, 0, 0), lambda: 0, dict, lambda sent=sent: SpanStats(sent, 2, 1, 9)
-        )
-    text = metrics.page().decode()
-    for state, count in (("sent", 7), ("dropped", 2), ("failed", 1)):
-        assert f'cascade_trace_spans_total{{state="{state}"}} {count}.0' in text
-
-
-def test_where_spans_go_is_what_the_variables_of_the_sdk_say(collector: Receiver, tmp_path: Path) -> None:
-    base = collector.endpoint.removesuffix("/v1/traces")
-    for how in ("gzip", "deflate", "none"):
-        environment = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": base + "/", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
-            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": how, "OTEL_EXPORTER_OTLP_HEADERS": "api-key=a%20b,x=1",
-        }  # fmt: skip
-        sender = OtlpSender(destination(None, environment))
-        traces = Traces(SpanQueue(SpanEncoder(resource(), MODELS), sender))
-        traced(traces)
-        traces.close()
-        assert collector.headers[-1]["api-key"] == "a b"
-        assert collector.headers[-1]["content-type"] == "application/x-protobuf"
-        assert collector.headers[-1].get("content-encoding", "none") == how
-    assert len(collector.spans) == 9
-    own = {"OTEL_EXPORTER_OTLP_ENDPOINT": base, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://other:1/x"}
-    assert destination(None, own).url == "https://other:1/x"
-    assert destination("http://given:1/v1/traces", own).url == "http://given:1/v1/traces"
-    assert destination(None, {}).url == "http://localhost:4318/v1/traces"
-    files = {}
-    for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
-        files["OTEL_EXPORTER_OTLP_TRACES_" + name] = str(tmp_path / name)
-        (tmp_path / name).touch()
-    found = destination(None, files)
-    assert found.verify == str(tmp_path / "CERTIFICATE")
-    assert found.cert == (str(tmp_path / "CLIENT_CERTIFICATE"), str(tmp_path / "CLIENT_KEY"))
-    assert "a b" not in repr(destination(None, environment))
-
-
-@pytest.mark.parametrize(
-    ("environment", "problem"),
-    [
-        (
-            {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"},
-            "OTEL_EXPORTER_OTLP_ENDPOINT: expected an address",
-        ),
-        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}, "OTEL_EXPORTER_OTLP_TIMEOUT: expected seconds"),
-        ({"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "-1"}, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: expected seconds"),
-        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, "expected none, gzip or deflate, found 'zstd'"),
-        (
-            {"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"},
-            "OTEL_EXPORTER_OTLP_CERTIFICATE: there is no /no/such",
-        ),
-    ],
-)
-def test_a_destination_that_cannot_be_used_is_said_at_the_start(
-    environment: Mapping[str, str], problem: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        destination(None, environment)
-    assert problem in str(caught.value)
-
-
-def test_the_queue_is_what_the_variables_of_the_sdk_say() -> None:
-    assert QueueLimits.of_environment({}) == QueueLimits(2048, 512, 5.0)
-    said = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_SCHEDULE_DELAY": "250"}
-    assert QueueLimits.of_environment(said) == QueueLimits(100, 100, 0.25)
-    for name, value in (
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"), ("OTEL_BSP_SCHEDULE_DELAY", "-5"),
-        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "101"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "many"),
-    ):  # fmt: skip
-        with pytest.raises(ConfigError, match=name):
-            QueueLimits.of_environment({**said, name: value})
-
-
-def test_the_resource_is_what_the_environment_says_and_cascade_unless_it_names_another(
-    collector: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
-    for variables, name in (({}, "cascade"), (expected, "shop")):
-        for variable, value in variables.items():
-            monkeypatch.setenv(variable, value)
-        traces = open_traces(TracesConfig(endpoint=collector.endpoint), MODELS)
-        assert traces is not None
-        traced(traces)
-        traces.close()
-        found = named(collector.requests[-1].resource_spans[0].resource)
-        assert found["service.name"] == name
-        assert found["telemetry.sdk.language"] == "python"
-    assert found["deployment.environment.name"] == "test"
-
-
-def test_a_disabled_sdk_makes_no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SDK_DISABLED", " True ")
-    assert open_traces(TracesConfig(), MODELS) is None
-
-
-def test_a_redirect_is_not_followed(collector: Receiver) -> None:
-    with receiving() as other:
-        collector.statuses = [(307, {"location": other.endpoint})]
-        traces = opened(collector.endpoint)
-        traced(traces)
-        traces.close()
-        assert traces.stats().failed == 3
-        assert not other.headers
 
 
 @pytest.fixture(autouse=True)
