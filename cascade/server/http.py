@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +26,7 @@ from cascade.observe.rollouts import rollout_metrics
 from cascade.page.routes import Page
 from cascade.server.deciding import Deciding
 from cascade.server.gate import Gate
+from cascade.server.http_connections import bounded_connections
 from cascade.server.pool import ElasticPool
 from cascade.server.tls import http_context
 from cascade.traffic.store import TrafficStore
@@ -121,7 +123,8 @@ class HttpSide:
 
             app = Starlette(routes=[*self._own_routes(), *gateway.routes], lifespan=lifespan)
             config = uvicorn.Config(
-                gateway.load.around(app), log_config=None, access_log=False, server_header=False,
+                gateway.load.around(app), http=bounded_connections(self._most_idle()),
+                log_config=None, access_log=False, server_header=False,
                 proxy_headers=False, lifespan="on", timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, round(self._drain_seconds)),
             )  # fmt: skip
@@ -138,6 +141,13 @@ class HttpSide:
                 started.set_exception(error)
             else:
                 _log.exception("the HTTP side ended")
+
+    def _most_idle(self) -> int:
+        """Say how many connections may be open on which nothing is under way."""
+        assert self._config.http is not None
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = self._config.http.max_in_flight
+        return most if files == resource.RLIM_INFINITY else max(16, min(most, files // 4))
 
     def _own_routes(self) -> Sequence[BaseRoute]:
         async def health(_: Request) -> Response:

@@ -14,6 +14,7 @@ import pytest
 
 from cascade.client import Client, DecisionError
 from cascade.config import Config
+from cascade.inference import open_inference_pb2
 from cascade.rungs.breaker import CircuitBreaker
 from cascade.server import watchdog as watchdog_module
 from cascade.server.engine import Engine
@@ -22,6 +23,7 @@ from cascade.traffic import open_store
 from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
 from tests.conftest import NODE
+from tests.service.fake_engine import comes
 
 LONG = 30.0
 STRANGE = "zzqx wvut 0192"
@@ -195,24 +197,47 @@ def test_a_slow_teacher_costs_its_callers_their_deadline_and_nobody_else(
     assert any(running.client.batch_decide(node=NODE, texts=[r["text"] for r in unseen[:5]], timeout=LONG))
 
 
-@pytest.mark.parametrize("kind", ["unary", "batch", "stream"])
-def test_a_caller_that_cancels_takes_the_call_to_the_teacher_along(
-    start: Callable[..., Running], teacher: Teacher, kind: str
+@pytest.mark.parametrize("how", ["cancelled", "too late"])
+@pytest.mark.parametrize("kind", ["unary", "batch", "stream", "inference"])
+def test_a_call_that_ends_early_takes_the_call_to_the_teacher_along(
+    start: Callable[..., Running], teacher: Teacher, kind: str, how: str
 ) -> None:
     teacher.wait.clear()
     running = start(chat={"timeout_seconds": LONG})
     request = pb.DecideRequest(node=NODE, text=STRANGE)
+    timeout = None if how == "cancelled" else 3.0
     with grpc.insecure_channel(running.target) as channel:
         stub = decision_pb2_grpc.DecisionServiceStub(channel)
         if kind == "unary":
-            call = stub.Decide.future(request)
+            call = stub.Decide.future(request, timeout=timeout)
         elif kind == "batch":
-            call = stub.BatchDecide.future(pb.BatchDecideRequest(requests=[request]))
+            call = stub.BatchDecide.future(pb.BatchDecideRequest(requests=[request]), timeout=timeout)
+        elif kind == "stream":
+            # As an agent does, it leaves its side open.
+            open_side = threading.Event()
+            asked = pb.StreamDecideRequest(request=request)
+            call = stub.StreamDecide(
+                (asked if i == 0 else open_side.wait(LONG) for i in range(2)), timeout=timeout
+            )
         else:
-            call = stub.StreamDecide(iter([pb.StreamDecideRequest(request=request)]))
+            text = open_inference_pb2.ModelInferRequest.InferInputTensor(
+                name="text", datatype="BYTES", shape=[1]
+            )
+            text.contents.bytes_contents.append(STRANGE.encode())
+            infer = open_inference_pb2.ModelInferRequest(model_name=NODE, inputs=[text])
+            asking = channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelInfer",
+                open_inference_pb2.ModelInferRequest.SerializeToString,
+            )
+            call = asking.future(infer, timeout=timeout)
         assert teacher.asked.acquire(timeout=LONG)
-        call.cancel()
+        if how == "cancelled":
+            call.cancel()
         assert teacher.left.acquire(timeout=LONG)
+        assert call.code() is grpc.StatusCode[how.replace("too late", "deadline_exceeded").upper()]
+        assert comes(lambda: running.server.pool.lent == 0), "and nobody waits for the answer any more"
+        if kind == "stream":
+            open_side.set()
 
 
 def test_one_request_id_is_decided_once_however_many_ask_at_once(
