@@ -1,8 +1,8 @@
 """The image is built from deploy/Containerfile, run as docs/operations.md says, and asked.
 
 Building takes minutes and a container engine, so it is done only where `CASCADE_CONTAINER_ENGINE` names one
-(`docker`, `podman --runtime runc`). `CASCADE_CONTAINER_BUILD` holds more arguments for the build, say
-`--build-arg BASE=...`, `--network host` or `--secret id=ca.pem,src=...`.
+(`docker`, `podman --runtime runc`). `CASCADE_CONTAINER_BUILD` holds more arguments for its `build`, say
+`--build-arg BASE=...`, `--network host` `--secret id=ca.pem,src=...`; `CASCADE_CONTAINER_RUN` for `run`.
 """
 
 from __future__ import annotations
@@ -92,16 +92,13 @@ class Deployed:
             "run", "--detach", "--name", self.name, "--network", "host", "--read-only", "--tmpfs", "/tmp",
             "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--stop-timeout", "20",
             "--env", f"CASCADE_PROBE=127.0.0.1:{self.port}",
+            *shlex.split(os.environ.get("CASCADE_CONTAINER_RUN", "")),
             "-v", f"{self.folder}:/etc/cascade:ro", "-v", f"{self.volume}:/var/lib/cascade", self.image,
         )  # fmt: skip
 
-    def inspected(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(engine("inspect", self.name))[0]
-        return found
-
     def healthy(self) -> bool:
-        config = self.inspected()["Config"]
-        kind, check = config["Healthcheck"]["Test"]
+        image: dict[str, Any] = json.loads(engine("image", "inspect", self.image))[0]
+        kind, check = (image["Config"].get("Healthcheck") or image["Healthcheck"])["Test"]
         assert kind == "CMD-SHELL"
         return subprocess.run([*ENGINE, "exec", self.name, "sh", "-c", check]).returncode == 0
 
@@ -114,7 +111,8 @@ class Deployed:
     def stop(self) -> tuple[int, float]:
         began = time.monotonic()
         engine("stop", self.name)
-        return int(self.inspected()["State"]["ExitCode"]), time.monotonic() - began
+        seconds = time.monotonic() - began
+        return int(engine("inspect", "--format", "{{.State.ExitCode}}", self.name)), seconds
 
     def inside(self, script: str) -> str:
         return engine("exec", self.name, "python", "-c", script)
