@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0
@@ -49,6 +50,21 @@ class BoundedConnection(H11Protocol):
             self._stop_head_timer()
         elif self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, unless its answer has begun or was given; who still answers is told.
+
+        uvicorn would let the application answer after this, and itself answer after an answer: each an
+        exception with its whole trace in the log, for anyone to fill it with.
+        """
+        if self._under_way():
+            assert self.cycle is not None
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Begin to wait for another request, unless that has come already."""

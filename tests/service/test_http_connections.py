@@ -165,6 +165,28 @@ def test_of_too_many_idle_connections_those_that_are_so_for_longest_make_room(
             each.recv(1)
 
 
+@pytest.mark.parametrize("closes", [b"", b"connection: close\r\n"])
+@pytest.mark.parametrize(
+    "path", [b"/v1/chat/completions", b"/nowhere"], ids=["that reads the body", "that does not"]
+)
+def test_a_body_that_turns_out_to_be_no_http_fills_no_log(
+    start: Callable[..., Side], connect: Callable[[Side], Connect], caplog: pytest.LogCaptureFixture,
+    closes: bytes, path: bytes,
+) -> None:  # fmt: skip
+    side = start()
+    head = b"POST " + path + b" HTTP/1.1\r\nhost: x\r\n" + closes + b"transfer-encoding: chunked\r\n\r\n"
+    at_once = connect(side)(head + b"no chunk\r\n")
+    assert rest_of(at_once).startswith(b"HTTP/1.1 400 ")
+    then = connect(side)(head)
+    time.sleep(0.3)
+    then.sendall(b"no chunk\r\n")
+    assert rest_of(then).startswith(b"HTTP/1.1 40")
+    after = connect(side)(HEALTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") + b"and more")
+    assert rest_of(after).startswith(b"HTTP/1.1 200 ")
+    assert side.ask("hello", model="big-1", messages=[CHATTER]).status_code == 200
+    assert not [each for each in caplog.records if each.exc_info or each.levelname == "ERROR"]
+
+
 def test_who_reads_nothing_of_an_answer_is_cut_off(
     start: Callable[..., Side], connect: Callable[[Side], Connect], monkeypatch: pytest.MonkeyPatch,
     chatty: SimulatedFrontier,
