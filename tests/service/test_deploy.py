@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cascade.config import Config
 from cascade.config.server import ServerConfig
@@ -134,6 +135,20 @@ def test_the_unit_and_the_image_are_laid_out_alike() -> None:
     program = Path(unit["ExecStart"][0].split()[0])
     assert f"PATH={program.parent}:$PATH" in instruction("ENV")
     assert f"STATE_DIRECTORY=/var/lib/{unit['StateDirectory'][0]}" in instruction("ENV")
+
+
+def test_the_kubernetes_deployment_fits_the_image() -> None:
+    spec = yaml.safe_load((ROOT / "deploy/kubernetes.yaml").read_text())["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["terminationGracePeriodSeconds"] >= ServerConfig().drain_seconds + 5
+    assert str(spec["securityContext"]["fsGroup"]) == instruction("USER").partition(":")[2]
+    ports = [port["containerPort"] for port in container["ports"]]
+    assert instruction("EXPOSE") in map(str, ports)
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["grpc"]["port"] in ports
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {instruction("WORKDIR"), "/var/lib/cascade", "/tmp"} <= mounted
+    assert {mount["name"] for mount in container["volumeMounts"]} == {v["name"] for v in spec["volumes"]}
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
