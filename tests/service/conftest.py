@@ -14,6 +14,7 @@ from cascade.traffic import TrafficStore, open_store
 from tests.gateway_side import CHATTER, Configure, Side
 from tests.service.fake_engine import Running
 from tests.service.rollout_world import World
+from tests.service.store_places import Place, PostgresPlace, SqlitePlace
 
 
 @pytest.fixture
@@ -81,3 +82,11 @@ def own():
     yield make
     for running in made:
         running.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        return SqlitePlace(tmp_path / "traffic.db")
+    new_schema: Callable[[], str] = request.getfixturevalue("new_postgres")
+    return PostgresPlace(new_schema())
