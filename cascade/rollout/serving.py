@@ -12,6 +12,7 @@ from cascade.ask import Mode
 from cascade.bundle import Bundle
 from cascade.flags import Flags
 from cascade.flags.values import NodeFlags
+from cascade.heap import trim
 from cascade.rollout.choice import Plan, bucket, choose
 from cascade.rollout.shelf import Shelf
 
@@ -143,7 +144,7 @@ class Serving:
         bool
             Whether anything changed.
         """
-        before = self._now
+        before = (self._now.plan, set(self._now.bundles))
         plan = self._asked
         wanted = {v for v in (plan.stable, plan.candidate, plan.spare) if v}
         wanted |= self.flags.bundles(self.node) - plan.barred
@@ -151,10 +152,12 @@ class Serving:
             self.shelf.fetch(version, again)
         with self._lock:
             self._picture()
-        self.shelf.keep(wanted | {self._now.plan.stable})
+        let_go = self.shelf.keep(wanted | {self._now.plan.stable})
         with self._lock:
             self._picture()
-        changed = (self._now.plan, self._now.bundles.keys()) != (before.plan, before.bundles.keys())
+        if let_go:
+            trim()
+        changed = (self._now.plan, set(self._now.bundles)) != before
         if changed:
             _log.info("node %s: %s", self.node, self.describe())
         return changed

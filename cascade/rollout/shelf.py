@@ -86,8 +86,8 @@ class Shelf:
             _log.info("node %s: bundle %s is ready (%.2f s)", self.node, version, time.monotonic() - began)
             return bundle
 
-    def keep(self, versions: Iterable[str]) -> None:
-        """Let go of all bundles but these."""
+    def keep(self, versions: Iterable[str]) -> bool:
+        """Let go of all bundles but these, and say whether there were any."""
         wanted = set(versions)
         with self._loading:
             gone = self._bundles.keys() - wanted
@@ -95,6 +95,7 @@ class Shelf:
             self._problems = {v: p for v, p in self._problems.items() if v in wanted}
         if gone:
             _log.info("node %s: let go of %s", self.node, ", ".join(sorted(gone)))
+        return bool(gone)
 
 
 def refuse_outside(version: str) -> None:

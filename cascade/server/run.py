@@ -73,9 +73,8 @@ def serve(
     held_http, http = reserve_port(config.http.listen, "http.listen") if config.http else (None, None)
     try:
         with _metrics_folder() as on_exit:
-            run = _worker(config, address, http)
             supervisor = Supervisor(
-                run,
+                _worker(config, address, http),  # in no name of this frame: a reload lets go of it
                 count,
                 config.server.drain_seconds,
                 reload=(lambda: _worker(reread(), address, http)) if reread else None,

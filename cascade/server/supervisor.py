@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.errors import ConfigError
+from cascade.heap import trim
 
 _log = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class Supervisor:
         if self._all_ready():
             _log.info("the new configuration is served by %d workers; the old ones drain", self._count)
             self._reload_until = self._previous = None
-            _settle_memory()
+            trim()  # no more: a collection would write to the pages that the new workers share
             for worker in self._workers.values():
                 if worker.generation < self._generation:
                     with suppress(ProcessLookupError):
@@ -296,6 +297,9 @@ class Supervisor:
                 os.close(descriptor)
             _die_with_parent()
             os.environ["CASCADE_WORKER"] = str(index)
+            if self._previous is not None:  # of a reload: the old workers' models, which this one never needs
+                self._previous = None
+                trim()
 
             def tell_ready(facts: Facts) -> None:
                 with os.fdopen(pipe, "wb") as told:
@@ -316,10 +320,7 @@ def _settle_memory() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    with suppress(OSError, AttributeError):  # glibc keeps what was freed, for good, unless asked
-        import ctypes
-
-        ctypes.CDLL(None).malloc_trim(0)
+    trim()
 
 
 def reserve_port(listen: str, key: str = "listen") -> tuple[socket.socket, str]:

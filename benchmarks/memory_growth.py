@@ -1,0 +1,108 @@
+"""Memory of a service's processes over time, and whether it still grows once it has warmed up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+MB = 1024.0
+"""kB in one."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the processes of a service hold at one moment, in kB.
+
+    Attributes
+    ----------
+    second : float
+        Since the measuring began.
+    own : dict of int to int
+        By process id, the first of them the parent: memory that no file stands behind, what is shared
+        divided among those who share it. The kernel can take none of it back.
+    of_files : int
+        Of all processes: pages of libraries and files, shared ones divided likewise. It falls while any
+        other program on the machine maps the same libraries, and rises when that ends.
+    """
+
+    second: float
+    own: dict[int, int]
+    of_files: int
+
+    @property
+    def total(self) -> int:
+        """What all processes hold that no file stands behind, in kB."""
+        return sum(self.own.values())
+
+
+def sample(parent: int, second: float) -> Sample:
+    """Measure a process and its children; one that ends meanwhile is left out."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    own: dict[int, int] = {}
+    of_files = 0
+    for pid in (parent, *map(int, children)):
+        with suppress(OSError):
+            sizes = proportional(pid)
+            own[pid] = sizes["Pss_Anon"]
+            of_files += sizes["Pss"] - sizes["Pss_Anon"]
+    return Sample(second, own, of_files)
+
+
+def proportional(pid: int) -> dict[str, int]:
+    """Give the sizes in kB that `smaps_rollup` states of a process."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return {key[:-1]: int(size) for key, size, unit in (line.split() for line in lines[1:]) if unit == "kB"}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A straight line through memory over time.
+
+    Attributes
+    ----------
+    slope, low, high : float
+        MB a minute, and its interval of 95 %; NaN where there are fewer than three cycles.
+    cycles : int
+        How many means the line goes through.
+    """
+
+    slope: float
+    low: float
+    high: float
+    cycles: int
+
+    def __str__(self) -> str:
+        return f"{self.slope:+.2f} ({self.low:+.2f} to {self.high:+.2f}, {self.cycles} cycles)"
+
+
+def growth(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
+    """Fit a line to the memory of the last two thirds.
+
+    What is done to the service repeats, and memory goes up and down with it. So the line goes through the
+    means of whole cycles, and says nothing of what happens within one. The interval is that of least squares,
+    by Student's t: it takes the cycles for independent.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    cycle_seconds : float
+        How long it takes until everything that is done was done once.
+    """
+    end = samples[-1].second if samples else 0.0
+    n = int(end * 2 / 3 / cycle_seconds + 0.01)
+    means = []
+    for k in range(n):
+        # Counted from the end, so that the part of a cycle that is left over is the oldest.
+        first, last = end - (n - k) * cycle_seconds, end - (n - k - 1) * cycle_seconds
+        means.append(np.mean([s.total / MB for s in samples if first < s.second <= last]))
+    if n < 3:
+        return Growth(math.nan, math.nan, math.nan, n)
+    line = stats.linregress(np.arange(n) * cycle_seconds / 60, means)
+    half = stats.t.ppf(0.975, n - 2) * line.stderr
+    return Growth(line.slope, line.slope - half, line.slope + half, n)
