@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -150,6 +151,10 @@ def _serve_process(
             lambda: server.waiting,
             lambda: {name: node.bundle.version for name, node in engine.nodes.items() if node.bundle},
         )
+        # What there is by now stays: the collector need not look through it again and again, least of all
+        # under load, when whatever waits is looked through with it.
+        gc.collect()
+        gc.freeze()
         announce(facts)
         server.run_until_signal(side.begin_stop if side else lambda: None)
         if side is not None:
@@ -157,6 +162,7 @@ def _serve_process(
         engine.close()
         gate.close()
     finally:
+        gc.unfreeze()
         if pruner is not None:
             pruner.close()
         store.close()

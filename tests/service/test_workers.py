@@ -200,6 +200,28 @@ def test_reloading_again_and_again_adds_next_to_nothing_to_the_memory_of_parent_
     assert own() - before < 50
 
 
+def test_what_a_process_has_when_it_serves_is_not_looked_through_by_the_collector(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "cascade.yaml").write_text(json.dumps(document))
+    script = """
+import gc, os, sys
+from pathlib import Path
+from cascade.config import load_config
+from cascade.server.run import serve
+
+def told(facts):
+    print(len(gc.get_objects()), gc.get_freeze_count(), flush=True)
+    os._exit(0)
+
+serve(load_config(Path(sys.argv[1])), "127.0.0.1:0", 1, told)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "cascade.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG)
+    looked_through, left_out = map(int, done.stdout.split())
+    assert looked_through < 0.05 * left_out
+
+
 def test_workers_end_when_their_parent_is_killed(serve: Callable[[int], Service]) -> None:
     service = serve(2)
     workers = service.workers()
