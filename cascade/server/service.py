@@ -29,6 +29,7 @@ from cascade.server.gate import Caller, Gate, Shedder
 from cascade.server.gone import Gone
 from cascade.server.outcomes import report_of
 from cascade.server.pool import ElasticPool
+from cascade.server.refusals import Refusals
 from cascade.server.requests import Asks, deadline_of
 from cascade.server.responses import batch_response, response_of, result_of
 from cascade.server.status import abort, known
@@ -102,6 +103,15 @@ class DecisionServicer:
     def admit_holding(self) -> None:
         """Refuse where no call is taken now that waits in a thread. Raises Overloaded."""
         self._shedder.admit_holding()
+
+    def why_not(self) -> Overloaded | None:
+        """Say why no question is taken now; None where one is."""
+        try:
+            self._shedder.admit()
+            self._batches.admit()
+        except Overloaded as error:
+            return error
+        return None
 
     async def decide(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Decide one input."""
@@ -331,4 +341,6 @@ def add_to_server(servicer: DecisionServicer, server: grpc.aio.Server, entrance:
         "StreamDecide": grpc.stream_stream_rpc_method_handler(servicer.stream_decide),
         "ReportOutcome": entrance.unary(servicer.report_outcome),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    found = grpc.method_handlers_generic_handler(SERVICE, handlers)
+    decide = frozenset({f"/{SERVICE}/Decide"})
+    server.add_generic_rpc_handlers((Refusals(found, decide, servicer.why_not),))

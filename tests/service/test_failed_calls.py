@@ -41,6 +41,17 @@ def test_a_connection_takes_calls_after_more_failed_ones_than_it_may_have_under_
     assert "RST_STREAM" not in codes.pop()
 
 
+def test_refused_calls_give_their_place_back_at_once(own, no_collector: None) -> None:
+    running = own(max_streams_per_connection=20)
+    running.server.batches.bound = -1
+    for _ in range(100):
+        with pytest.raises(grpc.RpcError) as caught:
+            running.stub.Decide(pb.DecideRequest(node="intent", text="x"), timeout=LONG)
+        assert caught.value.details() == "too many calls wait already; try again later"
+    running.server.batches.bound = 100
+    assert running.client.decide(node="intent", text="on").label == "ON"
+
+
 @pytest.mark.parametrize("how", ["ended", "cancelled", "refused"])
 def test_a_stream_that_is_over_gives_its_place_back_at_once(own, no_collector: None, how: str) -> None:
     running = own(max_streams_per_connection=20)

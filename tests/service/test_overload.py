@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
@@ -12,7 +13,7 @@ from cascade.config.server import ServerConfig
 from cascade.errors import Overloaded
 from cascade.server.gate import Shedder, overloaded
 from cascade.server.pool import ElasticPool
-from tests.service.fake_engine import LONG, Running
+from tests.service.fake_engine import LONG, Running, error_of
 
 
 def test_calls_that_came_in_time_are_answered_although_the_queue_is_full_when_their_turn_comes() -> None:
@@ -147,3 +148,23 @@ def test_the_hint_says_how_long_the_queue_is() -> None:
     pool.length = 0
     assert overloaded(pool).retry_after == pytest.approx(0.1)
     pool.shutdown()
+
+
+def test_a_call_is_refused_before_its_message_has_come() -> None:
+    running = Running()
+    never = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        never.wait(LONG)
+        yield b""
+
+    try:
+        running.server.batches.bound = -1
+        ask = running.channel.stream_unary("/cascade.v1.DecisionService/Decide")
+        error, details = error_of(lambda: ask(messages(), timeout=LONG / 2))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert details["ErrorInfo"].reason == "OVERLOADED"
+        assert details["RetryInfo"].retry_delay.ToMilliseconds() == 100
+    finally:
+        never.set()
+        running.close()
