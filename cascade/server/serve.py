@@ -26,6 +26,7 @@ from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
 from cascade.server.gate import Gate
 from cascade.server.pool import ElasticPool
+from cascade.server.rush import Rush
 from cascade.server.service import SERVICE, DecisionServicer, add_to_server
 from cascade.server.tls import server_credentials
 from cascade.v1 import decision_pb2  # noqa: F401  (reflection finds the service in the default descriptor pool)
@@ -97,6 +98,7 @@ class CascadeServer:
         self._options = _options(self._config, reuse_port)
         self._draining = threading.Event()
         GRPC.start(self._build(limits or LimitsConfig(), gate or Gate(), admin, traces)).result()
+        self.pool.on_watch(Rush(lambda: self.waiting).look)
 
     @property
     def waiting(self) -> int:
