@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -156,6 +157,7 @@ class Serving:
         with self._lock:
             self._picture()
         if let_go:
+            gc.collect()  # what a failed question left may hold its bundle in a cycle
             trim()
         changed = (self._now.plan, set(self._now.bundles)) != before
         if changed:

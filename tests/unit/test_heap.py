@@ -18,9 +18,12 @@ from cascade.rollout.shelf import Shelf
 
 
 class _Bundle:
-    """Certified, and weakly referenced."""
+    """Certified, and held by a cycle, as by a question that failed."""
 
     policy = SimpleNamespace(certified=True)
+
+    def __init__(self) -> None:
+        self.question = [self]
 
 
 def _resident_mb() -> float:
