@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import time
+from collections.abc import Callable
 from contextlib import suppress
+
+
+class _MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of glibc 2.33."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    )  # fmt: skip
 
 
 def trim() -> None:
@@ -13,3 +27,58 @@ def trim() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def free_bytes() -> int:
+    """Give how many bytes of glibc's heap hold nothing, given back or not; 0 where that cannot be asked."""
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return 0
+    ask.restype = _MallInfo
+    return int(ask().fordblks)
+
+
+class HeapWatch:
+    """Gives memory back once much lies free: after a rush of calls above all.
+
+    Thousands of calls under way take some 15 kB each, which glibc keeps when they are gone.
+
+    Parameters
+    ----------
+    much : int
+        How many bytes more must lie free than after the last time. What was given back counts as free still.
+    every_seconds : float
+        How long one look after another is. Much must lie free at two: in between it may be in use again.
+    free : callable
+        Gives how many bytes lie free.
+    give_back : callable
+    clock : callable
+        Gives seconds.
+    """
+
+    def __init__(
+        self,
+        much: int = 32 << 20,
+        every_seconds: float = 5.0,
+        free: Callable[[], int] = free_bytes,
+        give_back: Callable[[], object] = trim,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._much, self._every_seconds = much, every_seconds
+        self._free, self._give_back, self._clock = free, give_back, clock
+        self._least = self._last = free()
+        self._next = clock() + every_seconds
+
+    def look(self) -> None:
+        """Look, where it is time; to be called every now and then, by one thread."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + self._every_seconds
+        free = self._free()
+        self._least = min(self._least, free)
+        if min(free, self._last) - self._least >= self._much:
+            self._give_back()
+            self._least = self._free()
+        self._last = free

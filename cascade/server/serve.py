@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from cascade.config.server import LimitsConfig, ServerConfig
 from cascade.errors import ConfigError
 from cascade.event_loop import GRPC
+from cascade.heap import HeapWatch
 from cascade.server import inference, rollout_service
 from cascade.server.admission import GateInterceptor
 from cascade.server.batches import Batches
@@ -26,7 +27,6 @@ from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
 from cascade.server.gate import Gate
 from cascade.server.pool import ElasticPool
-from cascade.server.rush import Rush
 from cascade.server.service import SERVICE, DecisionServicer, add_to_server
 from cascade.server.tls import server_credentials
 from cascade.v1 import decision_pb2  # noqa: F401  (reflection finds the service in the default descriptor pool)
@@ -98,7 +98,7 @@ class CascadeServer:
         self._options = _options(self._config, reuse_port)
         self._draining = threading.Event()
         GRPC.start(self._build(limits or LimitsConfig(), gate or Gate(), admin, traces)).result()
-        self.pool.on_watch(Rush(lambda: self.waiting).look)
+        self.pool.on_watch(HeapWatch().look)
 
     @property
     def waiting(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from cascade.bundle import Bundle
 from cascade.flags import Flags
-from cascade.heap import trim
+from cascade.heap import HeapWatch, free_bytes, trim
 from cascade.rollout import serving
 from cascade.rollout.choice import Plan
 from cascade.rollout.serving import Serving
@@ -35,8 +35,9 @@ def _resident_mb() -> float:
 def test_what_was_freed_below_something_that_stays_goes_back_to_the_system() -> None:
     blocks = [bytearray(3000) for _ in range(30_000)]
     stays = bytearray(3000)
-    full = _resident_mb()
+    full, free = _resident_mb(), free_bytes()
     del blocks
+    assert free_bytes() - free > 80_000_000
     trim()
     assert full - _resident_mb() > 60
     assert len(stays) == 3000
@@ -64,3 +65,27 @@ def test_memory_is_given_back_once_nothing_holds_the_bundle_that_was_let_go(
     assert gone == [True]
     served.load()
     assert gone == [True], "it takes milliseconds in which others wait, so it is done only where it gains"
+
+
+def test_memory_is_given_back_once_for_what_lies_free_for_a_while() -> None:
+    moment = {"now": 0, "free": 100}
+    given_back: list[int] = []
+    watch = HeapWatch(
+        much=50,
+        every_seconds=5.0,
+        free=lambda: moment["free"],
+        give_back=lambda: given_back.append(moment["now"]),
+        clock=lambda: moment["now"],
+    )
+
+    def look(*at: tuple[int, int]) -> list[int]:
+        for now, free in at:
+            moment.update(now=now, free=free)
+            watch.look()
+        return given_back
+
+    assert look((5, 149), (10, 149)) == [], "that is not much"
+    assert look((15, 150), (20, 120)) == [], "it was in use again"
+    assert look((25, 150), (26, 150), (29, 150), (30, 160)) == [30]
+    assert look((35, 160), (40, 200)) == [30], "what was given back is free still"
+    assert look((45, 10), (50, 70), (55, 70)) == [30, 55], "it was in use, and is free again"
