@@ -171,9 +171,7 @@ class DecisionServicer:
         ask = self._asks.ask(request, deadline, path, caller.tenant, gone)
         caller.check_node(ask.node)
         if self._traces is not None:
-            sent = call.invocation_metadata() or ()
-            above = next((v for key, v in sent if key == "traceparent" and isinstance(v, str)), "")
-            self._traces.begin(ask.node, cast("dict[str, str]", ask.context), above)
+            self._traces.begin(ask.node, cast("dict[str, str]", ask.context), _parent_of(call))
         return ask
 
     def _count(self, tenant: str, n: int) -> None:
@@ -315,6 +313,14 @@ class DecisionServicer:
             return pb.ReportOutcomeResponse(outcome_id=outcome_id).SerializeToString()
         except Exception as error:
             abort(context, error)
+
+
+def _parent_of(call: Any) -> str:
+    """Give the caller's `traceparent`; empty for none."""
+    for key, value in call.invocation_metadata() or ():
+        if key == "traceparent" and isinstance(value, str):
+            return value
+    return ""
 
 
 def _response(result: Decided | CascadeError) -> bytes | CascadeError:
