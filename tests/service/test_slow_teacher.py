@@ -154,13 +154,26 @@ def test_who_would_wait_too_long_for_the_teacher_is_refused_at_once_and_told_whe
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in status.details)
     assert retry.retry_delay.seconds >= 10
-    began = time.monotonic()
-    with pytest.raises(DecisionError) as hurried:  # it would not even have been asked by then
-        running.client.decide(node=NODE, text="zzqx", timeout=5.0)
-    assert hurried.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert time.monotonic() - began < 2.0
     running.seconds_of(text)
     assert running.frontier.requests <= before + 8
+
+
+def test_who_would_be_asked_for_only_after_its_deadline_is_refused_at_once(
+    start: Callable[..., Running],
+) -> None:
+    running = start(max_concurrency=8)
+    running.escalate(48)
+    queue = running.engine.nodes[NODE].teacher_queue
+    assert comes(lambda: queue.waiting == 40)
+    time.sleep(2.0)  # the teacher keeps those it has for that long, so that 41 cannot be through in 4 s
+    began = time.monotonic()
+    with pytest.raises(DecisionError) as hurried:
+        running.client.decide(node=NODE, text="zzqx", timeout=4.0)
+    assert hurried.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert hurried.value.retry_after_seconds is not None
+    assert time.monotonic() - began < 2.0
+    running.escalate(1)
+    assert comes(lambda: queue.waiting == 41), "who has time may wait"
 
 
 def comes_soon(condition: Callable[[], bool]) -> bool:
