@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,11 @@ def read_keys(path: Path) -> list[Key]:
         keys = [Key(**(k | {"nodes": tuple(k["nodes"]), "verbs": tuple(k["verbs"])})) for k in data["keys"]]
         for key in keys:
             texts = (key.id, key.tenant, key.hash, *key.nodes, *key.verbs)
-            if not all(isinstance(text, str) for text in texts) or not set(key.verbs) <= set(VERBS):
+            if not (
+                all(isinstance(text, str) for text in texts)
+                and set(key.verbs) <= set(VERBS)
+                and (key.expires is None or (type(key.expires) in (int, float) and isfinite(key.expires)))
+            ):
                 raise ValueError(f"key {key.id!r} is malformed")
     except FileNotFoundError:
         raise ConfigError(f"auth.keys: no file at {path}; `cascade key create` makes it") from None

@@ -52,6 +52,19 @@ def test_a_file_that_breaks_leaves_the_last_good_keys_in_force(
     assert ring.find(token) is not None
 
 
+@pytest.mark.parametrize("expires", ["2020-01-01", float("nan"), True])
+def test_a_key_whose_end_is_no_time_is_malformed_and_holds_for_nobody(
+    tmp_path: Path, expires: object
+) -> None:
+    path = tmp_path / "keys.json"
+    create_key(path, "acme", days=1)
+    data = json.loads(path.read_text())
+    data["keys"][0]["expires"] = expires
+    path.write_text(json.dumps(data))
+    with pytest.raises(ConfigError, match="is malformed"):
+        KeyRing(path)
+
+
 def test_a_file_that_cannot_be_read_to_its_end_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
