@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import re
 import threading
 import time
 import zlib
@@ -26,6 +27,8 @@ _AGAIN: Final = frozenset({429, 502, 503, 504})  # the statuses that OTLP says t
 _MOST_READ = 4096  # bytes of a collector's answer
 _ONE = "OTEL_EXPORTER_OTLP_TRACES_"
 _ALL = "OTEL_EXPORTER_OTLP_"
+# A header as the SDK's `parse_env_headers` reads one.
+_HEADER: Final = re.compile(r"\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ !#-+\--:<-\[\]-~]*\s*")
 
 
 class NotTaken(CascadeError):
@@ -91,8 +94,7 @@ def destination(endpoint: str | None, environment: Mapping[str, str] = os.enviro
     if not url:
         base = environment.get(_ALL + "ENDPOINT", "").strip() or "http://localhost:4318"
         url = f"{base.removesuffix('/')}/v1/traces"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(url):  # which is not shown: it may hold a key
         raise ConfigError("OTEL_EXPORTER_OTLP_ENDPOINT: expected an address such as http://localhost:4318")
     variable, text = named("TIMEOUT")
     try:
@@ -108,7 +110,14 @@ def destination(endpoint: str | None, environment: Mapping[str, str] = os.enviro
     headers = {"content-type": "application/x-protobuf", "user-agent": "cascade"}
     if compression != "none":
         headers["content-encoding"] = compression
-    headers |= parse_env_headers(named("HEADERS")[1], liberal=True)
+    variable, text = named("HEADERS")
+    for header in text.split(","):
+        # What it cannot read, the SDK's function writes into the log, key and all, and leaves out.
+        if header.strip() and _HEADER.fullmatch(header) is None:
+            raise ConfigError(
+                f"{variable}: expected name=value, more of them after commas, values URL-encoded"
+            )
+    headers |= parse_env_headers(text, liberal=True)
     certificate, key = file("CLIENT_CERTIFICATE"), file("CLIENT_KEY")
     return Destination(
         url, headers, timeout, compression,
@@ -183,6 +192,15 @@ class OtlpSender:
     def close(self) -> None:
         """Let go of the connection."""
         self._session.close()
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which is read only when it is asked for
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _compressed(message: bytes, how: str) -> bytes:

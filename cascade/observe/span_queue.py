@@ -183,7 +183,7 @@ class SpanQueue:
             message, made = self._encoder.encode(batch)
             if made:
                 refused = self._sender.send(message, self._closing)
-                sent = max(0, made - refused)
+                sent = min(max(0, made - refused), made)  # whatever number a collector names
                 if refused:
                     self._why = "the collector refused them"
         except Exception as error:  # whatever it is, the thread must live to send what comes later

@@ -165,6 +165,39 @@ def test_what_a_collector_cannot_take_now_is_sent_again_and_what_it_refuses_is_n
     assert traces.stats() == SpanStats(sent=7, dropped=0, failed=5, waiting=0)
 
 
+@pytest.mark.parametrize("rejected", [-5, 5])
+def test_a_collector_that_refuses_more_spans_than_there_are_or_fewer_than_none_ends_no_metrics(
+    collector: Receiver, rejected: int
+) -> None:
+    collector.rejected = rejected
+    traces = opened(collector.endpoint, QueueLimits(most=100, batch=3, seconds=60.0))
+    traced(traces)
+    traces.close()
+    stats = traces.stats()
+    assert (stats.sent, stats.failed) == ((3, 0) if rejected < 0 else (0, 3))
+    Metrics().look(lambda: StoreStats(0, 0, 0, 0), lambda: 0, dict, traces.stats)
+
+
+@pytest.mark.parametrize(
+    "header", ["api-key: hunter2", 'api-key="hunter2"', "a=b,hunter2", "api-key=hunter2€"]
+)
+def test_a_header_that_cannot_be_read_is_refused_and_its_key_is_in_no_log(
+    header: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_HEADERS: expected name=value") as caught:
+        destination(None, {"OTEL_EXPORTER_OTLP_HEADERS": header})
+    assert "hunter2" not in str(caught.value) + caplog.text
+    said = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key = hunter2 , authorization=Bearer%20x, other=Basic a==,"}
+    headers = destination(None, said).headers
+    assert (headers["api-key"], headers["authorization"], headers["other"]) == (
+        "hunter2",
+        "Bearer x",
+        "Basic a==",
+    )
+    assert "hunter2" not in caplog.text
+
+
 def test_no_more_time_than_the_timeout_is_spent_on_one_message(collector: Receiver) -> None:
     collector.statuses = [(503, {"retry-after": "5"})] * 2
     traces = opened(collector.endpoint, QueueLimits(most=100, batch=3), OTEL_EXPORTER_OTLP_TIMEOUT="1")
@@ -226,6 +259,8 @@ def test_where_spans_go_is_what_the_variables_of_the_sdk_say(collector: Receiver
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"},
             "OTEL_EXPORTER_OTLP_ENDPOINT: expected an address",
         ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://["}, "expected an address"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:431800"}, "expected an address"),
         ({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}, "OTEL_EXPORTER_OTLP_TIMEOUT: expected seconds"),
         ({"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "-1"}, "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: expected seconds"),
         ({"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, "expected none, gzip or deflate, found 'zstd'"),
