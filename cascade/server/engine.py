@@ -16,7 +16,7 @@ from cascade.ask import Ask, Decided
 from cascade.bundle import Bundle
 from cascade.config import Config
 from cascade.contract import Contract, JsonValue
-from cascade.errors import CascadeError, InvalidInput, UnknownDecision, UnknownNode
+from cascade.errors import CascadeError, DeadlineExceeded, InvalidInput, UnknownDecision, UnknownNode
 from cascade.flags import open_flags
 from cascade.server.decision_ids import find_decision
 from cascade.server.exchangeability import LiveWatch
@@ -228,8 +228,12 @@ class Engine:
     ) -> None:
         """Tell what another caller, who is done, was told."""
         failure = other.exception()
-        if isinstance(failure, CallerGone) and not (ask.gone is not None and ask.gone.fired):
-            # It was another caller who left, not this one.
+        left = ask.gone is not None and ask.gone.fired
+        late = ask.deadline is not None and ask.deadline <= time.monotonic()
+        if not left and (
+            isinstance(failure, CallerGone) or (isinstance(failure, DeadlineExceeded) and not late)
+        ):
+            # It was another caller who left, or had too little time, not this one.
             self.decide_each([ask], lambda _, result: tell(i, result), later)
         elif isinstance(failure, CascadeError):
             tell(i, failure)

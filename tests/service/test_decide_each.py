@@ -1,6 +1,7 @@
 """Questions that are decided together hear their answers one by one, each as soon as it is there."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from cascade.ask import Ask, Decided
 from cascade.config import Config
-from cascade.errors import CascadeError, UnknownNode
+from cascade.errors import CascadeError, DeadlineExceeded, UnknownNode
 from cascade.event_loop import BackgroundLoop
 from cascade.rungs.encoder import EncoderRung
 from cascade.rungs.protocol import Answer, Query
@@ -191,6 +192,16 @@ def test_who_follows_one_that_left_is_decided(
     results = engine.decide_many([leaves, *[ask] * (3 if many else 1)])
     assert isinstance(results[0], CallerGone)
     assert [r.rung for r in results[1:] if isinstance(r, Decided)] == ["frontier"] * (len(results) - 1)
+
+
+def test_who_follows_one_that_had_too_little_time_is_decided_where_it_has_enough(
+    engine: Engine, by_rung: dict[str, str]
+) -> None:
+    ask, now = Ask(NODE, by_rung["frontier"], request_id="r-hurry"), time.monotonic()
+    hurried = replace(ask, deadline=now)
+    results = engine.decide_many([hurried, ask, replace(ask, deadline=now + LONG), hurried])
+    assert [type(result) for result in results] == [DeadlineExceeded, Decided, Decided, DeadlineExceeded]
+    assert len({result.decision_id for result in results if isinstance(result, Decided)}) == 1
 
 
 def test_an_earlier_decision_that_cannot_be_read_costs_nobody_the_answer(
