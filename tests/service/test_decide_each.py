@@ -13,15 +13,18 @@ import pytest
 
 from cascade.ask import Ask, Decided
 from cascade.config import Config
-from cascade.errors import CascadeError, DeadlineExceeded, UnknownNode
+from cascade.config.security import TenantConfig
+from cascade.errors import CascadeError, DeadlineExceeded, UnknownNode, UnusableAnswer
 from cascade.event_loop import BackgroundLoop
 from cascade.rungs.encoder import EncoderRung
 from cascade.rungs.protocol import Answer, Query
 from cascade.server import together
+from cascade.server.alone import Alone
 from cascade.server.batches import Batches
 from cascade.server.engine import Engine
 from cascade.server.gone import CallerGone, Gone
 from cascade.server.pool import ElasticPool
+from cascade.server.quotas import Quotas
 from cascade.server.status import Internal
 from cascade.traffic import open_store
 from tests.conftest import NODE
@@ -202,6 +205,50 @@ def test_who_follows_one_that_had_too_little_time_is_decided_where_it_has_enough
     results = engine.decide_many([hurried, ask, replace(ask, deadline=now + LONG), hurried])
     assert [type(result) for result in results] == [DeadlineExceeded, Decided, Decided, DeadlineExceeded]
     assert len({result.decision_id for result in results if isinstance(result, Decided)}) == 1
+
+
+def test_what_the_teacher_was_paid_for_no_answer_is_the_tenants_too(
+    engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    node = engine.nodes[NODE]
+    node.quotas = Quotas({"acme": TenantConfig(usd_per_day=1.0)}, tmp_path / "state")
+    paid: Future[Answer] = Future()
+    paid.set_result(Answer(error=UnusableAnswer("cut at its length limit"), usd=0.25))
+    monkeypatch.setattr(node.teacher, "submit", lambda _: paid)
+    [result] = engine.decide_many([Ask(NODE, by_rung["frontier"], context={"tenant": "acme"})])
+    assert isinstance(result, CascadeError)
+    assert node.quotas.spent("acme") == 0.25
+    node.quotas.close()
+
+
+def test_whoever_brings_an_answer_does_its_own_work_first(
+    engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    asked, told = threading.Event(), threading.Event()
+    by_teacher: Future[Answer] = Future()
+
+    def submit(_: Query) -> Future[Answer]:
+        asked.set()
+        return by_teacher
+
+    monkeypatch.setattr(engine.nodes[NODE].teacher, "submit", submit)
+    pool = ElasticPool(threads=1, max_threads=2)
+
+    def tell(_: object) -> None:
+        happened.append("told")
+        told.set()
+
+    def bring() -> None:  # in the thread that asked
+        by_teacher.set_result(Answer("card_arrival"))
+        happened.append("brought")
+
+    Alone(engine, pool).put(Ask(NODE, by_rung["frontier"]), tell)
+    assert asked.wait(LONG)
+    pool.submit(bring)
+    assert told.wait(LONG)
+    assert happened == ["brought", "told"]
+    pool.shutdown()
 
 
 def test_an_earlier_decision_that_cannot_be_read_costs_nobody_the_answer(
