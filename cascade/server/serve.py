@@ -92,9 +92,9 @@ class CascadeServer:
             max_waiting=self._config.max_waiting,
             max_waiting_seconds=self._config.max_waiting_seconds,
         )
-        # One for each address: what gRPC is given here gives its first certificates to one server only.
-        tls = self._config.tls
-        self._credentials = [server_credentials(tls, base) for _ in range(2)] if tls else []
+        self._base = base
+        if self._config.tls is not None:
+            server_credentials(self._config.tls, base)  # what is wrong with its files is said now
         self._options = _options(self._config, reuse_port)
         self._draining = threading.Event()
         GRPC.start(self._build(limits or LimitsConfig(), gate or Gate(), admin, traces)).result()
@@ -161,10 +161,12 @@ class CascadeServer:
         return port
 
     def _add_port(self, server: grpc.aio.Server, address: str, key: str) -> int:
+        tls = self._config.tls
         try:
-            if not self._credentials:
+            if tls is None:
                 return int(server.add_insecure_port(address))
-            return int(server.add_secure_port(address, self._credentials.pop()))
+            # Made for each address: what gRPC is given here gives its first certificates to one server only.
+            return int(server.add_secure_port(address, server_credentials(tls, self._base)))
         except RuntimeError as error:
             raise ConfigError(
                 f"{key}: cannot listen on {address}; it is in use, or not an address of this machine"

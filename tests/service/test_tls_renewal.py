@@ -101,6 +101,22 @@ def test_the_http_side_serves_a_renewed_certificate(
     assert shown(port, fresh / "ca.pem") == der(fresh / "server.pem")
 
 
+def test_no_address_is_listened_on_without_tls_however_often_it_is_tried(fresh: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = ServerConfig.model_validate({"tls": TLS}, context={"base": tmp_path})
+        server = CascadeServer(FakeEngine(), address, config, base=tmp_path)  # type: ignore[no-untyped-call]
+        for _ in range(3):
+            with pytest.raises(ConfigError, match="listen: cannot listen"):
+                server.start()
+    try:
+        assert shown(server.start()) == der(tmp_path / "server.pem")
+    finally:
+        server.stop(0)
+
+
 def test_the_http_side_lets_go_of_an_authority_that_clients_are_certified_by_no_more(
     https: Callable[..., int], fresh: Path, tmp_path: Path
 ) -> None:
