@@ -24,12 +24,13 @@ class Asked:
 
     Attributes
     ----------
-    answer : Future
+    answer : Future, optional
+        None once it was read: it holds whom to tell, who holds this, and the bundle with it.
     began, ended : float
         When it was asked and when the answer came, by `time.perf_counter()`.
     """
 
-    answer: Future[Answer]
+    answer: Future[Answer] | None
     began: float
     ended: float = 0.0
 
@@ -90,6 +91,7 @@ def when_answered(started: Started, then: Callable[[], object]) -> None:
         started.ended = time.perf_counter()
         then()
 
+    assert started.answer is not None
     started.answer.add_done_callback(answered)
 
 
@@ -98,7 +100,8 @@ def teacher_answer(node: Node, ask: Ask, walk: Walk, started: Started) -> tuple[
     name = node.teacher.name
     if isinstance(started, CascadeError):
         return started, Answer()
-    future = started.answer
+    future, started.answer = started.answer, None
+    assert future is not None
     try:
         answer = future.result()
     except CancelledError:

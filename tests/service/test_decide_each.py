@@ -1,5 +1,6 @@
 """Questions that are decided together hear their answers one by one, each as soon as it is there."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -262,3 +263,17 @@ def test_an_earlier_decision_that_cannot_be_read_costs_nobody_the_answer(
     for _ in range(2):  # a claim that was never released would hang the second
         results = engine.decide_many([Ask(NODE, by_rung["linear"], request_id="r-2"), ask])
         assert [type(result) for result in results] == [Decided, Decided]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_waited_for_the_teacher_is_let_go_of_without_the_garbage_collector(
+    engine: Engine, by_rung: dict[str, str], fails: bool
+) -> None:
+    ask = Ask(NODE, "a text that nobody knows" if fails else by_rung["frontier"])
+    gc.collect()
+    gc.disable()
+    try:
+        assert isinstance(engine.decide_many([ask])[0], CascadeError) == fails
+        assert comes(lambda: not any(isinstance(each, together.Together) for each in gc.get_objects()))
+    finally:
+        gc.enable()
