@@ -9,7 +9,7 @@ import typer
 
 from cascade.cli.console import JsonOption, clear_errors, emit
 
-FolderArgument = Annotated[Path, typer.Argument(help="The bundle: models/<node>/<version>.")]
+FolderArgument = Annotated[Path, typer.Argument(help="The bundle: models/NODE/VERSION.")]
 
 
 def create_signing_key(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,10 @@ def wide_console() -> Console:
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_REFUSED = 1, 2, 3
 
+COUNT_SECONDS = 10.0
+"""Where stderr is no terminal, a step that counts on (`replayed 256`, `replayed 512`) has a line as often."""
+_NUMBER = re.compile(r"\d[\d,.]*")
+
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 NodeArgument = Annotated[str, typer.Argument(help="The node's name, as in the configuration.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
@@ -46,20 +52,31 @@ def clear_errors() -> Iterator[None]:
     except CascadeError as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from None
+    except OSError as error:
+        if error.filename is None:  # nothing that a person could look at: a broken pipe, or our mistake
+            raise
+        text = f"{error.filename}: {error.strerror}"
+        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 @contextmanager
 def steps(title: str, quiet: bool = False) -> Iterator[Any]:
-    """Show a spinner that names the step at work; gives the function that is told of each step."""
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, disable=quiet
-    ) as progress:
+    """Name the step at work, by a spinner or by lines; gives the function that is told of each step."""
+    hidden = quiet or not console.is_terminal
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, disable=hidden) as progress:
         task = progress.add_task(title)
+        kind, told = "", 0.0
 
         def step(name: str) -> None:
+            nonlocal kind, told
             progress.update(task, description=f"{title}: {name}")
-            if not console.is_terminal and not quiet:
-                console.print(f"{title}: {name}", highlight=False)
+            before, kind = kind, _NUMBER.sub("N", name)
+            counts_on = kind == before and time.monotonic() - told < COUNT_SECONDS
+            if not console.is_terminal and not quiet and not counts_on:
+                told = time.monotonic()
+                console.print(f"{title}: {name}", highlight=False, soft_wrap=True)
 
         yield step
 

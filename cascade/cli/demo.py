@@ -22,7 +22,7 @@ def demo(
 ) -> None:
     """Run the whole way: traffic to a simulated frontier, retraining, serving, unseen traffic.
 
-    Example: `cascade demo` or `cascade demo --data ../shared/data`
+    Example: `cascade demo` or `cascade demo --data FOLDER`
     """
     with clear_errors():
         from cascade.demo.run import run_demo

@@ -86,7 +86,9 @@ def discover(
                 embed = ParallelEncoder(folder, encoder.precision, encoder.max_tokens, encoder.providers)
                 local.append(name)
             except ConfigError as error:
-                console.print(f"without meaning, by words only: {error}", markup=False, highlight=False)
+                console.print(
+                    f"without meaning, by words only: {error}", markup=False, highlight=False, soft_wrap=True
+                )
         with steps(f"looking at {len(calls)} calls", quiet=as_json) as step:
             found = run(calls, embed, min_calls, seed, step)
         teacher = next((n for n, r in loaded.rungs.items() if isinstance(r, ChatRungConfig)), "frontier")
@@ -118,7 +120,7 @@ def _from_log(path: Path, format_: LogFormat) -> list[Any]:
         )
     logged, bad = read_log(path, kind)
     for line in bad[:20]:
-        console.print(f"  line {line.line}: {line.reason}", markup=False, highlight=False)
+        console.print(f"  line {line.line}: {line.reason}", markup=False, highlight=False, soft_wrap=True)
     return [
         Call(
             each.id, each.time or 0.0, each.tenant, None, each.model, each.messages, each.tools,
@@ -129,9 +131,8 @@ def _from_log(path: Path, format_: LogFormat) -> list[Any]:
 
 
 def _show(found: Any) -> None:
-    table = Table(
-        title=f"{len(found.candidates)} candidate nodes, the most money first", title_justify="left"
-    )
+    many = f"{len(found.candidates)} candidate node{'' if len(found.candidates) == 1 else 's'}"
+    table = Table(title=f"{many}, the most money first", title_justify="left")
     for column in (
         "node",
         "calls",

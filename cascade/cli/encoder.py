@@ -14,7 +14,8 @@ def export_encoder(
     model: Annotated[str, typer.Argument(help="A sentence-transformers name or folder.")],
     config: ConfigOption = Path("cascade.yaml"),
     to: Annotated[
-        Path | None, typer.Option(help="Target folder; by default models/encoders/<last part of the name>.")
+        Path | None,
+        typer.Option(help="Target folder; by default models/encoders/NAME."),
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="int8, fp32 or both.")] = None,
     name: Annotated[str | None, typer.Option(help="The published name, where MODEL is a folder.")] = None,

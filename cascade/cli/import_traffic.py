@@ -113,11 +113,11 @@ def import_traffic(
             f"{node}: {count.added:,} added, {count.already_there:,} already there, {len(bad):,} skipped"
         )
         for line, reason in list(bad.items())[:_SHOWN]:
-            console.print(f"  line {line}: {reason}", markup=False, highlight=False)
+            console.print(f"  line {line}: {reason}", markup=False, highlight=False, soft_wrap=True)
         if len(bad) > _SHOWN:
             console.print(f"  and {len(bad) - _SHOWN:,} more", highlight=False)
         if not (count.added or count.already_there or bad):
-            console.print(f"{file.name} is empty", markup=False, highlight=False)
+            console.print(f"{file.name} is empty", markup=False, highlight=False, soft_wrap=True)
         _say_differing(count.differing, replace)
 
 

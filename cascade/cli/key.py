@@ -43,7 +43,9 @@ def create_key(
             emit({"id": key.id, "tenant": tenant, "key": token, "file": str(path)})
             return
         typer.echo(token)
-        console.print(f"{key.id} for {tenant}; shown this once, and stored nowhere", markup=False)
+        console.print(
+            f"{key.id} for {tenant}; shown this once, and stored nowhere", markup=False, soft_wrap=True
+        )
 
 
 def list_keys(

@@ -61,7 +61,7 @@ def loop(
                         if once:
                             raise
                         # The next look may meet a store that answers again.
-                        console.print(f"{name}: {error}", style="red", markup=False)
+                        console.print(f"{name}: {error}", style="red", markup=False, soft_wrap=True)
                         continue
                     _show(done, as_json)
             finally:

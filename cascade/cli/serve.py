@@ -6,15 +6,30 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from cascade.cli.console import ConfigOption, JsonOption, clear_errors, emit, read_config
+from cascade.config.values import Listen
+
+
+def _address(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            TypeAdapter(Listen).validate_python(value)
+        except ValidationError:
+            text = f"{value!r} is not host:port, with a port from 0 to 65535, or unix:path"
+            raise typer.BadParameter(text) from None
+    return value
 
 
 def serve(
     config: ConfigOption = Path("cascade.yaml"),
-    listen: Annotated[str | None, typer.Option(help="host:port; overrides the configuration.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(callback=_address, help="host:port; overrides the configuration.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Worker processes; by default one for each core.")
+        int | None,
+        typer.Option(min=1, max=256, help="Worker processes; by default one for each core."),
     ] = None,
     json_logs: Annotated[
         bool, typer.Option("--json-logs", help="Log JSON lines; overrides `observe.logs`.")

@@ -278,6 +278,7 @@ def reseal(config: ConfigOption = Path("cascade.yaml"), as_json: JsonOption = Fa
 
 def key(
     id_: Annotated[str, typer.Option("--id", help="Letters and digits; today's date by default.")] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Make a key for `encryption`. Keep it: without it the traffic cannot be read.
 
@@ -290,7 +291,11 @@ def key(
     name = id_ or time.strftime("k%Y%m%d")
     if not name.isalnum():
         raise typer.BadParameter("an id is made of letters and digits")
-    typer.echo(new_key(name))
+    made = new_key(name)
+    if as_json:
+        emit({"id": name, "key": made})
+    else:
+        typer.echo(made)
 
 
 def _missing(error: ImportError, extra: str) -> Any:

@@ -10,11 +10,17 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cascade.cli import app
+from cascade.cli.console import steps
 from tests.conftest import NODE, ROOT
 
 Run = Callable[..., Result]
 
-COMMANDS = sorted(c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands)
+COMMANDS = sorted(
+    " ".join(filter(None, (group, c.name or (c.callback.__name__ if c.callback else ""))))
+    for group, commands in ((None, app), *((g.name, g.typer_instance) for g in app.registered_groups))
+    if commands is not None
+    for c in commands.registered_commands
+)
 
 
 @pytest.fixture
@@ -55,10 +61,41 @@ GOOD = {"id": "1", "text": "where is my parcel?", "label": "track_order"}
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example_and_json(command: str) -> None:
-    found = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    found = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"})
     assert found.exit_code == 0
     assert "Example" in found.stdout
     assert "--json" in found.stdout
+    assert "//" not in found.stdout, "the help takes <placeholders> for HTML, and leaves them out"
+
+
+def test_a_file_that_cannot_be_written_or_read_is_one_line_and_no_stack(tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    for arguments in (
+        ["bundle", "keygen", str(away / "a"), str(away / "b")],
+        ["rollout", "status", NODE, "--target", "127.0.0.1:1", "--ca", str(away)],
+    ):
+        found = CliRunner().invoke(app, arguments)
+        assert found.exit_code == 1
+        assert isinstance(found.exception, SystemExit), found.exception
+        (line,) = found.stderr.splitlines()
+        assert line.startswith(str(away))
+        assert line.endswith("No such file or directory")
+
+
+def test_a_step_that_counts_on_does_not_flood_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with steps("simulating") as step:
+        for name in ("reading", *(f"replayed {n:,} decisions" for n in range(0, 100_000, 256)), "bootstrap"):
+            step(name)
+    assert capsys.readouterr().err.splitlines() == [
+        "simulating: reading", "simulating: replayed 0 decisions", "simulating: bootstrap",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "unix:"])
+def test_an_address_that_is_none_is_refused_before_anything_is_loaded(run: Run, address: str) -> None:
+    found = run("serve", "--listen", address)
+    assert found.exit_code == 2
+    assert "is not host:port" in found.stderr
 
 
 def test_traffic_is_imported_once(run: Run, tmp_path: Path) -> None:
