@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint types proto lock clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@echo "making $(VENV): some minutes where the machine is busy or the packages come from afar"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
 	touch $@

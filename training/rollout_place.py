@@ -22,8 +22,9 @@ def rollout_place(config: Config, node: str, version: str, store: TrafficStore) 
     known = versions(config.models_path, node)
     lines = [_who(said["stable"], said["candidate"], said["percent"], said["rolled_back"], node, version)]
     if known and known[-1] > version:
+        fate = "was rolled back" if known[-1] in said["rolled_back"] else "is there"
         lines.append(
-            f"A newer bundle is there: `cascade report {node} --bundle {known[-1]}` reports on that one."
+            f"A newer bundle {fate}: `cascade report {node} --bundle {known[-1]}` reports on that one."
         )
     return lines
 

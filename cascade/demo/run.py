@@ -339,6 +339,7 @@ def _print(result: dict[str, Any], folder: Path) -> None:
     Console(width=max(Console().width, 110)).print(table)
     python = Path(sys.executable).parent
     Console().print(
+        f"took {result['seconds']:.0f} s\n"
         f"plot: {result['plot']}\n"
         f"reports: {folder}/models/<node>/<version>/report.md\n"
         f"start the service again:\n"

@@ -221,6 +221,7 @@ def test_the_report_follows_the_rollout(path: Path) -> None:
         )
         verbs.rollback(NODE, "ada", "wrong refunds")
         assert "it was rolled back (wrong refunds)" in rollout_place(config, NODE, new, store)[0]
+        assert rollout_place(config, NODE, old, store)[1].startswith("A newer bundle was rolled back: ")
     finally:
         store.close()
         shutil.rmtree(models / new)
