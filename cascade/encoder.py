@@ -105,7 +105,8 @@ def find_encoder(model: str, models: Path, base: Path) -> Path:
             return folder
     raise ConfigError(
         f"encoder {model!r}: neither {base / model} nor {shipped} holds an {DESCRIPTION}; "
-        f"make it with `cascade encoder export {model}`"
+        f"make it with `cascade encoder export {model}`, copy it there (Cascade's repository has "
+        "models/encoders/all-MiniLM-L6-v2), or leave its rung out of the ladder"
     )
 
 

@@ -197,7 +197,8 @@ class Supervisor:
         try:
             run = self._reload()
         except ConfigError as error:
-            _log.error("the new configuration is refused, the old one keeps serving: %s", error)
+            why = "; ".join(str(error).splitlines())
+            _log.error("the new configuration is refused, the old one keeps serving: %s", why)
             return
         self._previous, self._run = self._run, run
         self._generation += 1
