@@ -83,3 +83,16 @@ def test_a_bundle_that_leaves_everything_to_the_teacher_on_purpose_is_no_storm(w
     for _ in range(200):
         book.count("n", aside, [[Attempt("linear", reason="uncertified")]], False)
     assert book.look("n") == {}
+
+
+@pytest.mark.parametrize("slow", ["settled", "escalated"])
+def test_slow_is_only_what_a_local_rung_settled_slowly(slow: str) -> None:
+    book = AlarmBook(AlarmsConfig(latency_ms=10.0))
+    found: dict[str, Any] = {}
+    for _ in range(20):
+        for kind, n in (("settled", 40), ("escalated", 10)):
+            took = 50.0 if kind == slow else 1.0
+            attempts = [Attempt("linear", latency_ms=took / 2), Attempt("encoder", latency_ms=took / 2)]
+            book.count("n", BUNDLE, [attempts] * n, kind == "settled")
+        found = {each.name: each for each in book.look("n").get(BUNDLE.version, [])}
+    assert set(found) == ({"latency"} if slow == "settled" else set())
