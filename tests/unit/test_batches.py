@@ -296,6 +296,9 @@ def test_nobody_waits_for_the_slow_part_of_another_node_in_the_same_batch(
     assert not world.told.keys() & set(slow)
     world.engine.taught.set()
     assert world.answers(slow) == ["slow as the teacher", "same"]
+    world.pool.shutdown(wait=True)
+    decided = [text for batch in world.engine.batches for text in batch]
+    assert sorted(decided) == ["b", "c", "hang", "same", "slow as the teacher"], "each of them once"
 
 
 def test_nobody_is_told_twice_where_an_engine_raises(make: Callable[..., World]) -> None:
