@@ -122,10 +122,11 @@ class DecisionServicer:
             if raw is None:
                 raise no_message()
             caller = self._gate.enter(context, "decide")
-            ask = self._ask(parse(pb.DecideRequest, raw), caller, deadline_of(context), gone, context)
+            ask = self._ask(parse(pb.DecideRequest, raw), caller, deadline_of(context), gone)
             counted = self._begin_count(ask.context.get("tenant", ""))
             if counted is not None:
                 await asyncio.wrap_future(counted)
+            self._trace(ask, context)
             answer: asyncio.Future[bytes] = self._loop.create_future()
             self._batches.put(ask, partial(self._tell, answer, _response))
             return await answer
@@ -165,14 +166,15 @@ class DecisionServicer:
             else:
                 answer.set_exception(message)
 
-    def _ask(
-        self, request: Any, caller: Caller, deadline: float | None, gone: Gone, call: Any, path: str = ""
-    ) -> Ask:
+    def _ask(self, request: Any, caller: Caller, deadline: float | None, gone: Gone, path: str = "") -> Ask:
         ask = self._asks.ask(request, deadline, path, caller.tenant, gone)
         caller.check_node(ask.node)
+        return ask
+
+    def _trace(self, ask: Ask, call: Any) -> None:
+        """Begin a question's span, now that it is taken: what is refused must not push others' spans out."""
         if self._traces is not None:
             self._traces.begin(ask.node, cast("dict[str, str]", ask.context), _parent_of(call))
-        return ask
 
     def _count(self, tenant: str, n: int) -> None:
         """Let a tenant ask for so many decisions, or raise Overloaded. For threads."""
@@ -209,7 +211,7 @@ class DecisionServicer:
         asks: dict[str, list[tuple[int, Ask]]] = {}
         for index, request in enumerate(requests):
             try:
-                ask = self._ask(request, caller, deadline, gone, call, f"requests[{index}].")
+                ask = self._ask(request, caller, deadline, gone, f"requests[{index}].")
                 asks.setdefault(ask.context.get("tenant", ""), []).append((index, ask))
             except CascadeError as error:
                 outcomes[index] = error
@@ -224,6 +226,8 @@ class DecisionServicer:
                 for index, _ in items:
                     outcomes[index] = error
         if admitted:
+            for _, ask in admitted:
+                self._trace(ask, call)
             decided = self._engine.decide_many([ask for _, ask in admitted])
             for (index, _), outcome in zip(admitted, decided, strict=True):
                 outcomes[index] = outcome
@@ -271,8 +275,9 @@ class DecisionServicer:
             request_id = message.request.request_id
             # Asked for each message: a key may be revoked while its stream is open.
             caller = self._gate.enter(context, "decide")
-            ask = self._ask(message.request, caller, deadline, gone, context, "request.")
+            ask = self._ask(message.request, caller, deadline, gone, "request.")
             counted = self._begin_count(ask.context.get("tenant", ""))
+            self._trace(ask, context)
             ask = replace(ask, on_wait=partial(self._soon, lend))
             put = partial(self._put_item, ask, request_id, done, counted)
             if counted is None:

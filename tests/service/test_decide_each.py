@@ -114,6 +114,7 @@ def test_what_goes_wrong_for_one_costs_no_other_the_answer(
     others = [text for key, text in by_rung.items() if key != rung] + ["a text that nobody knows"]
     results = engine.decide_many([Ask(NODE, text) for text in (by_rung[rung], *others)])
     assert isinstance(results[0], Internal)
+    assert comes(lambda: not engine.nodes[NODE].teacher_queue._asked), "each gave its place back"
     assert not any(isinstance(result, Internal) for result in results[1:])
 
 

@@ -10,10 +10,13 @@ import httpx2
 
 from cascade.ask import Ask
 from cascade.config.observe import TracesConfig
+from cascade.config.security import TenantConfig
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.observe.metrics import Metrics
 from cascade.observe.open import Observing
 from cascade.observe.traces import open_traces
+from cascade.server.gate import Gate
+from cascade.server.quotas import Quotas
 from cascade.server.serve import CascadeServer
 from cascade.traffic import TrafficStore
 from cascade.v1 import decision_pb2 as pb
@@ -21,6 +24,7 @@ from cascade.v1 import decision_pb2_grpc
 from tests.conftest import NODE
 from tests.gateway_side import Configure, Side, settled_and_escalated
 from tests.otlp_receiver import Receiver, named
+from tests.service.fake_engine import FakeEngine
 
 
 def test_metrics_and_traces_of_both_ways_in(
@@ -57,3 +61,45 @@ def test_metrics_and_traces_of_both_ways_in(
     finally:
         grpc_side.stop(0)
         side.close()
+
+
+class Begun:
+    """Counts the spans that begin."""
+
+    n = 0
+
+    def begin(self, node: str, context: dict[str, str], parent: str) -> None:
+        self.n += 1
+
+
+def test_what_a_quota_refuses_begins_no_span(tmp_path: Path) -> None:
+    quotas = Quotas({"default": TenantConfig(requests_per_second=1e-6, burst=3)}, tmp_path / "state")
+    begun: Any = Begun()
+    server = CascadeServer(
+        FakeEngine(), "127.0.0.1:0", gate=Gate(quotas=quotas), traces=begun  # type: ignore[no-untyped-call]
+    )  # fmt: skip
+    asked = pb.DecideRequest(node="intent", text="hello")
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{server.start()}") as channel:
+            stub = decision_pb2_grpc.DecisionServiceStub(channel)
+
+            def ask_each_way() -> int:
+                refused = 0
+                try:
+                    stub.Decide(asked, timeout=30)
+                except grpc.RpcError:
+                    refused += 1
+                try:
+                    stub.BatchDecide(pb.BatchDecideRequest(requests=[asked]), timeout=30)
+                except grpc.RpcError:
+                    refused += 1
+                stream = stub.StreamDecide(iter([pb.StreamDecideRequest(request=asked)]), timeout=30)
+                return refused + sum(each.result.HasField("error") for each in stream)
+
+            assert (ask_each_way(), begun.n) == (0, 3)
+            for _ in range(3):
+                assert ask_each_way() == 3
+            assert begun.n == 3
+    finally:
+        server.stop(0)
+        quotas.close()

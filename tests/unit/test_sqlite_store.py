@@ -103,6 +103,16 @@ def test_of_decisions_that_come_together_those_that_find_no_room_are_dropped(pat
     ]
 
 
+def test_of_decisions_that_come_while_there_is_no_room_at_all_each_is_counted(path: Path) -> None:
+    with SqliteStore(path, Limits(queue=5)) as store:
+        with write_lock(path):
+            store.record(*(decision(f"d{number}") for number in range(5)))
+            store.record(decision("late"), decision("later"))
+            assert store.stats().dropped == 2
+        assert store.flush()
+        assert store.stats().written == 5
+
+
 def test_a_full_disk_fails_outcomes_only_and_heals(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = threading.Event()
 
