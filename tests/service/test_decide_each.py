@@ -253,6 +253,15 @@ def test_whoever_brings_an_answer_does_its_own_work_first(
     pool.shutdown()
 
 
+def test_a_stream_keeps_nothing_of_questions_that_the_teacher_has_answered(
+    engine: Engine, by_rung: dict[str, str]
+) -> None:
+    gone = Gone()  # one for all questions of a stream, which may last for days
+    results = engine.decide_many([Ask(NODE, by_rung["frontier"], gone=gone)] * 3)
+    assert [result.rung for result in results if isinstance(result, Decided)] == ["frontier"] * 3
+    assert not gone._tell
+
+
 def test_an_earlier_decision_that_cannot_be_read_costs_nobody_the_answer(
     engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
