@@ -277,9 +277,8 @@ class DecisionServicer:
             caller = self._gate.enter(context, "decide")
             ask = self._ask(message.request, caller, deadline, gone, "request.")
             counted = self._begin_count(ask.context.get("tenant", ""))
-            self._trace(ask, context)
             ask = replace(ask, on_wait=partial(self._soon, lend))
-            put = partial(self._put_item, ask, request_id, done, counted)
+            put = partial(self._put_item, ask, request_id, done, counted, context)
             if counted is None:
                 put()
             else:
@@ -288,12 +287,18 @@ class DecisionServicer:
             done(_streamed(request_id, known(error)))
 
     def _put_item(
-        self, ask: Ask, request_id: str, done: Callable[[bytes], object], counted: Future[None] | None
+        self,
+        ask: Ask,
+        request_id: str,
+        done: Callable[[bytes], object],
+        counted: Future[None] | None,
+        context: grpc.aio.ServicerContext,
     ) -> None:
         """Have a question of a stream decided, now that it is counted, or say why it was not."""
         try:
             if counted is not None:
                 counted.result()
+            self._trace(ask, context)
             answer: asyncio.Future[bytes] = self._loop.create_future()
             answer.add_done_callback(lambda found: done(found.result()))
             self._batches.put(ask, partial(self._tell, answer, partial(_streamed, request_id)))

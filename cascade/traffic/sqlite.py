@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +63,9 @@ class SqliteDatabase(Database):
     ) -> list[Exception | None]:
         """See `Database.write_group`."""
         self.begin(connection)
-        errors: list[Exception | None] = []
-        for run in _alike(inserts):
-            if len(run) == 1 or not self._insert_together(connection, run):
-                errors += [
-                    each if isinstance(each, Exception) else self._insert(connection, each) for each in run
-                ]
-            else:
-                errors += [None] * len(run)
+        errors = [each if isinstance(each, Exception) else self._insert(connection, each) for each in inserts]
         connection.execute("COMMIT")
         return errors
-
-    def _insert_together(self, connection: Connection, inserts: Sequence[Insert | Exception]) -> bool:
-        """Insert rows by one statement; say whether none of them was refused, else nothing was inserted."""
-        rows = [each.row for each in inserts if isinstance(each, Insert)]
-        statement = inserts[0].statement if isinstance(inserts[0], Insert) else ""
-        try:
-            connection.execute(_of_rows(statement, len(rows)), tuple(chain.from_iterable(rows)))
-        except self.row_errors:
-            return False
-        return True
 
     def _insert(self, connection: Connection, insert: Insert) -> Exception | None:
         try:
@@ -120,40 +100,6 @@ class SqliteDatabase(Database):
                 f"the log of the traffic database {self.name} is still being read, so it may hold "
                 "deleted content: run the command again"
             )
-
-
-_SIZES = (32, 8, 1)
-"""So many rows are inserted by one statement. The driver lets go of the interpreter for each statement, and a
-thread that decides keeps the writer from taking it back: row by row, that costs more than the writing. No
-more, since a SQLite before 3.32 takes 999 values a statement, and a decision has 21."""
-
-
-def _alike(inserts: Sequence[Insert | Exception]) -> Iterator[Sequence[Insert | Exception]]:
-    """Cut a group into runs that one statement can insert; what needs a decision is alone."""
-    start = 0
-    while start < len(inserts):
-        first, end = inserts[start], start + 1
-        if isinstance(first, Insert) and first.needs_decision is None:
-            while end < len(inserts) and end - start < _SIZES[0]:
-                other = inserts[end]
-                if not (
-                    isinstance(other, Insert)
-                    and other.needs_decision is None
-                    and other.statement == first.statement
-                ):
-                    break
-                end += 1
-        while start < end:
-            size = next(size for size in _SIZES if size <= end - start)
-            yield inserts[start : start + size]
-            start += size
-
-
-@lru_cache(maxsize=16)
-def _of_rows(statement: str, n: int) -> str:
-    """Give an INSERT of one row as one of n rows."""
-    before, values, after = re.split(r"(?<=VALUES )(\([?, ]+\))", statement, maxsplit=1)
-    return f"{before}{', '.join([values] * n)}{after}"
 
 
 class SqliteStore(SqlStore):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx2
+import pytest
 
 from cascade.ask import Ask
 from cascade.config.observe import TracesConfig
@@ -16,7 +18,7 @@ from cascade.observe.metrics import Metrics
 from cascade.observe.open import Observing
 from cascade.observe.traces import open_traces
 from cascade.server.gate import Gate
-from cascade.server.quotas import Quotas
+from cascade.server.quotas import QuotaExceeded, Quotas
 from cascade.server.serve import CascadeServer
 from cascade.traffic import TrafficStore
 from cascade.v1 import decision_pb2 as pb
@@ -72,8 +74,21 @@ class Begun:
         self.n += 1
 
 
-def test_what_a_quota_refuses_begins_no_span(tmp_path: Path) -> None:
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "once the shared count was asked"])
+def test_what_a_quota_refuses_begins_no_span(tmp_path: Path, later: bool) -> None:
     quotas = Quotas({"default": TenantConfig(requests_per_second=1e-6, burst=3)}, tmp_path / "state")
+    at_once = quotas.begin_take
+
+    def asked_first(tenant: str, n: int = 1) -> Future[None] | None:
+        counted: Future[None] = Future()
+        try:
+            return at_once(tenant, n)
+        except QuotaExceeded as error:
+            counted.set_exception(error)
+        return counted
+
+    if later:
+        quotas.begin_take = asked_first  # type: ignore[method-assign]
     begun: Any = Begun()
     server = CascadeServer(
         FakeEngine(), "127.0.0.1:0", gate=Gate(quotas=quotas), traces=begun  # type: ignore[no-untyped-call]

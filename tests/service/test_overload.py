@@ -102,11 +102,14 @@ def test_calls_beyond_the_bound_are_refused_while_no_thread_is_free_to_refuse_th
     running = Running(threads=1, max_waiting=2, max_streams_per_connection=1000)
     # All of the pool's threads hang: nothing that needs one can be answered.
     pool = running.server.pool
+    pool.max_threads = 8  # it grows by one for each that is seen to hang
     hung = [pool.submit(running.engine.go.wait, LONG) for _ in range(pool.max_threads + 3)]
     try:
         end = time.monotonic() + LONG
         while not (pool.size == pool.max_threads and pool.overfull) and time.monotonic() < end:
             time.sleep(0.01)
+        assert pool.size == pool.max_threads
+        assert pool.overfull
         for ask in (
             lambda: running.client.decide(node="intent", text="x"),
             lambda: running.client.batch_decide(node="intent", texts=["x"]),

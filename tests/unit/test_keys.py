@@ -15,6 +15,12 @@ from cascade.security import keys as keys_module
 from cascade.security.keys import KeyRing, create_key, read_keys, revoke_key
 
 
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rings look at their file more often than twice a second."""
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
+
+
 def test_only_the_hash_of_a_key_is_stored_and_only_its_owner_reads_the_file(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     key, token = create_key(path, "acme", nodes=["intent"], verbs=["decide"])
@@ -26,10 +32,8 @@ def test_only_the_hash_of_a_key_is_stored_and_only_its_owner_reads_the_file(tmp_
     assert KeyRing(path).find("") is None
 
 
-def test_a_ring_sees_new_and_revoked_keys_without_being_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
+@pytest.mark.usefixtures("often")
+def test_a_ring_sees_new_and_revoked_keys_without_being_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     first, token = create_key(path, "acme")
     ring = KeyRing(path)
@@ -40,10 +44,10 @@ def test_a_ring_sees_new_and_revoked_keys_without_being_made_anew(
     assert ring.find(other) is not None
 
 
+@pytest.mark.usefixtures("often")
 def test_a_file_that_breaks_leaves_the_last_good_keys_in_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
     path = tmp_path / "keys.json"
     _, token = create_key(path, "acme")
     ring = KeyRing(path)
@@ -65,10 +69,8 @@ def test_a_key_whose_end_is_no_time_is_malformed_and_holds_for_nobody(
         KeyRing(path)
 
 
-def test_a_file_that_cannot_be_read_to_its_end_holds_nobody_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
+@pytest.mark.usefixtures("often")
+def test_a_file_that_cannot_be_read_to_its_end_holds_nobody_up(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     _, token = create_key(path, "acme")
     ring = KeyRing(path)
@@ -82,10 +84,8 @@ def test_a_file_that_cannot_be_read_to_its_end_holds_nobody_up(
         writer.write("{")
 
 
-def test_nobody_looks_at_the_file_of_a_ring_that_nobody_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
+@pytest.mark.usefixtures("often")
+def test_nobody_looks_at_the_file_of_a_ring_that_nobody_has(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     create_key(path, "acme")
     before = {thread for thread in threading.enumerate() if thread.name == "cascade-keys"}
@@ -135,10 +135,10 @@ def test_who_may_not_give_the_file_back_to_its_owner_changes_nothing(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.usefixtures("often")
 def test_a_file_that_becomes_readable_without_being_written_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.005)
     path = tmp_path / "keys.json"
     _, token = create_key(path, "acme")
     ring = KeyRing(path)

@@ -74,21 +74,6 @@ def test_a_row_that_is_refused_costs_none_of_those_inserted_with_it(path: Path) 
     assert kept == [name for name in names if name not in bad]
 
 
-def test_what_comes_together_is_written_by_a_sqlite_that_takes_few_values_a_statement(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def old(*args: Any) -> sqlite3.Connection:
-        connection = connect_writer(*args)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
-        return connection
-
-    monkeypatch.setattr(sqlite_module, "connect_writer", old)
-    with SqliteStore(path, Limits(tries=1)) as store:
-        store.record(*(decision(f"d{number}") for number in range(150)))
-        assert store.flush()
-        assert store.stats().written == 150
-
-
 def test_of_decisions_that_come_together_those_that_find_no_room_are_dropped(path: Path) -> None:
     with SqliteStore(path, Limits(queue=5)) as store:
         store.record(*(decision(f"d{number}") for number in range(8)))
