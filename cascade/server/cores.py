@@ -1,4 +1,6 @@
-"""How many cores a process may use: those that it may run on, and what its control groups leave it of them.
+"""How many cores a process may use, and which its workers keep to.
+
+Those are the ones that it may run on, and of them what its control groups leave it.
 
 A container's limit (`--cpus 2`, Kubernetes' `limits.cpu`) and systemd's `CPUQuota=` are quotas of time: the
 process still sees every core of the machine, and with a worker for each would be throttled most of the time.
@@ -6,11 +8,16 @@ process still sees every core of the machine, and with a worker for each would b
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from cascade.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 _MOUNT = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
@@ -28,6 +35,46 @@ def usable_cores(mount: Path = _MOUNT, membership: Path = _SELF) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *(math.ceil(quota) for quota in _quotas(mount, membership))]))
+
+
+def cores_of_workers(
+    workers: int, wanted: bool | None = None, mount: Path = _MOUNT, membership: Path = _SELF
+) -> list[int] | None:
+    """Give the core that each worker keeps to, or None where they may run anywhere.
+
+    The threads of a worker share the interpreter's lock. Spread over cores by the kernel, they pass it from
+    one to the other, and with it what lies in the caches.
+
+    Parameters
+    ----------
+    workers : int
+    wanted : bool, optional
+        By default they do where each has a core for itself: with fewer workers a core would stay idle, and
+        under a quota the cores are others' too, who might pick the same ones.
+    mount, membership : Path
+        See `usable_cores`.
+
+    Raises
+    ------
+    ConfigError
+        It is wanted, and this system has no such call.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        if wanted:
+            raise ConfigError("server.pin_workers: this system cannot keep a process to a core; leave it out")
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    if wanted is None:
+        wanted = 1 < workers == len(cores) and all(q >= len(cores) for q in _quotas(mount, membership))
+    return [cores[worker % len(cores)] for worker in range(workers)] if wanted else None
+
+
+def keep_to(core: int) -> None:
+    """Have this process run on one core only, with all threads that it starts from here on."""
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError as error:  # the core was taken from us meanwhile: slower, and no reason not to serve
+        _log.warning("worker: cannot keep to core %d: %s", core, error)
 
 
 def _quotas(mount: Path, membership: Path) -> Iterator[float]:

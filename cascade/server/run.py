@@ -17,7 +17,7 @@ from cascade.config import Config
 from cascade.errors import CascadeError, ConfigError
 from cascade.observe.open import open_observing
 from cascade.server import rollout_service
-from cascade.server.cores import usable_cores
+from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
 from cascade.server.gate import open_gate
 from cascade.server.http import HttpSide
@@ -70,15 +70,16 @@ def serve(
     count = workers or config.server.workers or (1 if address.startswith("unix:") else usable_cores())
     if count == 1:
         return _serve_alone(config, address, announce)
+    cores = cores_of_workers(count, config.server.pin_workers)
     held, address = reserve_port(address)
     held_http, http = reserve_port(config.http.listen, "http.listen") if config.http else (None, None)
     try:
         with _metrics_folder() as on_exit:
             supervisor = Supervisor(
-                _worker(config, address, http),  # in no name of this frame: a reload lets go of it
+                _worker(config, address, http, cores),  # in no name of this frame: a reload lets go of it
                 count,
                 config.server.drain_seconds,
-                reload=(lambda: _worker(reread(), address, http)) if reread else None,
+                reload=(lambda: _worker(reread(), address, http, cores)) if reread else None,
                 on_exit=on_exit,
             )
             return supervisor.serve(lambda facts: announce(facts | {"workers": count}))
@@ -94,11 +95,13 @@ def _serve_alone(config: Config, address: str, announce: Announce) -> int:
     return 0
 
 
-def _worker(config: Config, address: str, http: str | None) -> RunWorker:
+def _worker(config: Config, address: str, http: str | None, cores: list[int] | None) -> RunWorker:
     """Load what workers share, and give what a worker does."""
     encoders = preload(config)
 
     def run(index: int, tell_ready: Announce) -> int:
+        if cores is not None:
+            keep_to(cores[index])  # before there are threads: they would stay where they are
         try:
             _serve_process(config, address, http, tell_ready, encoders)
         except CascadeError as error:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,36 @@ def test_workers_share_port_and_memory_and_all_of_them_drain_at_sigterm(
     assert not [s for s in seen if isinstance(s, DecisionError)]
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(LONG) == 0
+
+
+def cores_of(pid: int) -> set[int]:
+    """The cores that some thread of a process may run on."""
+    cores: set[int] = set()
+    with suppress(FileNotFoundError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(ProcessLookupError):
+                cores |= os.sched_getaffinity(int(thread))
+    return cores
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
+def test_every_thread_of_a_worker_keeps_to_the_workers_core_and_so_does_the_one_in_its_place(
+    serve: Callable[[int], Service], document: dict[str, Any]
+) -> None:
+    document["server"] = {**document.get("server", {}), "pin_workers": True}
+    service = serve(2)
+    expected = sorted(os.sched_getaffinity(0))[:2]
+    assert sorted(cores_of(pid).pop() for pid in service.workers()) == expected
+    assert all(len(cores_of(pid)) == 1 for pid in service.workers())
+    assert len(cores_of(service.process.pid)) > 1
+    killed, left = service.workers()
+    core = cores_of(killed)
+    os.kill(killed, signal.SIGKILL)
+    service.wait_for_log("ended by SIGKILL; it is started again")
+    end = time.monotonic() + LONG
+    while not any(cores_of(pid) == core for pid in service.workers() - {killed, left}):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_killed_worker_is_replaced_and_the_service_goes_on(

@@ -33,6 +33,7 @@ def test_defaults_and_paths(tmp_path: Path) -> None:
     assert config.listen == "127.0.0.1:50051"
     assert config.server.model_dump() == {
         "workers": None,
+        "pin_workers": None,
         "threads": 8,
         "max_waiting": 4096,
         "max_waiting_seconds": 2.0,
