@@ -7,6 +7,7 @@ import inspect
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from cascade.cli.console import ConfigOption, JsonOption, NodeArgument, emit
-from cascade.cli.rollout_side import KEY_VARIABLE, Side, open_side
+from cascade.cli.rollout_side import KEY_VARIABLE, Service, Side, open_side
 
 TargetOption = Annotated[
     str | None,
@@ -24,7 +25,39 @@ TargetOption = Annotated[
         f"A key, where the service needs one, comes from the environment variable {KEY_VARIABLE}."
     ),
 ]
-CaOption = Annotated[Path | None, typer.Option(help="With --target: TLS, trusting this PEM file.")]
+CaOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CASCADE_TLS_CA",
+        help="With --target: TLS, trusting this PEM file.",
+    ),
+]
+CertOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CASCADE_TLS_CERT",
+        help="With --target: your own certificate, where the service asks for one (PEM).",
+    ),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(envvar="CASCADE_TLS_KEY", help="With --target: the private key of --cert (PEM)."),
+]
+TlsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--tls/--no-tls",
+        help="With --target: TLS also without --ca, trusting public authorities; or a key in plain text, "
+        "where a tunnel or a mesh encrypts.",
+    ),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CASCADE_TLS_NAME",
+        help="With --target: whom the service's certificate is for, where that is not the target's host.",
+    ),
+]
 WhoOption = Annotated[str, typer.Option(help="Who does this; by default user@host.")]
 WhyOption = Annotated[str, typer.Option("--why", "-m", help="Why, in one sentence.")]
 
@@ -37,6 +70,10 @@ def _side_options(
     config: ConfigOption = Path("cascade.yaml"),
     target: TargetOption = None,
     ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    tls: TlsOption = None,
+    name: NameOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Have the options of every verb."""
@@ -66,8 +103,9 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def _asks(verb: Callable[..., None]) -> Callable[..., None]:
     """Make a verb that only asks a command."""
 
-    def command(config: Path, target: str | None, ca: Path | None, as_json: bool, **arguments: Any) -> None:
-        with open_side(config, target, ca) as side:
+    def command(config: Path, as_json: bool, **arguments: Any) -> None:
+        service = _service(arguments)
+        with open_side(config, service) as side:
             verb(side, as_json, **arguments)
 
     return _with_options(command, verb, _side_options)
@@ -76,10 +114,9 @@ def _asks(verb: Callable[..., None]) -> Callable[..., None]:
 def _changes(verb: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     """Make a verb that changes a rollout a command, which names who does it and shows what became of it."""
 
-    def command(
-        who: str, config: Path, target: str | None, ca: Path | None, as_json: bool, **arguments: Any
-    ) -> None:
-        with open_side(config, target, ca) as side:
+    def command(who: str, config: Path, as_json: bool, **arguments: Any) -> None:
+        service = _service(arguments)
+        with open_side(config, service) as side:
             said = verb(side, who=who or _me(), **arguments)
             if as_json:
                 emit(said)
@@ -87,6 +124,11 @@ def _changes(verb: Callable[..., dict[str, Any]]) -> Callable[..., None]:
                 _show(said)
 
     return _with_options(command, verb, _change_options, _side_options)
+
+
+def _service(arguments: dict[str, Any]) -> Service:
+    """Take the options that say whom to ask, and how, out of a command's arguments."""
+    return Service(**{field.name: arguments.pop(field.name) for field in fields(Service)})
 
 
 def _me() -> str:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,18 @@ class Side(Protocol):
     def status(self, node: str) -> dict[str, Any]: ...  # noqa: D102
     def history(self, node: str) -> list[dict[str, Any]]: ...  # noqa: D102
     def watch(self, node: str) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service that is asked, and how; no target: the store itself. See `RolloutCalls`."""
+
+    target: str | None
+    ca: Path | None
+    cert: Path | None
+    key: Path | None
+    tls: bool | None
+    name: str | None
 
 
 class _StoreSide:
@@ -76,25 +89,45 @@ def _event(event: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _calls(service: Service) -> Any:
+    from cascade.client.credentials import PlainTextKey
+    from cascade.rollout.calls import RolloutCalls
+
+    api_key = os.environ.get(KEY_VARIABLE) or None
+    if service.tls is False:  # over what the environment says of files
+        service = Service(service.target, None, None, None, False, None)
+    try:
+        return RolloutCalls(**vars(service), api_key=api_key)
+    except PlainTextKey:
+        raise _failed(
+            f"the key in {KEY_VARIABLE} would be sent to {service.target} in plain text, for anyone to read: "
+            "give --ca FILE, or --tls where a public authority signed the server's certificate; where a "
+            "service mesh or a tunnel encrypts, --no-tls"
+        ) from None
+    except ValueError as error:
+        raise _failed(str(error)) from None
+
+
+def _failed(text: str) -> typer.Exit:
+    console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(EXIT_FAILED)
+
+
 @contextmanager
-def open_side(config: Path, target: str | None, ca: Path | None) -> Iterator[Side]:
-    """Open the service at `target`, or the store; errors of either become one clear line."""
+def open_side(config: Path, service: Service) -> Iterator[Side]:
+    """Open the service, or the store where none is named; errors of either become one clear line."""
     with clear_errors():
-        if target is not None:
+        if service.target is not None:
             import grpc
 
-            from cascade.rollout.calls import RolloutCalls
-
-            trusted = grpc.ssl_channel_credentials(ca.read_bytes()) if ca is not None else None
-            with RolloutCalls(target, os.environ.get(KEY_VARIABLE, ""), trusted) as calls:
+            with _calls(service) as calls:
                 try:
                     yield calls
                 except grpc.RpcError as error:
-                    text = f"{target}: {error.code().name}: {error.details()}"
+                    text = f"{service.target}: {error.code().name}: {error.details()}"
                     if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                         text += f". Here, put an admin key into the environment variable {KEY_VARIABLE}"
-                    console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-                    raise typer.Exit(EXIT_FAILED) from None
+                    raise _failed(text) from None
             return
         from cascade.rollout.database_store import DatabaseRolloutStore
         from cascade.rollout.verbs import Verbs

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options, met_a_drain
+from cascade.client.credentials import PemFile, identify
 from cascade.client.questions import Chat, Question, batch_request_of, outcome_request_of, request_of
 from cascade.client.results import Decision, DecisionError, decision_of, error_of, result_of
 from cascade.v1 import decision_pb2 as pb
@@ -30,8 +31,28 @@ class AsyncClient:
         Sent with every call.
     channel_options : sequence of (key, value)
         gRPC channel arguments, over the defaults.
+    api_key : str, optional
+        A key of `cascade key create`, sent with every call. In plain text to this machine itself only, or
+        with `tls=False`.
+    ca : path, optional
+        PEM file of the authority that signed the server's certificate; the channel is encrypted then. For a
+        certificate with another name than `target`'s host, `channel_options` takes
+        `("grpc.ssl_target_name_override", name)`.
+    cert, key : path, optional
+        PEM files: the client's own certificate and its private key, where the server has `client_ca`.
+        All files are read once.
+    tls : bool, optional
+        True: TLS also where no file is given, trusting the public authorities that gRPC brings along. False:
+        plain text, also for a key; for where a service mesh or a tunnel encrypts.
     credentials : grpc.ChannelCredentials, optional
-        For TLS. By default the channel is not encrypted.
+        In place of `ca`, `cert`, `key` and `tls`: any that gRPC knows.
+
+    Raises
+    ------
+    ValueError
+        The arguments do not fit together, a file is not PEM, or the key would go out in plain text.
+    OSError
+        A file cannot be read.
 
     Examples
     --------
@@ -47,16 +68,21 @@ class AsyncClient:
         timeout: float | None = None,
         metadata: Metadata = (),
         channel_options: Options = (),
+        api_key: str | None = None,
+        ca: PemFile | None = None,
+        cert: PemFile | None = None,
+        key: PemFile | None = None,
+        tls: bool | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         options = [*DEFAULT_OPTIONS, *channel_options]
+        credentials, self._metadata = identify(target, metadata, api_key, ca, cert, key, tls, credentials)
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options)
         else:
             self._channel = grpc.aio.secure_channel(target, credentials, options)
         self._stub: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._timeout = timeout
-        self._metadata = tuple(metadata)
 
     async def __aenter__(self) -> AsyncClient:
         return self

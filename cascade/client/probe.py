@@ -2,7 +2,7 @@
 
 With TLS: `--ca FILE`, `--name NAME` where the certificate is not for HOST, as in a container that asks
 itself, and `--cert FILE --key FILE` where clients have to show a certificate. Asks `grpc.health.v1`, which
-needs no key; imports nothing but grpc.
+needs no key.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cascade.client.credentials import channel_credentials
 
 
 def probe(
@@ -36,12 +38,12 @@ def probe(
     name : str, optional
         Whom the certificate has to be for; by default the target's host.
     """
-    if ca is None:
+    credentials = channel_credentials(None, ca, cert, key)
+    if credentials is None:
         channel = grpc.insecure_channel(target)
     else:
         options = [("grpc.ssl_target_name_override", name)] if name else []
-        pem = [path.read_bytes() if path else None for path in (ca, key, cert)]
-        channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(*pem), options)
+        channel = grpc.secure_channel(target, credentials, options)
     with channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
@@ -61,7 +63,10 @@ def main() -> int:
         parser.add_argument(name, type=Path)
     parser.add_argument("--name")
     found = parser.parse_args()
-    status = probe(found.target, found.seconds, found.ca, found.cert, found.key, found.name)
+    try:
+        status = probe(found.target, found.seconds, found.ca, found.cert, found.key, found.name)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     print(status)
     return 0 if status == "SERVING" else 1
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 import grpc
 
+from cascade.client.credentials import PemFile, identify
 from cascade.v1 import rollout_pb2 as pb
 from cascade.v1 import rollout_pb2_grpc
 
@@ -27,26 +28,41 @@ class RolloutCalls:
     ----------
     target : str
         `host:port` or `unix:path`.
-    key : str
-        A bearer key with the verb `admin`; empty where the service needs none.
-    credentials : grpc.ChannelCredentials, optional
-        For TLS.
+    api_key : str, optional
+        A bearer key with the verb `admin`, where the service needs one.
+    ca, cert, key : path, optional
+        As in `cascade.client.Client`.
+    tls : bool, optional
+        As in `cascade.client.Client`.
+    name : str, optional
+        Whom the server's certificate has to be for; by default the target's host.
     timeout : float
         Seconds for each call but `watch`.
+
+    Raises
+    ------
+    ValueError, OSError
+        As in `cascade.client.Client`.
     """
 
     def __init__(
         self,
         target: str,
-        key: str = "",
-        credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+        ca: PemFile | None = None,
+        cert: PemFile | None = None,
+        key: PemFile | None = None,
+        tls: bool | None = None,
+        name: str | None = None,
         timeout: float = 15.0,
     ) -> None:
-        self._channel = (
-            grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
-        )
+        credentials, self._metadata = identify(target, (), api_key, ca, cert, key, tls)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target)
+        else:
+            options = [("grpc.ssl_target_name_override", name)] if name else []
+            self._channel = grpc.secure_channel(target, credentials, options)
         self._stub: Any = rollout_pb2_grpc.RolloutServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._metadata: Sequence[tuple[str, str]] = (("authorization", f"Bearer {key}"),) if key else ()
         self._timeout = timeout
 
     def __enter__(self) -> RolloutCalls:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from cascade.cli.app import app
 from cascade.client import Client
 from cascade.config import Config
+from cascade.config.security import TlsConfig
 from cascade.demo.bundle_copies import copy_bundle
 from cascade.rollout.calls import RolloutCalls
 from cascade.security.keys import create_key
@@ -24,6 +25,7 @@ from cascade.server.gate import open_gate
 from cascade.server.rollout_service import RolloutServicer
 from cascade.server.serve import CascadeServer
 from cascade.traffic import open_store
+from tests.certificates import write_certificates
 from tests.conftest import NODE
 
 
@@ -35,7 +37,9 @@ class Service:
         gate = open_gate(config)
         self.engine = Engine(config, self.store)
         add = partial(rollout_service.add_to_server, RolloutServicer(config, self.engine.rollouts, gate))
-        self.server = CascadeServer(self.engine, "127.0.0.1:0", gate=gate, admin=[add])
+        self.server = CascadeServer(
+            self.engine, "127.0.0.1:0", config.server, gate=gate, base=config.base, admin=[add]
+        )
         self.target = f"127.0.0.1:{self.server.start()}"
 
     def close(self) -> None:
@@ -179,6 +183,49 @@ def test_where_calls_need_keys_rollouts_need_the_verb_admin_and_the_key_is_who_d
     with RolloutCalls(service.target, reader) as calls:
         assert [event["what"] for event in calls.history(NODE)] == ["start"]
         assert next(calls.watch(NODE))[0]["candidate"] == new
+
+
+def test_a_command_shows_a_certificate_and_a_key_and_knows_the_service_by_another_name(
+    serve: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_certificates(tmp_path, "cascade.example")
+    _, admin = create_key(tmp_path / "keys.json", "acme", verbs=["admin"])
+    tls = TlsConfig(cert="server.pem", key="server.key", client_ca="ca.pem").model_dump()
+    service = serve(server={"tls": tls}, auth={"keys": "keys.json"})
+    monkeypatch.setenv("CASCADE_KEY", admin)
+    files = {"--ca": "ca.pem", "--cert": "client.pem", "--key": "client.key"}
+    options = {name: str(tmp_path / file) for name, file in files.items()} | {"--name": "cascade.example"}
+
+    def run(options: dict[str, str], *more: str, target: str = service.target) -> Any:
+        given = [word for option in options.items() for word in option]
+        command = ["rollout", "status", NODE, "--target", target, *given, *more]
+        return CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+
+    assert f"{NODE}: " in run(options).stdout
+    for missing in ("--ca", "--cert", "--name"):
+        fewer = {name: value for name, value in options.items() if name != missing}
+        if missing == "--cert":
+            del fewer["--key"]
+        answer = run(fewer)
+        assert (answer.exit_code, "UNAVAILABLE" in answer.output) == (1, True), answer.output
+    half = run({name: value for name, value in options.items() if name != "--cert"})
+    assert (half.exit_code, "belong together" in half.output) == (1, True)
+    for name, value in options.items():
+        monkeypatch.setenv(f"CASCADE_TLS_{name.strip('-').upper()}", value)
+    assert run({}).exit_code == 0
+    assert "UNAVAILABLE" in run({}, "--no-tls").output
+
+
+def test_a_command_does_not_send_its_key_to_another_machine_in_plain_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CASCADE_KEY", "secret")
+    command = ["rollout", "status", NODE, "--target", "cascade.invalid:50051"]
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 1
+    assert "CASCADE_KEY would be sent to cascade.invalid:50051 in plain text" in answer.output
+    assert "secret" not in answer.output
+    assert "UNAVAILABLE" in CliRunner().invoke(app, [*command, "--no-tls"]).output  # it was sent, to nobody
 
 
 def test_the_commands_do_the_same_on_the_store_and_on_a_service(

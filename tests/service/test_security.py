@@ -1,5 +1,6 @@
 """Keys, tenants, TLS and signed bundles, over real gRPC with the real engine."""
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from cascade.client import Client, DecisionError, Question
+from cascade.client import AsyncClient, Client, DecisionError, Question
 from cascade.config import Config
 from cascade.config.security import TlsConfig
 from cascade.config.server import ServerConfig
@@ -47,8 +48,7 @@ class Running:
         self.target = f"127.0.0.1:{self.port}"
 
     def client(self, key: str | None = None) -> Client:
-        metadata = [("authorization", f"Bearer {key}")] if key is not None else ()
-        return Client(self.target, timeout=LONG, metadata=metadata)
+        return Client(self.target, timeout=LONG, api_key=key)
 
 
 @pytest.fixture
@@ -350,21 +350,28 @@ def test_with_mutual_tls_only_certified_clients_get_in(
 ) -> None:
     write_certificates(tmp_path)
     tls = TlsConfig(cert="server.pem", key="server.key", client_ca="ca.pem").model_dump()
-    service = start(server={"tls": tls})
-    ca = (tmp_path / "ca.pem").read_bytes()
-    key, certificate = (tmp_path / "client.key").read_bytes(), (tmp_path / "client.pem").read_bytes()
-    request = pb.DecideRequest(node=NODE, text=unseen[0]["text"])
+    _, key = create_key(tmp_path / "keys.json", "acme")
+    service = start(server={"tls": tls}, auth={"keys": "keys.json"})
+    pair = {"cert": tmp_path / "client.pem", "key": tmp_path / "client.key"}
+    text = unseen[0]["text"]
+    with Client(service.target, timeout=3, api_key=key, ca=tmp_path / "ca.pem", **pair) as client:
+        assert client.decide(node=NODE, text=text).label
 
-    def ask(channel: grpc.Channel) -> str:
-        with channel:
-            response = decision_pb2_grpc.DecisionServiceStub(channel).Decide(request, timeout=3)
-            return str(response.label)
+    async def ask() -> str:
+        async with AsyncClient(
+            service.target, timeout=3, api_key=key, ca=str(tmp_path / "ca.pem"), **pair
+        ) as client:
+            return (await client.decide(node=NODE, text=text)).label
 
-    assert ask(grpc.secure_channel(service.target, grpc.ssl_channel_credentials(ca, key, certificate)))
+    assert asyncio.run(ask())
     for stranger in (
-        grpc.secure_channel(service.target, grpc.ssl_channel_credentials(ca)),
-        grpc.insecure_channel(service.target),
+        Client(service.target, timeout=3, api_key=key, ca=tmp_path / "ca.pem"),
+        Client(service.target, timeout=3, api_key=key, tls=True, **pair),  # trusts public authorities only
+        Client(service.target, timeout=3, api_key=key),
     ):
-        with pytest.raises(grpc.RpcError) as caught:
-            ask(stranger)
-        assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        with stranger:
+            error = refused(lambda stranger=stranger: stranger.decide(node=NODE, text=text))
+            assert error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    with Client(service.target, timeout=3, ca=tmp_path / "ca.pem", **pair) as client:
+        error = refused(lambda: client.decide(node=NODE, text=text))
+        assert error.code is grpc.StatusCode.UNAUTHENTICATED
