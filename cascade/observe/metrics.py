@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections import Counter as Counted
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from prometheus_client import (
@@ -35,6 +38,20 @@ _EVERY_SECONDS = 2.0
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
+class Durations(Histogram):
+    """A histogram that takes many observations by one step for each bucket that they fall into."""
+
+    def observe_all(self, seconds: Sequence[float]) -> None:
+        """Observe each, like `observe`."""
+        if len(seconds) == 1:
+            self.observe(seconds[0])
+            return
+        self._raise_if_not_observable()  # type: ignore[no-untyped-call]
+        self._sum.inc(sum(seconds))
+        for at, many in Counted(bisect_left(self._upper_bounds, each) for each in seconds).items():
+            self._buckets[at].inc(many)
+
+
 class Metrics:
     """Counts decisions. A `cascade.observe.watcher.Watcher`.
 
@@ -53,7 +70,7 @@ class Metrics:
         self._errors = Counter(
             "cascade_decision_errors", "Requests without an answer.", ("node", "reason"), **made
         )
-        self._latency = Histogram(
+        self._latency = Durations(
             "cascade_decision_duration_seconds", "From request to answer.", ("node", "rung"),
             buckets=_SECONDS, **made,
         )  # fmt: skip
@@ -61,7 +78,7 @@ class Metrics:
             "cascade_attempts", "Rungs tried; `settled`, or the reason's first word.",
             ("node", "rung", "reason"), **made,
         )  # fmt: skip
-        self._attempt_latency = Histogram(
+        self._attempt_latency = Durations(
             "cascade_attempt_duration_seconds", "How long a rung took.", ("node", "rung"),
             buckets=_SECONDS, **made,
         )  # fmt: skip
@@ -95,41 +112,47 @@ class Metrics:
         self._served: dict[str, str] = {}
         self._stop = threading.Event()
 
-    def _of(self, metric: Any, *labels: str) -> Any:
-        """Give a metric's child; `labels()` itself takes a lock and twice the time."""
-        key = (id(metric), *labels)
+    def _of(self, key: tuple[Any, ...]) -> Any:
+        """Give the child of a metric and labels; `labels()` itself takes a lock and twice the time."""
         child = self._children.get(key)
         if child is None:
+            metric, *labels = key
             child = metric.labels(*labels)
             if len(self._children) < _MOST_LABELS:
                 self._children[key] = child
         return child
 
-    def saw(self, decision: Decision) -> None:
-        """Count one decision."""
-        node, rung = decision.node, decision.rung
-        seconds = decision.latency_ms / 1e3
-        if decision.error is None:
-            self._of(self._decisions, node, rung, decision.mode).inc()
-            self._of(self._latency, node, rung).observe(seconds)
-        else:
-            self._of(self._errors, node, decision.error.partition(":")[0].lower()).inc()
-        for attempt in decision.attempts:
-            name, reason = str(attempt["rung"]), str(attempt["reason"])
-            word = reason.partition(":")[0].partition(" ")[0] if reason else "settled"
-            word = word if not reason or word in _WORDS else "other"
-            self._of(self._attempts, node, name, word).inc()
-            if attempt["latency_ms"]:
-                self._of(self._attempt_latency, node, name).observe(attempt["latency_ms"] / 1e3)
-        if decision.usd:
-            self._of(self._usd, node).inc(decision.usd)
-        if decision.input_tokens or decision.output_tokens:
-            self._of(self._tokens, node, "input").inc(decision.input_tokens)
-            self._of(self._tokens, node, "output").inc(decision.output_tokens)
+    def saw(self, *decisions: Decision) -> None:
+        """Count decisions: those that are logged together by one step for each value that they change."""
+        counts: defaultdict[tuple[Any, ...], float] = defaultdict(float)
+        durations: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+        for decision in decisions:
+            node, rung = decision.node, decision.rung
+            if decision.error is None:
+                counts[self._decisions, node, rung, decision.mode] += 1
+                durations[self._latency, node, rung].append(decision.latency_ms / 1e3)
+            else:
+                counts[self._errors, node, decision.error.partition(":")[0].lower()] += 1
+            for attempt in decision.attempts:
+                name, reason = str(attempt["rung"]), str(attempt["reason"])
+                word = reason.partition(":")[0].partition(" ")[0] if reason else "settled"
+                word = word if not reason or word in _WORDS else "other"
+                counts[self._attempts, node, name, word] += 1
+                if attempt["latency_ms"]:
+                    durations[self._attempt_latency, node, name].append(attempt["latency_ms"] / 1e3)
+            if decision.usd:
+                counts[self._usd, node] += decision.usd
+            if decision.input_tokens or decision.output_tokens:
+                counts[self._tokens, node, "input"] += decision.input_tokens
+                counts[self._tokens, node, "output"] += decision.output_tokens
+        for key, amount in counts.items():
+            self._of(key).inc(amount)
+        for key, seconds in durations.items():
+            self._of(key).observe_all(seconds)
 
     def served(self, node: str | None, by: str) -> None:
         """Count one chat completion over HTTP."""
-        self._of(self._calls, node or "", by).inc()
+        self._of((self._calls, node or "", by)).inc()
 
     def look(
         self,

@@ -120,20 +120,16 @@ class SpanQueue:
         self._thread = threading.Thread(target=self._run, name="cascade-traces", daemon=True)
         self._thread.start()
 
-    def put(self, ended: Ended, spans: int) -> None:
-        """Queue what ended, or drop and count it.
-
-        Parameters
-        ----------
-        spans : int
-            How many spans will be made of it.
-        """
+    def put(self, *ended: Ended) -> None:
+        """Queue what ended, a decision and its attempts each; drop and count what finds no room."""
         with self._changed:
-            if self._waiting + spans > self._limits.most or self._closing.is_set():
-                self._dropped += spans
-                return
-            self._queue.append((ended, spans))
-            self._waiting += spans
+            for each in ended:
+                spans = 1 + len(each.attempts)
+                if self._waiting + spans > self._limits.most or self._closing.is_set():
+                    self._dropped += spans
+                    continue
+                self._queue.append((each, spans))
+                self._waiting += spans
             if self._waiting >= self._limits.batch:
                 self._changed.notify()
 

@@ -88,25 +88,26 @@ class Traces:
             self._open[own] = node, time.time_ns(), above.span_id
             left = self._open.popitem(last=False) if len(self._open) > _MOST_OPEN else None
         if left is not None:
-            self._queue.put(Ended(left[0], *left[1], time.time_ns()), 1)
+            self._queue.put(Ended(left[0], *left[1], time.time_ns()))
 
-    def saw(self, decision: Decision) -> None:
-        """End a decision's span and those of its attempts."""
-        own = decision.context.get(PARENT)
-        if not own:
+    def saw(self, *decisions: Decision) -> None:
+        """End the spans of decisions, and those of their attempts."""
+        traced = [(own, decision) for decision in decisions if (own := decision.context.get(PARENT))]
+        if not traced:
             return
         with self._lock:
-            begun = self._open.pop(own, None)
-        if begun is None:
-            return
-        attempts = decision.attempts
+            begun = [self._open.pop(own, None) for own, _ in traced]
+        now = time.time_ns()
         # Not the decision itself: with it, a queue whose collector is down would hold the texts of requests.
-        ended = Ended(
-            own, *begun, time.time_ns(), decision.time, decision.decision_id, decision.rung, decision.mode,
-            decision.bundle_version, decision.usd, attempts, decision.by_teacher, decision.input_tokens,
-            decision.output_tokens, decision.error,
-        )  # fmt: skip
-        self._queue.put(ended, 1 + len(attempts))
+        self._queue.put(*(
+            Ended(
+                own, *began, now, decision.time, decision.decision_id, decision.rung, decision.mode,
+                decision.bundle_version, decision.usd, decision.attempts, decision.by_teacher,
+                decision.input_tokens, decision.output_tokens, decision.error,
+            )
+            for (own, decision), began in zip(traced, begun, strict=True)
+            if began is not None
+        ))  # fmt: skip
 
     def stats(self) -> SpanStats:
         """Say what became of spans."""

@@ -15,8 +15,8 @@ _log = logging.getLogger(__name__)
 class Watcher(Protocol):
     """Is shown decisions. Called on the request's way: must be quick."""
 
-    def saw(self, decision: Decision) -> None:
-        """See one decision."""
+    def saw(self, *decisions: Decision) -> None:
+        """See decisions that are logged together."""
         ...
 
 
@@ -39,11 +39,10 @@ class WatchedStore:
     def record(self, *decisions: Decision) -> None:
         """See `TrafficStore.record`. A watcher that fails is logged and costs nothing else."""
         for saw in self._saw:
-            for decision in decisions:
-                try:
-                    saw(decision)
-                except Exception:
-                    _log.exception("observing a decision failed")
+            try:
+                saw(*decisions)
+            except Exception:
+                _log.exception("observing %d decisions failed", len(decisions))
         self._store.record(*decisions)
 
     def __getattr__(self, name: str) -> Any:

@@ -57,6 +57,21 @@ def test_decisions_attempts_and_costs_are_counted() -> None:
         assert line in text, line
 
 
+def test_decisions_that_are_logged_together_count_as_they_would_one_by_one() -> None:
+    durations = (0.5, 0.6, 2.0, 5.0, 9e9)
+    many = [decision(latency_ms=ms, rung=rung) for ms in durations for rung in ("a", "b", "b")]
+    many += [decision(error="X: y"), decision(usd=0.25, input_tokens=0)]
+    together, one_by_one = Metrics(), Metrics()
+    together.saw(*many)
+    for each in many:
+        one_by_one.saw(each)
+
+    def values(metrics: Metrics) -> list[str]:
+        return [line for line in metrics.page().decode().splitlines() if "_created" not in line]
+
+    assert values(together) == values(one_by_one)
+
+
 def test_losses_and_bundles_are_looked_at() -> None:
     metrics = Metrics()
     for written, version in ((5, "1"), (7, "2")):
@@ -102,13 +117,15 @@ def test_a_watcher_that_fails_costs_neither_the_decision_nor_the_log(caplog: Any
             kept.extend(given)
 
     class Broken:
-        def saw(self, given: Decision) -> None:
+        def saw(self, *given: Decision) -> None:
             raise KeyError("a bug")
 
-    store: Any = watched(Store(), [Broken()])  # type: ignore[arg-type]
-    store.record(decision())
-    assert (len(kept), store.path) == (1, "here")
-    assert "observing a decision failed" in caplog.text
+    metrics = Metrics()
+    store: Any = watched(Store(), [Broken(), metrics])
+    store.record(decision(), decision())
+    assert (len(kept), store.path) == (2, "here")
+    assert "observing 2 decisions failed" in caplog.text
+    assert 'cascade_decisions_total{mode="live",node="n",rung="frontier"} 2.0' in metrics.page().decode()
 
 
 @pytest.fixture

@@ -191,15 +191,27 @@ def test_a_later_version_of_traceparent_is_read_as_far_as_it_is_known() -> None:
     assert traced(Traces(Kept()), " 01" + PARENT[2:] + "-more")[:36] == PARENT[:36]  # type: ignore[arg-type]
 
 
+def test_decisions_that_are_logged_together_end_each_with_its_own_spans(collector: Receiver) -> None:
+    traces = opened(collector.endpoint)
+    contexts: list[dict[str, str]] = [{}, {}, {}]
+    for context in contexts[:2]:
+        traces.begin("n", context, PARENT)
+    traces.saw(*(decision(context=context, rung=rung) for context, rung in zip(contexts, "abc", strict=True)))
+    traces.close()
+    wholes = [span for span in collector.spans if span.name == "decide n"]
+    assert [span.span_id.hex() for span in wholes] == [c["traceparent"][36:52] for c in contexts[:2]]
+    assert len(collector.spans) == 6
+    assert traces.stats() == SpanStats(6, 0, 0, 0)
+
+
 class Kept:
     """In place of the queue."""
 
     def __init__(self) -> None:
         self.put_in: list[Any] = []
 
-    def put(self, ended: Any, spans: int) -> None:
-        self.put_in.append(ended)
-        assert spans == 1 + len(ended.attempts)
+    def put(self, *ended: Any) -> None:
+        self.put_in += ended
 
 
 def test_the_share_that_is_sampled_is_traced_and_whatever_its_caller_traces() -> None:
