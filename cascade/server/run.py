@@ -16,7 +16,7 @@ from typing import Any
 from cascade.config import Config
 from cascade.errors import CascadeError, ConfigError
 from cascade.observe.open import open_observing
-from cascade.server import rollout_service
+from cascade.server import rollout_service, sd_notify
 from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
 from cascade.server.gate import open_gate
@@ -91,7 +91,12 @@ def serve(
 
 def _serve_alone(config: Config, address: str, announce: Announce) -> int:
     http = config.http.listen if config.http else None
-    _serve_process(config, address, http, announce, None)
+
+    def serves(facts: dict[str, Any]) -> None:
+        announce(facts)
+        sd_notify.ready("one process serves")
+
+    _serve_process(config, address, http, serves, None)
     return 0
 
 
@@ -158,8 +163,14 @@ def _serve_process(
         # under load, when whatever waits is looked through with it.
         gc.collect()
         gc.freeze()
-        announce(facts)
-        server.run_until_signal(side.begin_stop if side else lambda: None)
+
+        def begin_stop() -> None:
+            if encoders is None:  # no worker: nobody else says so
+                sd_notify.stopping("draining")
+            if side is not None:
+                side.begin_stop()
+
+        server.run_until_signal(begin_stop, lambda: announce(facts))
         if side is not None:
             side.stop()
         engine.close()

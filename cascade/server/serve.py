@@ -183,29 +183,42 @@ class CascadeServer:
         self._begin_drain(drain_seconds).result()
         self.pool.shutdown(wait=False)
 
-    def run_until_signal(self, on_drain: Callable[[], None] = lambda: None) -> None:
+    def run_until_signal(
+        self, on_drain: Callable[[], None] = lambda: None, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
         """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once. For the main thread.
+
+        SIGHUP, which would end a process on the spot, is refused in the log where nobody had it ignored.
 
         Parameters
         ----------
         on_drain : callable
             Called when draining begins; must not wait.
+        on_ready : callable
+            Called when signals are heeded: whoever is told that the server is there may send one at once.
         """
         # Of all that threading has, only SimpleQueue.put may be called by a handler that interrupts its get.
         signals: SimpleQueue[int] = SimpleQueue()
-        numbers = (signal.SIGTERM, signal.SIGINT)
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            numbers.append(signal.SIGHUP)
         before = [signal.signal(number, lambda found, _: signals.put(found)) for number in numbers]
         try:
-            found = signals.get()
+            on_ready()
+            while (found := signals.get()) == signal.SIGHUP:
+                _log.warning(
+                    "SIGHUP is ignored: one process cannot reload; restart it, or set server.workers to 2"
+                )
             _log.info("%s: draining for up to %s s", signal.Signals(found).name, self._config.drain_seconds)
             on_drain()
             drained = self._begin_drain(None)
             while not drained.done():
                 try:
-                    signals.get(timeout=0.05)
+                    again = signals.get(timeout=0.05)
                 except Empty:
                     continue
-                GRPC.start(self._stop(None)).result()
+                if again != signal.SIGHUP:
+                    GRPC.start(self._stop(None)).result()
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)

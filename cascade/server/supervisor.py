@@ -22,6 +22,7 @@ from typing import Any
 
 from cascade.errors import ConfigError
 from cascade.heap import trim
+from cascade.server import sd_notify
 
 _log = logging.getLogger(__name__)
 
@@ -151,10 +152,11 @@ class Supervisor:
         for index in [index for index, due in self._due.items() if due <= now and not self._stopping]:
             del self._due[index]
             self._start(index)
-        if not self._told and self._all_ready():
+        if not self._told and not self._stopping and self._all_ready():
             self._told = True
             if on_ready:
                 on_ready(json.loads(next(iter(self._workers.values())).said))
+            sd_notify.ready(f"{self._count} workers serve")
         self._finish_reload(now)
         if self._kill_at is not None and now >= self._kill_at:
             _log.error("%d workers did not drain in time and are killed", len(self._workers))
@@ -175,8 +177,10 @@ class Supervisor:
         if number in (signal.SIGTERM, signal.SIGINT):
             if not self._stopping:
                 _log.info("%s: draining %d workers", number.name, len(self._workers))
+                sd_notify.stopping(f"draining {len(self._workers)} workers")
                 self._kill_at = time.monotonic() + self._drain_seconds + _KILL_AFTER
             self._stopping = True
+            self._reload_until = None  # whoever waits for it hears of the stop, not of an end after it
             self._due.clear()
             self._send(signal.SIGTERM)  # a second one makes workers end at once
         elif number == signal.SIGHUP and not self._stopping:
@@ -194,11 +198,13 @@ class Supervisor:
                 "SIGHUP is ignored: %s", "a reload is under way" if self._reload else "not reloadable"
             )
             return
+        sd_notify.reloading("reads the new configuration")
         try:
             run = self._reload()
         except ConfigError as error:
             why = "; ".join(str(error).splitlines())
             _log.error("the new configuration is refused, the old one keeps serving: %s", why)
+            sd_notify.ready(f"the new configuration is refused, the old one keeps serving: {why}")
             return
         self._previous, self._run = self._run, run
         self._generation += 1
@@ -213,6 +219,7 @@ class Supervisor:
             return
         if self._all_ready():
             _log.info("the new configuration is served by %d workers; the old ones drain", self._count)
+            sd_notify.ready(f"{self._count} workers serve the new configuration")
             self._reload_until = self._previous = None
             trim()  # no more: a collection would write to the pages that the new workers share
             for worker in self._workers.values():
@@ -224,6 +231,7 @@ class Supervisor:
 
     def _give_up_reload(self, why: str) -> None:
         _log.error("the new configuration is given up, the old one keeps serving: %s", why)
+        sd_notify.ready(f"the new configuration is given up, the old one keeps serving: {why}")
         assert self._previous is not None
         self._send(signal.SIGKILL, self._generation)
         self._run, self._previous, self._reload_until = self._previous, None, None

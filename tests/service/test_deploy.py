@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import yaml
 
 from cascade.config import Config
 from cascade.config.server import ServerConfig
+from cascade.server.supervisor import Supervisor
 from tests.config_texts import MINIMAL
 from tests.conftest import ROOT
 
@@ -125,7 +127,9 @@ def test_the_unit_waits_for_a_drain_tells_only_the_supervisor_and_reloads_by_its
     unit = settings()
     assert float(unit["TimeoutStopSec"][0]) >= ServerConfig().drain_seconds + 5
     assert unit["KillMode"] == ["mixed"]
-    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert unit["ExecReload"] == ["/bin/sh -c 'kill -HUP $MAINPID'"]
+    assert unit["Type"] == ["notify"]
+    assert float(unit["TimeoutStartSec"][0]) > signature(Supervisor).parameters["ready_seconds"].default
 
 
 def test_the_unit_and_the_image_are_laid_out_alike() -> None:
