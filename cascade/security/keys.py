@@ -6,6 +6,8 @@ more and cost every call. The file is JSON, is replaced whole, and is read again
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -16,7 +18,8 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -33,6 +36,7 @@ _IMPLIED = {"read": "admin"}
 PREFIX = "ck_"
 _FORMAT = 1
 _LOOK_EVERY = 0.5
+_LOCK_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +154,42 @@ def _keep_access(path: Path, descriptor: int) -> None:
     os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Change a keys file alone: of two that read it and then replace it, the second would undo the first.
+
+    It is the folder that is locked, which leaves no file behind and needs no right but to read it. The kernel
+    lets go of the lock, whatever the process dies of.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        end = time.monotonic() + _LOCK_SECONDS
+        while not _locked(folder, path):
+            if time.monotonic() > end:
+                raise ConfigError(
+                    f"another command has been changing {path} for {_LOCK_SECONDS:g} s; try again"
+                )
+            time.sleep(0.02)
+        yield
+        os.fsync(folder)  # else a crash of the machine could bring back what was revoked
+    finally:
+        os.close(folder)
+
+
+def _locked(folder: int, path: Path) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        # A file system of a network may lock no folders.
+        _log.warning("two commands at once may undo each other: the folder of %s takes no locks", path)
+    return True
+
+
 def create_key(
     path: Path,
     tenant: str,
@@ -189,14 +229,14 @@ def create_key(
         raise ConfigError(f"verbs are {', '.join(VERBS)}; found {', '.join(wrong) or 'none'}")
     if days is not None and not 0 < days < 36_500:
         raise ConfigError("the number of days must be above 0 and below 36500")
-    keys = read_keys(path) if path.exists() else []
     token = PREFIX + secrets.token_urlsafe(32)
     now = time.time()
     key = Key(
         f"k-{secrets.token_hex(4)}", tenant, hash_of(token), tuple(nodes), tuple(dict.fromkeys(verbs)), now,
         None if days is None else now + days * 86_400,
     )  # fmt: skip
-    write_keys(path, [*keys, key])
+    with _alone(path):
+        write_keys(path, [*(read_keys(path) if path.exists() else ()), key])
     return key, token
 
 
@@ -208,11 +248,13 @@ def revoke_key(path: Path, key_id: str) -> Key:
     ConfigError
         There is no such key.
     """
-    keys = read_keys(path)
-    found = [key for key in keys if key.id == key_id]
-    if not found:
-        raise ConfigError(f"no key has the id {key_id[:80]!r}; `cascade key list` names them")
-    write_keys(path, [key for key in keys if key.id != key_id])
+    read_keys(path)  # a folder that is not there is not made
+    with _alone(path):
+        keys = read_keys(path)
+        found = [key for key in keys if key.id == key_id]
+        if not found:
+            raise ConfigError(f"no key has the id {key_id[:80]!r}; `cascade key list` names them")
+        write_keys(path, [key for key in keys if key.id != key_id])
     return replace(found[0], expires=time.time())
 
 
@@ -235,7 +277,7 @@ class KeyRing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = self._stat()
+        self._stamp = self._complained = self._stat()
         self._keys = {key.hash: key for key in read_keys(path)}
         threading.Thread(target=_watch, args=(weakref.ref(self),), name="cascade-keys", daemon=True).start()
 
@@ -261,8 +303,11 @@ class KeyRing:
         try:
             self._keys = {key.hash: key for key in read_keys(self._path)}
         except ConfigError as error:
-            _log.error("the keys that were read last stay in force: %s", error)
-        self._stamp = stamp
+            if stamp != self._complained:
+                _log.error("the keys that were read last stay in force: %s", error)
+            self._complained = stamp
+            return  # read again: it may be that only this process could not, for want of a file descriptor
+        self._stamp = self._complained = stamp
 
 
 def _watch(ring: weakref.ref[KeyRing]) -> None:

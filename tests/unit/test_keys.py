@@ -1,8 +1,12 @@
 """Bearer keys: made once, hashed at rest, rotated while served."""
 
+import fcntl
 import json
 import os
+import resource
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -136,9 +140,84 @@ def test_who_may_not_give_the_file_back_to_its_owner_changes_nothing(
 
 
 @pytest.mark.usefixtures("often")
-def test_a_file_that_becomes_readable_without_being_written_is_read(
+def test_a_key_revoked_while_the_file_could_not_be_opened_is_refused_once_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.json"
+    key, token = create_key(path, "acme")
+    ring = KeyRing(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    revoke = (
+        "import sys; from cascade.security.keys import *; sys.stdin.readline(); "
+        "revoke_key(Path(sys.argv[1]), sys.argv[2])"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", revoke, path, key.id],
+        stdin=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no file descriptor is left to this process
+        other.communicate("now\n")
+        assert other.returncode == 0
+        assert comes(lambda: "Too many open files" in caplog.text)
+        time.sleep(0.05)
+        assert caplog.text.count("stay in force") == 1, "complained of once"
+        assert ring.find(token) is not None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert comes(lambda: ring.find(token) is None)
+
+
+_CHANGES = """
+import sys
+from pathlib import Path
+from cascade.security.keys import create_key, revoke_key
+path, name = Path(sys.argv[1]), sys.argv[2]
+sys.stdin.readline()
+for n in range(12):
+    revoke_key(path, create_key(path, name)[0].id)
+    create_key(path, f"{name}-{n}")
+"""
+
+
+def test_of_commands_at_the_same_time_none_undoes_what_another_did(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    commands = [
+        subprocess.Popen([sys.executable, "-c", _CHANGES, path, name], stdin=subprocess.PIPE, text=True)
+        for name in "abc"
+    ]
+    for command in commands:
+        assert command.stdin is not None
+        command.stdin.write("go\n")
+        command.stdin.flush()
+    assert [command.wait(60) for command in commands] == [0, 0, 0], "each revoked key was there"
+    for command in commands:
+        command.communicate()
+    assert sorted(key.tenant for key in read_keys(path)) == sorted(
+        f"{name}-{n}" for name in "abc" for n in range(12)
+    )
+    assert list(tmp_path.iterdir()) == [path], "no lock is left behind"
+
+
+def test_who_waits_too_long_for_another_command_is_told_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = tmp_path / "keys.json"
+    key, _ = create_key(path, "acme")
+    monkeypatch.setattr(keys_module, "_LOCK_SECONDS", 0.05)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another command"):
+            revoke_key(path, key.id)
+    finally:
+        os.close(folder)
+    assert read_keys(path) == [key]
+    revoke_key(path, key.id)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_file_whose_rights_are_mended_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.json"
     _, token = create_key(path, "acme")
     ring = KeyRing(path)
@@ -151,12 +230,9 @@ def test_a_file_that_becomes_readable_without_being_written_is_read(
     written = json.loads(path.read_text()) | {"keys": []}
     monkeypatch.setattr(keys_module, "read_keys", unreadable)
     path.write_text(json.dumps(written))
-    assert comes(lambda: looks)
+    assert comes(lambda: bool(looks))
     assert ring.find(token) is not None
     monkeypatch.setattr(keys_module, "read_keys", real)
-    time.sleep(0.05)  # it is not read again and again
-    assert ring.find(token) is not None
-    path.chmod(0o644)
     assert comes(lambda: ring.find(token) is None)
 
 
