@@ -18,10 +18,13 @@ class CascadeError(Exception):
         Name of the gRPC status code, a member of `grpc.StatusCode`.
     reason : str
         Stable machine-readable reason, sent as `google.rpc.ErrorInfo.reason`.
+    by_deadline : bool
+        Whether it came of the caller's deadline: whoever asks the same with more time may get an answer.
     """
 
     code: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL"
+    by_deadline: bool = False
 
     @property
     def message(self) -> str:
@@ -101,6 +104,7 @@ class DeadlineExceeded(CascadeError):
 
     code = "DEADLINE_EXCEEDED"
     reason = "DEADLINE_EXCEEDED"
+    by_deadline = True
 
     def __init__(self, rung: str, message: str = "") -> None:
         super().__init__(message or f"the deadline passed at rung {rung!r}")

@@ -219,8 +219,10 @@ class ChatRung:
 
     async def _persist(self, query: Query, prompt: str, answer: Answer) -> JsonValue:
         tries = 0
+        by_deadline = False
 
         def pause(error: Exception) -> bool | float:
+            nonlocal by_deadline
             if not isinstance(error, _TryAgain):
                 return False
             wait = error.retry_after
@@ -229,6 +231,8 @@ class ChatRung:
             left = self.settings.timeout_seconds
             if query.deadline is not None:
                 left = query.deadline - time.monotonic()
+                more = tries < self.settings.attempts and wait < self.settings.timeout_seconds
+                by_deadline = more and wait >= left
             return wait if wait < left else False
 
         try:
@@ -239,9 +243,11 @@ class ChatRung:
                     tries += 1
                     return self._read(await self._try(query, prompt), answer)
         except _TryAgain as error:
-            raise TeacherUnavailable(
+            failure = TeacherUnavailable(
                 f"{error}; gave up after {tries} of {self.settings.attempts} tries", error.retry_after
-            ) from None
+            )
+            failure.by_deadline = by_deadline
+            raise failure from None
         raise AssertionError("unreachable")
 
     async def _try(self, query: Query, prompt: str) -> object:

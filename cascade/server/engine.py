@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
@@ -16,15 +15,14 @@ from cascade.ask import Ask, Decided
 from cascade.bundle import Bundle
 from cascade.config import Config
 from cascade.contract import Contract, JsonValue
-from cascade.errors import CascadeError, DeadlineExceeded, InvalidInput, UnknownDecision, UnknownNode
+from cascade.errors import CascadeError, InvalidInput, UnknownDecision, UnknownNode
 from cascade.flags import open_flags
 from cascade.server.decision_ids import find_decision
 from cascade.server.exchangeability import LiveWatch
 from cascade.server.gate import ANYONE, Caller
-from cascade.server.gone import CallerGone
 from cascade.server.node import Encoders, Node, build_nodes
 from cascade.server.quotas import Quotas
-from cascade.server.request_ids import RequestIds
+from cascade.server.request_ids import Claim, Follower, RequestIds
 from cascade.server.rollouts import Rollouts
 from cascade.server.status import known
 from cascade.server.together import Together
@@ -192,8 +190,8 @@ class Engine:
         slow : callable
             Called before the first step that takes long.
         """
-        fresh: dict[str, dict[int, Future[Decided] | None]] = {}
-        followed: list[tuple[int, Future[Decided]]] = []
+        fresh: dict[str, dict[int, Claim | None]] = {}
+        followed: list[tuple[int, Claim]] = []
         for i, ask in enumerate(asks):
             if ask.node not in self.nodes:
                 tell(i, UnknownNode(ask.node, list(self.nodes)))
@@ -213,41 +211,40 @@ class Engine:
         for i, other in followed:
             # In no thread until then: if those who follow held them all, none would be left for the work that
             # they wait for.
-            follow = partial(self._follow, i, asks[i], other, tell, later)
-            if asks[i].on_wait is not None:
-                asks[i].on_wait()  # type: ignore[misc]
-            other.add_done_callback(lambda _, follow=follow: later(follow))  # type: ignore[misc]
+            follower = self._follower(asks[i], partial(tell, i), later)
+            if (on_wait := asks[i].on_wait) is not None:
+                on_wait()
+            self._ids.follow(other, follower)
 
-    def _follow(
+    def _follower(
         self,
-        i: int,
         ask: Ask,
-        other: Future[Decided],
-        tell: Callable[[int, Decided | CascadeError], object],
+        tell: Callable[[Decided | CascadeError], object],
         later: Callable[[Callable[[], None]], object],
-    ) -> None:
-        """Tell what another caller, who is done, was told."""
-        failure = other.exception()
-        left = ask.gone is not None and ask.gone.fired
-        late = ask.deadline is not None and ask.deadline <= time.monotonic()
-        if not left and (
-            isinstance(failure, CallerGone) or (isinstance(failure, DeadlineExceeded) and not late)
-        ):
-            # It was another caller who left, or had too little time, not this one.
-            self.decide_each([ask], lambda _, result: tell(i, result), later)
-        elif isinstance(failure, CascadeError):
-            tell(i, failure)
-        else:
-            tell(i, other.result())
+    ) -> Follower:
+        """Make one who waits for what another caller is told, and decides where that one cannot."""
+
+        def told(result: Decided | CascadeError) -> None:
+            def pass_on() -> None:
+                tell(result)
+
+            later(pass_on)
+
+        def lead(claim: Claim) -> None:
+            node = self.nodes[ask.node]
+            claims: dict[int, Claim | None] = {0: claim}
+            later(lambda: self._decide_node(node, [ask], claims, lambda _, result: tell(result), later))
+
+        return Follower(ask, told, lead)
 
     def _decide_node(
         self,
         node: Node,
         asks: Sequence[Ask],
-        claims: dict[int, Future[Decided] | None],
+        claims: dict[int, Claim | None],
         tell: Callable[[int, Decided | CascadeError], object],
         later: Callable[[Callable[[], None]], object],
-        slow: Callable[[], object],
+        slow: Callable[[], object] = lambda: None,
     ) -> None:
         """Decide the questions at those places, all of one node, for which nobody has the answer."""
         places = list(claims)
@@ -256,7 +253,7 @@ class Engine:
             i = places[at]
             mine = claims.pop(i, None)
             if mine is not None:
-                self._ids.release(asks[i], mine, result)
+                self._ids.release(mine, result)
             tell(i, result)
 
         try:

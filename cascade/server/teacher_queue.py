@@ -72,10 +72,13 @@ class TeacherQueue:
             if wait <= patience and len(self._waiting) < MOST:
                 self._waiting[number] = None
                 return number
-        raise Overloaded(
+            full = wait > self._patience or len(self._waiting) >= MOST
+        error = Overloaded(
             f"too many questions wait for the teacher of node {self._node!r} already; try again later",
             retry_after=max(0.1, math.ceil(10 * min(wait, 60.0)) / 10),
         )
+        error.by_deadline = not full
+        raise error
 
     def leave(self, number: int) -> None:
         """Take a question out that was answered, or is not waited for any more."""

@@ -15,10 +15,19 @@ import pytest
 from cascade.ask import Ask, Decided
 from cascade.config import Config
 from cascade.config.security import TenantConfig
-from cascade.errors import CascadeError, DeadlineExceeded, UnknownNode, UnusableAnswer
+from cascade.demo.frontier import Faults, SimulatedFrontier
+from cascade.errors import (
+    CascadeError,
+    DeadlineExceeded,
+    Overloaded,
+    TeacherUnavailable,
+    UnknownNode,
+    UnusableAnswer,
+)
 from cascade.event_loop import BackgroundLoop
 from cascade.rungs.encoder import EncoderRung
 from cascade.rungs.protocol import Answer, Query
+from cascade.server import engine as engine_module
 from cascade.server import together
 from cascade.server.alone import Alone
 from cascade.server.batches import Batches
@@ -27,6 +36,8 @@ from cascade.server.gone import CallerGone, Gone
 from cascade.server.pool import ElasticPool
 from cascade.server.quotas import Quotas
 from cascade.server.status import Internal
+from cascade.server.teacher_queue import TeacherQueue
+from cascade.server.together import Together
 from cascade.traffic import open_store
 from tests.conftest import NODE
 from tests.service.fake_engine import LONG, comes
@@ -207,6 +218,58 @@ def test_who_follows_one_that_had_too_little_time_is_decided_where_it_has_enough
     results = engine.decide_many([hurried, ask, replace(ask, deadline=now + LONG), hurried])
     assert [type(result) for result in results] == [DeadlineExceeded, Decided, Decided, DeadlineExceeded]
     assert len({result.decision_id for result in results if isinstance(result, Decided)}) == 1
+
+
+def test_who_follows_one_that_could_not_wait_for_a_place_waits_for_it(
+    engine: Engine, by_rung: dict[str, str]
+) -> None:
+    queue = engine.nodes[NODE].teacher_queue = TeacherQueue(NODE, 1, patience=LONG)
+    queue.leave(queue.enter())
+    queue._usual = 5.0  # seconds that a place is kept
+    busy = queue.enter()
+    ask = Ask(NODE, by_rung["frontier"], request_id="r-place")
+    results = engine.decide_many([replace(ask, deadline=time.monotonic() + 1.0), ask])
+    assert [type(result) for result in results] == [Overloaded, Decided]
+    queue.leave(busy)
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_who_follows_one_that_could_not_wait_for_another_try_has_it_made(
+    models: Path, configure: Callable[..., Config], by_rung: dict[str, str], tmp_path: Path, attempts: int
+) -> None:
+    busy = Faults(fail_next=1, error_status=429, retry_after=1.0)
+    store = open_store(f"sqlite:///{tmp_path}/other.db")
+    text = by_rung["frontier"]
+    with SimulatedFrontier({text: "card_arrival"}, faults=busy) as frontier:
+        chat = {"base_url": frontier.url, "attempts": attempts}
+        asking = Engine(configure(chat=chat), store, refresh_seconds=0)
+        ask = Ask(NODE, text, request_id="r-again")
+        results = asking.decide_many([replace(ask, deadline=time.monotonic() + 0.9), ask])
+        other = Decided if attempts > 1 else TeacherUnavailable  # where there is no other try for anybody
+        assert [type(result) for result in results] == [TeacherUnavailable, other]
+        assert frontier.requests == attempts
+        asking.close()
+    store.close()
+
+
+@pytest.mark.parametrize("n", [10, 100])
+def test_those_who_follow_one_that_had_too_little_time_are_not_all_decided(
+    engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    node, decided = engine.nodes[NODE], 0
+    for _ in range(1000):
+        node.latency["frontier"].add(LONG)  # nobody has as much time
+
+    def count(*given: Any) -> Together:
+        nonlocal decided
+        decided += 1
+        return Together(*given)
+
+    monkeypatch.setattr(engine_module, "Together", count)
+    ask, now = Ask(NODE, by_rung["frontier"], request_id="r-all-hurried"), time.monotonic()
+    results = engine.decide_many([replace(ask, deadline=now + 10 + i / 100) for i in range(n)])
+    assert [type(result) for result in results] == [DeadlineExceeded] * n
+    assert decided == 2, "the first, and the one with most time"
 
 
 def test_what_the_teacher_was_paid_for_no_answer_is_the_tenants_too(
