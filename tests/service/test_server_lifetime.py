@@ -164,8 +164,8 @@ from cascade.config.schema import ServerConfig
 from cascade.server.gate import Gate
 from cascade.server.serve import CascadeServer
 server = CascadeServer(FakeEngine(), "127.0.0.1:0", ServerConfig(drain_seconds=600.0))
-print(server.start(), flush=True)
-server.run_until_signal()
+port = server.start()
+server.run_until_signal(on_ready=lambda: print(port, flush=True))
 print("ended", flush=True)
 """
 
