@@ -18,6 +18,7 @@ from cascade.cli.console import (
     node_of,
     read_config,
     steps,
+    wide_console,
 )
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -99,7 +100,7 @@ def retrain(
                 "forecast": None if result.curve is None else result.curve.to_json(),
             })  # fmt: skip
         else:
-            print_report(console, result.scored, certificate, result.thresholds)
+            print_report(wide_console(), result.scored, certificate, result.thresholds)
             if result.version:
                 state = "already there, " if result.already_there else ""
                 typer.echo(f"{node}: bundle {result.version} ({state}{'live' if activate else 'not live'})")

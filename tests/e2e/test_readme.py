@@ -50,6 +50,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, obje
     shipped = (ROOT / "cascade.yaml").read_text(encoding="utf-8")
     config = shipped.replace("8399", str(frontier)).replace("50051", str(free_port()))
     config = config.replace("models: models", f"models: {ROOT / 'models'}")
+    config, taken_away = re.subn(r"^# (http: .*):8080}$", rf"\1:{free_port()}}}", config, flags=re.MULTILINE)
+    assert taken_away == 1
     assert config.count(str(frontier)) == 1
     (folder / "cascade.yaml").write_text(config)
     serve = running("serve", "--config", str(folder / "cascade.yaml"))
@@ -72,6 +74,17 @@ def test_the_client_example_runs_and_prints_what_the_readme_says(service: dict[s
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == shown.strip()
+
+
+def test_the_api_that_one_line_switches_on_answers_what_the_readme_asks_it(
+    service: dict[str, object],
+) -> None:
+    (command,) = [block for block in blocks("sh") if "curl" in block]
+    done = subprocess.run(
+        command.replace("127.0.0.1:8080", str(service["http"])), shell=True,
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "payment_failed"
 
 
 def test_every_command_that_the_readme_names_has_help_with_an_example() -> None:

@@ -1,9 +1,11 @@
 """The commands as a person types them: what they print, and with which code they exit."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import Result
@@ -12,6 +14,9 @@ from typer.testing import CliRunner
 from cascade.cli import app
 from cascade.cli.console import steps
 from tests.conftest import NODE, ROOT
+from training.certificate import Certificate
+from training.evaluate import Scored
+from training.retrain import RetrainResult
 
 Run = Callable[..., Result]
 
@@ -137,6 +142,30 @@ def test_too_little_traffic_is_a_refusal_with_code_3(run: Run, tmp_path: Path) -
     assert found.exit_code == 3
     assert "more" in found.output
     assert "Nothing was changed" in " ".join(found.output.split())
+
+
+def test_the_table_of_a_retraining_does_not_wrap_where_there_is_no_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ones = np.ones((200, 2))
+    scored = Scored(
+        confidence=ones, right=ones > 0, p_right=ones, p_top=ones, worth=ones > 0,
+        y=np.zeros(200, dtype=np.int64), answer=np.zeros((200, 2), dtype=np.int64),
+        rungs=("linear", "encoder"),
+        rung_usd=np.zeros(2), rung_ms=np.array([0.1, 2.0]), teacher_usd=0.001, teacher_ms=400.0,
+    )  # fmt: skip
+    certificate = Certificate(True, 0.95, 0.05, 0.5, 200, 200, 0, 0.98, 0, "it is met")
+    result = RetrainResult(
+        NODE, "0001-x", False, certificate, Path("report.md"), 800, 600, 200, scored, [0.5, 0.5]
+    )
+    monkeypatch.setattr("training.retrain.retrain", lambda *_: result)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run("retrain", NODE).stdout
+    rows = [line for line in shown.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows if "linear" in row], shown
+    assert all(re.search(r"│ +[\d.]+ │$", row) for row in rows), (
+        shown
+    )  # each row in one line, with its last cell
 
 
 def test_a_garbled_configuration_exits_with_2_and_names_the_line_and_the_nearest_key(tmp_path: Path) -> None:
