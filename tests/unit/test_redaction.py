@@ -51,6 +51,11 @@ def test_values_are_replaced_and_nothing_else(text: str, redacted: str) -> None:
     assert shape(text) == redacted
 
 
+@pytest.mark.parametrize("digit", [*"0123456789", *"٠١٢٣٤٥٦٧٨٩"])
+def test_any_digit_alone_makes_a_text_worth_a_look(digit: str) -> None:
+    assert shape(f"pin: {digit * 4}") == "pin: <SECRET>"
+
+
 def test_the_labelled_set_is_found_and_hard_negatives_stay() -> None:
     seen = score(REDACT, rows())
     assert seen["found"] / seen["values"] >= 0.98
