@@ -12,21 +12,25 @@ from cascade.traffic.records import Call, Decision, Labelled, Outcome
 def redacted_decision(decision: Decision, redactor: Redactor) -> Decision:
     """Redact the question, the answer unless it is a label, the context, and the reasons."""
     tenant = decision.context.get("tenant", "")
-    parts: dict[str, Any] = {
-        "text": _text(decision.text, redactor, tenant),
-        "messages": None if decision.messages is None else redactor.messages(decision.messages, tenant),
-        "context": redactor.context(decision.context) if decision.context else decision.context,
-        "output": redactor.output(decision.node, decision.output, tenant),
-        "attempts": [
+    text = _text(decision.text, redactor, tenant)
+    messages = None if decision.messages is None else redactor.messages(decision.messages, tenant)
+    context = redactor.context(decision.context) if decision.context else decision.context
+    output = redactor.output(decision.node, decision.output, tenant)
+    attempts = decision.attempts
+    if any([attempt.get("reason") for attempt in attempts]):  # noqa: C419  a list takes half as long
+        attempts = [
             {**attempt, "reason": redactor.text(attempt["reason"], tenant)}
             if attempt.get("reason")
             else attempt
-            for attempt in decision.attempts
-        ],
-        "error": _text(decision.error, redactor, tenant),
-    }
-    changed = {name: value for name, value in parts.items() if value != getattr(decision, name)}
-    return replace(decision, **changed) if changed else decision
+            for attempt in attempts
+        ]
+    error = _text(decision.error, redactor, tenant)
+    said = (decision.text, decision.messages, decision.context, decision.output, decision.error)
+    if said == (text, messages, context, output, error) and attempts == decision.attempts:
+        return decision
+    return replace(
+        decision, text=text, messages=messages, context=context, output=output, attempts=attempts, error=error
+    )
 
 
 def redacted_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
+from math import isfinite
 from typing import Any
+
+import pydantic_core
 
 from cascade.contract import JsonValue
 from cascade.errors import StoreError
@@ -52,9 +54,27 @@ INSERT_LABELLED = (
 
 def to_json(value: JsonValue) -> str:
     """Write a JSON value. Raises ValueError, TypeError or RecursionError for what is none."""
-    if not value and isinstance(value, dict | list | tuple):
-        return "{}" if isinstance(value, dict) else "[]"  # commonest; the encoder takes 20 times as long
+    if not value and (empty := _EMPTY.get(type(value))):
+        return empty  # commonest; the encoder takes 20 times as long
     return _encoder.encode(value)
+
+
+_EMPTY: dict[type, str] = {dict: "{}", list: "[]", tuple: "[]"}
+
+
+def _as_json(value: JsonValue) -> str:
+    """Write what reads back as what `to_json` writes, in a sixth of the time.
+
+    For contexts and attempts, whose texts nobody compares: escapes and the spelling of numbers differ.
+    """
+    if not value:
+        return to_json(value)
+    try:
+        text = pydantic_core.to_json(value).decode()
+    except ValueError:  # half of a surrogate pair, which `to_json` escapes
+        return to_json(value)
+    # It writes what is no number as the words that `to_json` refuses.
+    return to_json(value) if "NaN" in text or "Infinity" in text else text
 
 
 class Rows:
@@ -79,22 +99,30 @@ class Rows:
         if self.redactor is not None:
             decision = redacted_decision(decision, self.redactor)
         id_ = decision.decision_id
+        messages = None if decision.messages is None else to_json(decision.messages)
+        context, attempts = _as_json(decision.context), _as_json(decision.attempts)
+        output = to_json(decision.output)
+        if self._cipher is not None:  # without one, JSON is stored as it is
+            messages = self._seal(messages, "messages", id_)
+            context = self._seal(context, "context", id_) or ""
+            attempts = self._seal(attempts, "attempts", id_) or ""
+            output = self._seal(output, "output", id_) or ""
         return (
             id_,
             decision.node,
             _finite(decision.time),
             decision.request_id,
             self._seal(decision.text, "text", id_),
-            self._seal(_optional_json(decision.messages), "messages", id_),
+            messages,
             to_json(decision.choices),
-            self._seal(to_json(decision.context), "context", id_),
-            self._seal(to_json(decision.output), "output", id_),
+            context,
+            output,
             decision.rung,
-            int(decision.by_teacher),
+            1 if decision.by_teacher else 0,
             decision.confidence,
             decision.bundle_version,
             decision.mode,
-            self._seal(to_json(decision.attempts), "attempts", id_),
+            attempts,
             decision.usd,
             decision.input_tokens,
             decision.output_tokens,
@@ -269,6 +297,6 @@ def _optional_json(value: JsonValue) -> str | None:
 
 def _finite(value: float) -> float:
     # SQLite makes NaN NULL and PostgreSQL keeps it; neither is a time.
-    if not math.isfinite(value):
+    if not isfinite(value):
         raise ValueError(f"{value} is not a finite number")
     return value

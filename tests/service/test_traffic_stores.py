@@ -37,6 +37,18 @@ def test_a_decision_comes_back_as_it_was(store: SqlStore) -> None:
     assert store.stats().written == 2
 
 
+def test_reasons_and_contexts_come_back_whatever_is_in_them(store: SqlStore) -> None:
+    said = ["", "hé 漢 🙂", "half a pair: \ud83d", '\x00 \x01p \n "\\', "NaN, -Infinity"]
+    numbers = [0.1, 1e-7, 1e16, 1e300, 5e-324, -0.0, 2**63, True, None]
+    of = [
+        decision(f"d{n}", context={"user": text}, attempts=[{"reason": text, "more": numbers}])
+        for n, text in enumerate(said)
+    ]
+    store.record(*of)
+    assert store.flush()
+    assert [store.get(each.decision_id) for each in of] == of
+
+
 def test_find_prefers_an_answer_to_an_earlier_failure(place: Place, store: SqlStore) -> None:
     failed, answered = decision("d1", request_id="r", error="E: no"), decision("d2", request_id="r")
     store.record(failed)
@@ -100,6 +112,8 @@ def test_one_record_that_cannot_be_written_leaves_its_group_alone(place: Place, 
         store.record(decision("huge", input_tokens=2**70))
         store.record(decision("no time", time=float("nan")))
         store.record(decision("object", attempts=[{"x": object()}]))
+        store.record(decision("nan within", attempts=[{"x": float("nan")}]))
+        store.record(decision("infinite within", attempts=[{"x": float("-inf")}]))
         store.record(BASE)
         bad = store.report(outcome("o1", "d0", output=float("inf")))
         good = store.report(outcome("o2", "d0", output="a"))
@@ -109,7 +123,7 @@ def test_one_record_that_cannot_be_written_leaves_its_group_alone(place: Place, 
     assert store.flush()
     assert place.rows("SELECT decision_id FROM decisions") == ["d0"]
     stats = store.stats()
-    assert (stats.written, stats.failed, stats.dropped, stats.waiting) == (2, 6, 0, 0)
+    assert (stats.written, stats.failed, stats.dropped, stats.waiting) == (2, 8, 0, 0)
 
 
 def test_a_full_queue_drops_and_counts(place: Place) -> None:

@@ -28,6 +28,12 @@ def test_every_part_that_may_repeat_what_was_said_is_redacted() -> None:
     assert redacted_decision(chat, REDACT).messages == (("user", clean),)
 
 
+def test_a_reason_alone_is_redacted() -> None:
+    record = decision("d1", attempts=[{"rung": "r", "reason": SAID}])
+    assert redacted_decision(record, REDACT).attempts == [{"rung": "r", "reason": REDACT.text(SAID, "t")}]
+    assert record.attempts[0]["reason"] == SAID
+
+
 def test_the_trace_of_a_request_stays_and_nothing_else_by_its_name() -> None:
     trace = "00-da817180c3098008231247acf61696d5-be983fdd1c7b3ed7-03"
     assert "IBAN" in REDACT.text(trace)  # drawn at random, as many are before one looks like this
