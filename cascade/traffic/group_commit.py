@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -48,9 +49,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    record: Decision | Outcome | Call
-    future: Future[str] | None = None
+class _Report:
+    """An outcome, and who waits for it."""
+
+    outcome: Outcome
+    future: Future[str]
+
+
+_Waiting = Decision | Call | _Report
 
 
 class GroupWriter:
@@ -104,7 +110,7 @@ class GroupWriter:
             for record in taken:
                 if isinstance(record, Decision):
                     self._know(record)
-            self._take(*map(_Waiting, taken))
+            self._take(taken)
 
     def _know(self, decision: Decision) -> None:
         self._by_id.setdefault(decision.decision_id, decision)
@@ -122,7 +128,7 @@ class GroupWriter:
         with self._changed:
             if self._taken - self._settled < self._limits.queue and not self._closing.is_set():
                 self._urgent = True
-                self._take(_Waiting(outcome, future))
+                self._take((_Report(outcome, future),))
                 return future
             self._dropped += 1
         future.set_exception(
@@ -163,7 +169,7 @@ class GroupWriter:
         if self._tally is not None:
             self._tally.close()
 
-    def _take(self, *waiting: _Waiting) -> None:
+    def _take(self, waiting: Sequence[_Waiting]) -> None:
         if not waiting:
             return
         self._queue.extend(waiting)
@@ -184,7 +190,7 @@ class GroupWriter:
                 group = [self._queue.popleft() for _ in range(size)]
             if not group:
                 break
-            self._settle(group, self._write_stubbornly([self._encode(waiting.record) for waiting in group]))
+            self._settle(group, self._write_stubbornly([self._encode(waiting) for waiting in group]))
         if self._tally is not None:
             self._tally.written_all(self._connection)
         self._disconnect()
@@ -219,14 +225,15 @@ class GroupWriter:
             self._tally.writing(self._connection)
         return self._database.write_group(self._connection, inserts)
 
-    def _encode(self, record: Decision | Outcome | Call) -> Insert | Exception:
+    def _encode(self, waiting: _Waiting) -> Insert | Exception:
         try:
-            if isinstance(record, Decision):
-                row = self._rows.decision_row(record)
-                return Insert(INSERT_DECISION, row, makes_decision=record.decision_id)
-            if isinstance(record, Call):
-                return Insert(INSERT_CALL, self._rows.call_row(record))
-            return Insert(INSERT_OUTCOME, self._rows.outcome_row(record), needs_decision=record.decision_id)
+            if isinstance(waiting, Decision):
+                row = self._rows.decision_row(waiting)
+                return Insert(INSERT_DECISION, row, waiting.decision_id)
+            if isinstance(waiting, Call):
+                return Insert(INSERT_CALL, self._rows.call_row(waiting))
+            outcome = waiting.outcome
+            return Insert(INSERT_OUTCOME, self._rows.outcome_row(outcome), needs_decision=outcome.decision_id)
         except Exception as error:  # a record that cannot be written must not take its group with it
             return error
 
@@ -244,11 +251,12 @@ class GroupWriter:
             self._written += len(group) - len(failures)
             self._failed += len(failures)
             for waiting in group:
-                self._forget(waiting.record)
+                if isinstance(waiting, Decision):
+                    self._forget(waiting)
         for waiting, error in zip(group, errors, strict=True):
-            if waiting.future is not None and isinstance(waiting.record, Outcome):
+            if isinstance(waiting, _Report):
                 if error is None:
-                    waiting.future.set_result(waiting.record.outcome_id)
+                    waiting.future.set_result(waiting.outcome.outcome_id)
                 else:
                     waiting.future.set_exception(_for_caller(error))
         lost = [error for error in failures if not isinstance(error, UnknownDecision)]
@@ -260,15 +268,13 @@ class GroupWriter:
                 self._tally.keep(self._taken, self._settled)
             self._changed.notify_all()
 
-    def _forget(self, record: Decision | Outcome | Call) -> None:
+    def _forget(self, decision: Decision) -> None:
         # After the commit: at each moment a reader finds a decision here, on disk, or in both.
-        if not isinstance(record, Decision):
-            return
-        if self._by_id.get(record.decision_id) is record:
-            del self._by_id[record.decision_id]
-        if record.request_id is not None:
-            key = (record.node, record.request_id)
-            if self._by_request.get(key) is record:
+        if self._by_id.get(decision.decision_id) is decision:
+            del self._by_id[decision.decision_id]
+        if decision.request_id is not None:
+            key = (decision.node, decision.request_id)
+            if self._by_request.get(key) is decision:
                 del self._by_request[key]
 
     def _complain(self, count: int, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,23 @@ class SqliteDatabase(Database):
     ) -> list[Exception | None]:
         """See `Database.write_group`."""
         self.begin(connection)
-        errors = [each if isinstance(each, Exception) else self._insert(connection, each) for each in inserts]
+        errors: list[Exception | None] = []
+        for statement, run in groupby(inserts, _statement_alone):
+            errors += self._insert_run(connection, statement, list(run))
         connection.execute("COMMIT")
         return errors
+
+    def _insert_run(
+        self, connection: Connection, statement: str | None, run: list[Any]
+    ) -> list[Exception | None]:
+        if statement is not None:
+            try:
+                connection.executemany(statement, [insert.row for insert in run])
+            except self.row_errors:
+                pass  # those before the culprit are there, and are left alone when they come again
+            else:
+                return [None] * len(run)
+        return [each if isinstance(each, Exception) else self._insert(connection, each) for each in run]
 
     def _insert(self, connection: Connection, insert: Insert) -> Exception | None:
         try:
@@ -100,6 +115,11 @@ class SqliteDatabase(Database):
                 f"the log of the traffic database {self.name} is still being read, so it may hold "
                 "deleted content: run the command again"
             )
+
+
+def _statement_alone(insert: Insert | Exception) -> str | None:
+    """Give the statement of a row that asks for nothing else."""
+    return insert.statement if isinstance(insert, Insert) and insert.needs_decision is None else None
 
 
 class SqliteStore(SqlStore):

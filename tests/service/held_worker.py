@@ -55,6 +55,9 @@ class HeldConnection:
             self._barrier.here()
         return self._inner.execute(sql, values)
 
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> Any:
+        return self._inner.executemany(sql, rows)
+
 
 def hold(point: str, barrier: Barrier) -> None:
     """Put the barrier in a point's way."""
