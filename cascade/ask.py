@@ -1,4 +1,7 @@
-"""One question to a node and its decision, as everything below the gRPC layer sees them."""
+"""One question to a node and its decision, as everything below the gRPC layer sees them.
+
+Nobody changes one that is made. They are not frozen, because making one that is takes five times as long.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Teacher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """A valid question.
 
@@ -79,7 +82,7 @@ class Ask:
         return f"{tenant}/{self.request_id}" if tenant and self.request_id else self.request_id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """One rung's try.
 
@@ -112,7 +115,7 @@ class Attempt:
     teacher: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decided:
     """A decision.
 

@@ -15,9 +15,9 @@ Source = Literal["teacher", "outcome", "import"]
 """Where the truth of a training record comes from."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
-    """One answered (or failed) request, as the server logs it.
+    """One answered (or failed) request, as the server logs it. Nobody changes one: see `cascade.ask`.
 
     Attributes
     ----------
