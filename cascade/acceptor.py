@@ -39,6 +39,9 @@ FALLING = frozenset({"p_second", "entropy"})
 """Columns of which more can only make an answer less likely to be right."""
 
 
+_LEAST, _MOST = 1e-6, 1 - 1e-6
+
+
 def acceptor_feature_names(rungs: Sequence[str]) -> list[str]:
     """Name the columns of `answer_features`, in order."""
     return [*feature_names(rungs), *ANSWER_NAMES]
@@ -152,11 +155,16 @@ def blend(
     return blended
 
 
-def blend_one(trees: float, top: float, trees_weight: float) -> float:
-    """Give what `blend` gives, for one answer."""
-    trees, top = min(max(trees, 1e-6), 1 - 1e-6), min(max(top, 1e-6), 1 - 1e-6)
-    odds = trees_weight * log(trees / (1 - trees)) + (1 - trees_weight) * log(top / (1 - top))
-    return 1 / (1 + exp(-odds))
+def blend_each(trees: Sequence[float], top: Sequence[float], trees_weight: float) -> list[float]:
+    """Give what `blend` gives; of one answer or a few, this is the faster."""
+    top_weight = 1 - trees_weight
+    blended = []
+    for p, q in zip(trees, top, strict=True):
+        p = _LEAST if p < _LEAST else _MOST if p > _MOST else p
+        q = _LEAST if q < _LEAST else _MOST if q > _MOST else q
+        odds = trees_weight * log(p / (1 - p)) + top_weight * log(q / (1 - q))
+        blended.append(1 / (1 + exp(-odds)))
+    return blended
 
 
 class Acceptor:

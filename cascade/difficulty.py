@@ -126,22 +126,19 @@ def request_rows(
     features : float64 array of shape (n, len(feature_names(rungs)))
     scales : float64 array of shape (n, 3)
     """
-    of_words, of_pairs, of_bytes = facts.astype(np.float64).transpose(1, 0, 2)
-    both = of_words + of_pairs
-    known = both[:, 0] + of_bytes[:, 0]
-    n_blocks = np.maximum((both[:, 2] > 0).astype(np.int64) + (of_bytes[:, 2] > 0), 1)
-    words_square, bytes_square = np.maximum(both[:, 2], 1e-12), np.maximum(of_bytes[:, 2], 1e-12)
-    n_surface, n_rungs = len(SURFACE_NAMES), facts.shape[2] - N_SUMS
-    out = np.empty((len(texts), n_surface + 2 + n_rungs))
-    out[:, :n_surface] = surfaces(
-        texts, counts[:, 0] + counts[:, 1], counts[:, 2], both[:, 0], of_bytes[:, 0]
-    )
-    out[:, n_surface] = (both[:, 1] + of_bytes[:, 1]) / np.maximum(known, 1.0)
+    of_block = facts.transpose(1, 2, 0).astype(np.float64)
+    of_block[1] += of_block[0]
+    both, of_bytes = of_norm = of_block[1:]  # words with their pairs, and bytes, have norm 1 apart
+    squares = np.maximum(of_norm[:, 2], 1e-12)
+    n_blocks = 1 + (np.minimum(both[2], of_bytes[2]) > 0)
+    hard = of_norm[:, N_SUMS:] / squares[:, None]
+    n_surface = len(SURFACE_NAMES)
+    out = np.empty((len(texts), n_surface + 2 + hard.shape[1]))
+    out[:, :n_surface] = surfaces(texts, counts[:, 0] + counts[:, 1], counts[:, 2], both[0], of_bytes[0])
+    out[:, n_surface] = (both[1] + of_bytes[1]) / np.maximum(both[0] + of_bytes[0], 1.0)
     out[:, n_surface + 1] = peaks
-    hard = both[:, N_SUMS:] / words_square[:, None] + of_bytes[:, N_SUMS:] / bytes_square[:, None]
-    out[:, n_surface + 2 :] = hard / n_blocks[:, None]
-    of_words_scale = 1 / np.sqrt(words_square)
-    return out, np.stack([of_words_scale, of_words_scale, 1 / np.sqrt(bytes_square)], axis=1)
+    out[:, n_surface + 2 :] = ((hard[0] + hard[1]) / n_blocks).T
+    return out, (1 / np.sqrt(squares)).take((0, 0, 1), axis=0).T
 
 
 def with_rung(request: NDArray[np.float32], rung: int) -> NDArray[np.float32]:

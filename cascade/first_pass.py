@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.acceptor import blend_one
+from cascade.acceptor import blend_each
 from cascade.difficulty import N_SUMS, request_row, request_rows
 from cascade.errors import BundleError
 from cascade.features import Featurizer
-from cascade.ngrams import Grams, hash_grams
+from cascade.ngrams import N_BLOCKS, Grams, hash_grams
 from cascade.onnx_session import open_session
 
 FILE = "first_pass.onnx"
-N_BLOCKS = 3
-"""Sums are taken of a text's words, its pairs of words, and its bytes."""
+_RARITY = 1
+"""The column of an n-gram's idf in the table."""
 _OUTPUTS = ["p_right", "linear", "accepted", "p_top"]
 _GROUP_BYTES = 4096
 """Texts are looked at in groups of about this size, so that the rows gathered for them stay in the cache."""
@@ -98,7 +98,6 @@ class FirstPass:
         # The last row is that of n-grams which training never saw: it adds nothing.
         self._table = np.zeros((n + 1, self._n_facts + weights.shape[1]), dtype=np.float32)
         self._table[:n] = np.hstack([np.ones_like(idf), idf, idf * idf, idf * idf * hardness, idf * weights])
-        self._rarity = np.append(featurizer.idf, np.float32(0))
         self._row_of_bucket = featurizer.columns_of_buckets(unknown=n)
 
     def __call__(self, texts: Sequence[str]) -> FirstSeen:
@@ -123,8 +122,7 @@ class FirstPass:
         feed = {"rows": asked, "sums": sums, "scales": scales}
         p_right, linear, accepted, p_top = self._session.run(_OUTPUTS, feed)
         if self._trees_weight != 1:
-            pairs = zip(accepted.tolist(), p_top.tolist(), strict=True)
-            blended = [blend_one(trees, top, self._trees_weight) for trees, top in pairs]
+            blended = blend_each(accepted.tolist(), p_top.tolist(), self._trees_weight)
             accepted = np.array(blended, dtype=np.float32)
         return FirstSeen(asked[:: self.n_rungs, :-1], p_right, linear, accepted)
 
@@ -139,22 +137,15 @@ class FirstPass:
         peaks : float32 array of shape (n,)
             The largest rarity.
         """
-        at = self._row_of_bucket.take(grams.buckets)
-        gathered = self._table.take(at, axis=0)
-        rarity = self._rarity.take(at)
-        n, n_words = grams.n_texts, grams.n_words
+        gathered = self._table.take(self._row_of_bucket.take(grams.buckets), axis=0)
+        rarity = gathered[:, _RARITY]
+        n, counts = grams.n_texts, grams.counts
         if n == 1:
-            n_single = (n_words + 1) // 2  # w words make w - 1 pairs
-            of_block = np.array([[n_single, n_words - n_single, len(at) - n_words]])
-            if n_words > n_single:  # otherwise a block is empty, which reduceat cannot say
-                sums = np.add.reduceat(gathered, (0, n_single, n_words), axis=0)
-                return sums[None], of_block, rarity.max(keepdims=True)
-        else:
-            both = np.bincount(grams.rows[:n_words], minlength=n)
-            single = (both + 1) // 2
-            of_bytes = np.bincount(grams.rows[n_words:], minlength=n)
-            of_block = np.stack([single, both - single, of_bytes], axis=1)
-        ordered = of_block.T.ravel()  # first the words of all texts, then all pairs, then all bytes
+            n_single, n_pairs, _ = counts[0].tolist()
+            if n_pairs:  # otherwise a block is empty, which reduceat cannot say
+                sums = np.add.reduceat(gathered, (0, n_single, n_single + n_pairs), axis=0)
+                return sums[None], counts, rarity.max(keepdims=True)
+        ordered = counts.T.ravel()  # first the words of all texts, then all pairs, then all bytes
         filled = ordered.nonzero()[0]
         starts = (ordered.cumsum() - ordered)[filled]
         sums = np.zeros((N_BLOCKS * n, gathered.shape[1]), dtype=np.float32)
@@ -162,4 +153,4 @@ class FirstPass:
         peaks = np.zeros(N_BLOCKS * n, dtype=np.float32)
         peaks[filled] = np.maximum.reduceat(rarity, starts)
         by_text = sums.reshape(N_BLOCKS, n, -1).transpose(1, 0, 2)
-        return by_text, of_block, peaks.reshape(N_BLOCKS, n).max(axis=0)
+        return by_text, counts, peaks.reshape(N_BLOCKS, n).max(axis=0)

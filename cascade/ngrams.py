@@ -22,6 +22,8 @@ from cascade.text import normalise
 BUCKET_BITS = 20
 MAX_BYTES = 4096
 CHAR_SIZES = (2, 3, 4, 5)
+N_BLOCKS = 3
+"""Words, pairs of words, and byte n-grams."""
 BASE = 0x9E3779B97F4A7C15
 _BASE_INVERSE = pow(BASE, -1, 2**64)
 _WORD_SALT, _PAIR_SALT = np.uint64(101), np.uint64(102)
@@ -47,10 +49,10 @@ _IS_WORD = np.array(
 
 
 def _encode(text: str) -> bytes:
-    raw = normalise(text).encode("utf-8", "replace")
-    if len(raw) > MAX_BYTES:  # both ends: what is asked tends to stand last
-        raw = raw[: MAX_BYTES // 2] + b" " + raw[-MAX_BYTES // 2 :]
-    return b" " + raw + b" "
+    raw = f" {normalise(text)} ".encode("utf-8", "replace")
+    if len(raw) > MAX_BYTES + 2:  # both ends: what is asked tends to stand last
+        raw = raw[: 1 + MAX_BYTES // 2] + b" " + raw[-MAX_BYTES // 2 - 1 :]
+    return raw
 
 
 @dataclass(slots=True)
@@ -60,19 +62,30 @@ class Grams:
     Attributes
     ----------
     buckets : int64 array of shape (n_grams,)
-        Bucket of each n-gram, in [0, 2**20): first all word n-grams, then all byte n-grams.
-    n_words : int
-        How many of them are word n-grams.
-    rows : int64 array of shape (n_grams,)
-        Which of these texts each belongs to; ascending within the words and within the bytes.
-    n_texts : int
-        How many texts there are.
+        Bucket of each n-gram, in [0, 2**20): first all words, then all pairs of words, then all byte n-grams;
+        within each of these blocks text after text.
+    counts : int64 array of shape (n_texts, N_BLOCKS)
+        How many n-grams of each block each text has.
     """
 
     buckets: NDArray[np.int64]
-    n_words: int
-    rows: NDArray[np.int64]
-    n_texts: int
+    counts: NDArray[np.int64]
+
+    @property
+    def n_texts(self) -> int:
+        """How many texts there are."""
+        return len(self.counts)
+
+    @property
+    def n_words(self) -> int:
+        """How many n-grams are of words: the words and their pairs."""
+        return int(self.counts[:, :2].sum())
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Which of these texts each n-gram belongs to, shape (n_grams,)."""
+        texts = np.arange(self.n_texts, dtype=np.int64)
+        return np.repeat(np.tile(texts, N_BLOCKS), self.counts.T.ravel())
 
 
 def hash_grams(texts: Sequence[str], group_bytes: int = _CHUNK) -> Iterator[Grams]:
@@ -102,15 +115,21 @@ def _windows(n: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.u
     return starts, ends, _INVERSES[starts], sizes.astype(np.uint64)
 
 
-_NO_ROWS = np.zeros(len(CHAR_SIZES) * (MAX_BYTES + 8) + 2 * MAX_BYTES, dtype=np.int64)
-"""All n-grams of a single text belong to text 0."""
-_NO_ROWS.flags.writeable = False
 _SHORT = 512
 _SHORT_WINDOWS = _windows(_SHORT)
-_SHORT_COUNTS = [
-    sum(min(len(CHAR_SIZES), max(end - CHAR_SIZES[0] + 1, 0)) for end in range(n + 1))
-    for n in range(_SHORT + 1)
-]
+_N_WINDOWS = [sum(max(n - size + 1, 0) for size in CHAR_SIZES) for n in range(MAX_BYTES + 4)]
+"""How many byte n-grams so many bytes have; a text has a space more at either end, and one in its cut."""
+_N_WINDOWS_OF = np.array(_N_WINDOWS)
+_SALTS = [np.uint64(size) for size in CHAR_SIZES]
+_BEFORE = np.array(
+    [
+        at * len(CHAR_SIZES) + j
+        for at in range(CHAR_SIZES[-1] - 1)
+        for j, size in enumerate(CHAR_SIZES)
+        if size > at + 1
+    ]
+)
+"""Which of a text's first windows, counted from its first byte's, begin before it."""
 
 
 def _hash_chunk(encoded: Sequence[bytes]) -> Grams:
@@ -122,25 +141,24 @@ def _hash_chunk(encoded: Sequence[bytes]) -> Grams:
     prefix[0] = 0
     (data * _POWERS[:n]).cumsum(out=prefix[1:])
     if single and n <= _SHORT:
-        starts, ends, rescale, salt = (part[: _SHORT_COUNTS[n]] for part in _SHORT_WINDOWS)
+        starts, ends, rescale, salt = (part[: _N_WINDOWS[n]] for part in _SHORT_WINDOWS)
         chars = prefix.take(ends)
         chars -= prefix.take(starts)
         chars *= rescale
         chars += salt
     else:  # the same windows in the same order, each size as one shifted subtraction instead of gathers
         lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-        row_of = np.repeat(np.arange(len(encoded), dtype=np.int64), lengths)
         every_window = np.empty((n, len(CHAR_SIZES)), dtype=np.uint64)
-        inside = np.zeros((n, len(CHAR_SIZES)), dtype=bool)
         for j, size in enumerate(CHAR_SIZES):
             part = prefix[size:] - prefix[:-size]
             part *= _INVERSES[: n + 1 - size]
-            part += np.uint64(size)
-            every_window[size - 1 :, j] = part
-            # a window must not reach into the next text
-            np.equal(row_of[size - 1 :], row_of[: n + 1 - size], out=inside[size - 1 :, j])
-        chars = every_window[inside]
-        char_rows = np.repeat(row_of, inside.sum(axis=1))
+            np.add(part, _SALTS[j], out=every_window[size - 1 :, j])
+        # A window must not reach into the text before. Of a text that is shorter than the longest window,
+        # this marks some of the next one's too, which begin before that one all the more.
+        inside = np.ones((n + CHAR_SIZES[-1]) * len(CHAR_SIZES), dtype=bool)
+        first = (lengths.cumsum() - lengths) * len(CHAR_SIZES)
+        inside[(first[:, None] + _BEFORE).ravel()] = False
+        chars = every_window.ravel()[inside[: every_window.size]]
     word = _IS_WORD.take(data)
     edge = (word[1:] != word[:-1]).nonzero()[0]  # texts begin and end with a space, so edges pair up
     edge += 1
@@ -152,15 +170,18 @@ def _hash_chunk(encoded: Sequence[bytes]) -> Grams:
     pairs += _PAIR_SALT
     words *= _WORD_FACTOR
     words += _WORD_SALT
-    if not single:
-        word_rows = row_of[edge[0::2]]
-        together = word_rows[:-1] == word_rows[1:]
-        pairs = pairs[together]
-        rows = np.concatenate((word_rows, word_rows[1:][together], char_rows))
+    counts = np.empty((len(encoded), N_BLOCKS), dtype=np.int64)
+    if single:
+        counts[0] = len(words), len(pairs), len(chars)
+    else:
+        row_of = np.repeat(np.arange(len(encoded), dtype=np.int64), lengths).take(edge[0::2])
+        pairs = pairs[row_of[:-1] == row_of[1:]]
+        of_words = np.bincount(row_of, minlength=len(encoded))
+        counts[:, 0] = of_words
+        counts[:, 1] = np.maximum(of_words - 1, 0)
+        counts[:, 2] = _N_WINDOWS_OF.take(lengths)
     every = np.concatenate((words, pairs, chars))
     every ^= every >> _FOLD
     every *= _MIX
     every >>= _DOWN
-    if single:
-        rows = _NO_ROWS[: len(every)]
-    return Grams(every.view(np.int64), len(words) + len(pairs), rows, len(encoded))
+    return Grams(every.view(np.int64), counts)

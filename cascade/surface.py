@@ -56,36 +56,40 @@ def surfaces(
     -------
     float64 array of shape (n, len(SURFACE_NAMES))
     """
+    many = len(texts)
     raw = [text.encode("utf-8", "surrogatepass") for text in texts]
-    data = np.frombuffer(b"".join(raw), dtype=np.uint8)
-    ends = np.cumsum(list(map(len, raw)))
-
-    def count(which: NDArray[np.bool_]) -> NDArray[np.int64]:
-        so_far = np.zeros(len(data) + 1, dtype=np.int64)
-        np.cumsum(which, out=so_far[1:])
-        at_end = so_far.take(ends)
-        at_end[1:] -= at_end[:-1].copy()
-        return at_end
-
-    n_chars = np.array(list(map(len, texts)))
+    n_chars = np.fromiter(map(len, texts), dtype=np.int64, count=many)
+    n_raw = np.fromiter(map(len, raw), dtype=np.int64, count=many)
+    first = np.repeat(np.arange(0, many * _N_KINDS, _N_KINDS), n_raw)
+    kinds = first + _KIND_OF_BYTE.take(np.frombuffer(b"".join(raw), dtype=np.uint8))
+    count = np.bincount(kinds, minlength=many * _N_KINDS).reshape(many, _N_KINDS).T
     n, words = np.maximum(n_chars, 1), np.maximum(n_words, 1) // 2 + 1
-    n_ascii = n_chars if ends[-1] == n_chars.sum() else count(data < 128)
-    out = np.empty((len(texts), len(SURFACE_NAMES)))
-    out[:, 0], out[:, 1] = _log1p(n), _log1p(words)
-    out[:, 2] = count((data >= ord("0")) & (data <= ord("9"))) / n
-    out[:, 3] = np.where(n_ascii == n_chars, 0.0, 1.0 - n_ascii / n)
-    out[:, 4], out[:, 5] = count(data == ord("?")), _log1p(count(data == ord("\n")))
+    n_ascii = n_raw - count[_NON_ASCII]
+    out = np.empty((many, len(SURFACE_NAMES)))
+    out[:, 0], out[:, 1], out[:, 5] = _log1p(n), _log1p(words), _log1p(count[_NEW_LINE])
+    out[:, 2] = count[_DIGIT] / n
+    out[:, 3] = (1.0 - n_ascii / n) * (n_ascii != n_chars)
+    out[:, 4] = count[_QUESTION_MARK]
     out[:, 6] = 1.0 - seen_words / np.maximum(n_words, 1)
     out[:, 7] = 1.0 - seen_bytes / np.maximum(n_bytes, 1)
     out[:, 8] = n / words
     return out
 
 
+_N_KINDS = 5
+_DIGIT, _QUESTION_MARK, _NEW_LINE, _NON_ASCII = range(1, _N_KINDS)
+_KIND_OF_BYTE = np.zeros(256, dtype=np.int64)
+_KIND_OF_BYTE[ord("0") : ord("9") + 1] = _DIGIT
+_KIND_OF_BYTE[ord("?")] = _QUESTION_MARK
+_KIND_OF_BYTE[ord("\n")] = _NEW_LINE
+_KIND_OF_BYTE[128:] = _NON_ASCII
+
 _LOG1P = np.array([log1p(n) for n in range(2 * MAX_BYTES)])
 
 
 def _log1p(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     # Not numpy's, which may differ from Python's in the last bit.
-    if counts.max() < len(_LOG1P):
+    try:
         return _LOG1P.take(counts)
-    return np.array([log1p(n) for n in counts.tolist()])
+    except IndexError:
+        return np.array([log1p(n) for n in counts.tolist()])

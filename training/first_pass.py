@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from cascade.acceptor import ANSWER_NAMES, LabelRecord
 from cascade.difficulty import N_SUMS
-from cascade.first_pass import N_BLOCKS
+from cascade.ngrams import N_BLOCKS
 from training.linear import save
 from training.trees import ML_OPSET, tree_node
 
