@@ -94,8 +94,8 @@ class LadderPolicy:
         p_right : sequence of n_rungs float
             As in `worth_running`, which says the same of many requests.
         """
-        for r, (p, floor) in enumerate(zip(p_right, self._floors, strict=True)):
-            if p >= floor:
+        for r, floor in enumerate(self._floors):
+            if p_right[r] >= floor:
                 return r
         return len(self._floors)
 
@@ -140,13 +140,14 @@ class LadderPolicy:
         """
         if not self.certified:
             return "uncertified"
-        least = self.rungs[rung].in_scope_at_least
-        if in_scope < least:
-            return f"out-of-scope: P(in scope) {in_scope:.4f} is below {least:.4f}"
-        threshold = self.rungs[rung].threshold
-        asked = self.slices.asked(label, context or {})
-        if asked < 1:
-            threshold = 1 - (1 - threshold) * asked
+        rules = self.rungs[rung]
+        if in_scope < rules.in_scope_at_least:
+            return f"out-of-scope: P(in scope) {in_scope:.4f} is below {rules.in_scope_at_least:.4f}"
+        threshold = rules.threshold
+        if self.slices.strictness:
+            asked = self.slices.asked(label, context or {})
+            if asked < 1:
+                threshold = 1 - (1 - threshold) * asked
         if confidence >= threshold:
             return None
         return f"confidence {confidence:.4f} is below {threshold:.4f}"

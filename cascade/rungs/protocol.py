@@ -142,4 +142,4 @@ def best_labels(scores: Scores, labels: Sequence[str]) -> list[Answer]:
     A request's `choices` do not change a local rung's answer: what was certified is the answer among all
     labels. Where it is not one of the choices, the contract sends the request up the ladder.
     """
-    return [Answer(labels[i]) for i in scores.argmax(axis=1)]
+    return [Answer(labels[i]) for i in scores.argmax(axis=1).tolist()]

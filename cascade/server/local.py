@@ -144,11 +144,11 @@ def walk_local(
         if not open_at:
             break
         run_at = []
-        now = time.monotonic()
+        now, lately = time.monotonic(), latency[rung.name]
         for i in open_at:
             if r < starts[i]:
                 reason = f"skipped: P(right) {p_right[i][r]:.4f} is below {rung.skip_below:.4f}"
-            elif latency[rung.name].too_late(asks[i].deadline, now):
+            elif lately.too_late(asks[i].deadline, now):
                 reason = "deadline: too little time is left for this rung"
             else:
                 run_at.append(i)
@@ -204,24 +204,26 @@ def _run_rung(
         return {}
     seconds = time.perf_counter() - began
     latency[name].add(seconds)
+    before, sure = part.p_right[:, r].tolist(), confidences.tolist()
+    in_scope = [1.0] * len(run_at) if answers.in_scope is None else answers.in_scope.tolist()
     done: dict[int, None] = {}
     for at, i in enumerate(run_at):
-        answer, confidence = answers.each[at], float(confidences[at])
-        walks[i].usd += answer.usd
-        walks[i].input_tokens += answer.input_tokens
-        walks[i].output_tokens += answer.output_tokens
-        in_scope = 1.0 if answers.in_scope is None else float(answers.in_scope[at])
+        answer, confidence, walk = answers.each[at], sure[at], walks[i]
+        if answer.usd or answer.input_tokens or answer.output_tokens:
+            walk.usd += answer.usd
+            walk.input_tokens += answer.input_tokens
+            walk.output_tokens += answer.output_tokens
         reason = _why_not(
-            answer.value, answer.error, asks[i], contract, bundle, r, confidence, in_scope, validators,
-            walks[i].answers,
+            answer.value, answer.error, asks[i], contract, bundle, r, confidence, in_scope[at], validators,
+            walk.answers,
         )  # fmt: skip
-        walks[i].answers.append(None if answer.error is not None else answer.value)
-        walks[i].attempts.append(Attempt(name, float(part.p_right[at, r]), confidence, seconds * 1e3, reason))
-        if reason.startswith((FENCED_SLICE, UNCERTIFIED_VALIDATOR)) or reason.endswith(BLOCKED):
-            done[i] = None  # no rung above may settle it: see `LadderPolicy.uncovered`, `_refused`
+        walk.answers.append(None if answer.error is not None else answer.value)
+        walk.attempts.append(Attempt(name, before[at], confidence, seconds * 1e3, reason))
         if not reason:
             done[i] = None
-            walks[i].output, walks[i].rung, walks[i].confidence = answer.value, name, confidence
+            walk.output, walk.rung, walk.confidence = answer.value, name, confidence
+        elif reason.startswith((FENCED_SLICE, UNCERTIFIED_VALIDATOR)) or reason.endswith(BLOCKED):
+            done[i] = None  # no rung above may settle it: see `LadderPolicy.uncovered`, `_refused`
     return done
 
 

@@ -70,7 +70,7 @@ class Together:
         """
         try:
             walks = self._walk(slow)
-            up = [i for i, walk in enumerate(walks) if not walk.rung]
+            up = sorted(i for i, walk in walks.items() if not walk.rung)
             # Counted before the teacher is waited for, see `Afterwards.walked`; asked before any is.
             for i in up:
                 bundle = self._served[i].bundle
@@ -88,16 +88,17 @@ class Together:
         except Exception as error:
             self._fail(error, sorted(self._open))
 
-    def _walk(self, slow: Callable[[], object]) -> list[Walk]:
+    def _walk(self, slow: Callable[[], object]) -> dict[int, Walk]:
         """Take each request up the local rungs of the bundle that serves it; those of one bundle together."""
         node, asks = self._node, self._asks
-        walks = [Walk() for _ in asks]
+        walks: dict[int, Walk] = {}
         places: dict[int, list[int]] = {}
         for i, each in enumerate(self._served):
             places.setdefault(id(each.bundle), []).append(i)
         for at in places.values():
             bundle = self._served[at[0]].bundle
             if bundle is None:
+                walks.update({i: Walk() for i in at})
                 continue
 
             def settled(
@@ -110,8 +111,7 @@ class Together:
                 [asks[i] for i in at], bundle, node.contract, node.validators, node.latency, node.redactor,
                 settled, slow,
             )  # fmt: skip
-            for i, walk in zip(at, some, strict=True):
-                walks[i] = walk
+            walks.update(zip(at, some, strict=True))
         return walks
 
     def _by_teacher(self, i: int, walk: Walk, started: Started) -> None:
