@@ -26,6 +26,9 @@ from typing import Any
 JUMP = 0.01
 """Share of the capital that moves between bets in each step."""
 
+ROUND = 20_000
+"""Live requests after which the test begins anew, so that what it holds in memory is bounded."""
+
 DOWNWARD = (-1.0, 0.0)
 """Bets that the ladder gets less sure; 0 waits. Live traffic repeats texts that training held, on which the
 ladder is surer than on held-out ones: a bet on rising scores would take that for a change."""
@@ -53,8 +56,16 @@ def score_of(attempts: Sequence[Mapping[str, Any]]) -> float | None:
     return float(sure[-1]) if sure else float(local[0]["p_right_before"]) - 1.0
 
 
+def _share_of(number: int) -> float:
+    """Give the part of the level that a round may spend, the first being 1; those of all add up to 1."""
+    return 0.9 if number == 1 else 0.1 / (number * (number - 1))
+
+
 class LiveTest:
     """Bets against "live scores are exchangeable with the held-out ones".
+
+    After `ROUND` live requests it begins anew, with the held-out scores alone. Each round has a share of the
+    level, so the chance of a false alarm ever is at most the level (a union bound over rounds).
 
     Parameters
     ----------
@@ -75,32 +86,40 @@ class LiveTest:
     """
 
     def __init__(self, reference: Iterable[float], level: float, bets: Sequence[float] = DOWNWARD) -> None:
-        self._sorted = sorted(float(score) for score in reference)
-        self._seen: set[bytes] = set()
+        self._reference = sorted(float(score) for score in reference)
         self._bets = tuple(bets)
-        self._capital = [1 / len(bets)] * len(bets)
+        self._round = 0
         self.level = level
         self.n = 0
-        self.most = 1.0
+        self.most = 0.0
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._round += 1
+        self._sorted = self._reference.copy()
+        self._seen: set[bytes] = set()
+        self._capital = [1 / len(self._bets)] * len(self._bets)
 
     @property
     def alarm(self) -> bool:
-        """Whether the capital ever reached 1 / level."""
+        """Whether the capital of a round, times the round's share of the level, ever reached 1 / level."""
         return self.level > 0 and self.most >= 1 / self.level
 
     @property
     def p_value(self) -> float:
-        """An anytime-valid p-value: 1 over the most capital there ever was."""
-        return 1 / self.most
+        """An anytime-valid p-value: 1 over the most that a round's capital times its share ever was."""
+        return min(1.0, 1 / self.most) if self.most else 1.0
 
     def add(self, text: str, score: float) -> None:
-        """Take one live request; a text that was seen before is not taken again.
+        """Take one live request; a text that was seen before in this round is not taken again.
 
         Held-out records are distinct texts, so repeats among live ones would not be like them.
         """
         name = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
         if name in self._seen:
             return
+        if len(self._seen) == ROUND:
+            self._begin_round()
         self._seen.add(name)
         low, high = bisect.bisect_left(self._sorted, score), bisect.bisect_right(self._sorted, score)
         # ties are broken at random, by the text: the same log gives the same capital in every process
@@ -113,7 +132,7 @@ class LiveTest:
             ((1 - JUMP) * own + JUMP / len(self._bets) * total) * (1 + bet * (p - 0.5))
             for own, bet in zip(self._capital, self._bets, strict=True)
         ]
-        self.most = max(self.most, sum(self._capital))
+        self.most = max(self.most, _share_of(self._round) * sum(self._capital))
 
     def reason(self) -> str:
         """Say in plain words what the alarm means; empty without one."""

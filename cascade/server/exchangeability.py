@@ -2,6 +2,7 @@
 
 It reads the traffic log, so all workers come to the same verdict, and a restarted one comes to it again. It
 runs in a thread of its own, off the requests' way; a store that cannot be read leaves the fences as they are.
+A busy node's traffic is sampled: every row that is read takes the interpreter from those that decide.
 """
 
 from __future__ import annotations
@@ -20,11 +21,18 @@ from cascade.traffic import Decision, TrafficStore
 
 _log = logging.getLogger(__name__)
 
-MEMORY_SECONDS = 7 * 86_400.0
-"""How far back a process reads when it begins to watch a bundle."""
+WINDOW_SECONDS = 60.0
+"""Traffic is read by whole windows of this length since 1970: the same for every process."""
+
+MOST_IN_WINDOW = 256
+"""Decisions of a bundle that are read of a window; of more, a random sample."""
 
 LATE_SECONDS = 30.0
-"""A decision may reach the disk this much after younger ones: so much is read again each time."""
+"""How long after its end a window is read: a decision may reach the disk so much after younger ones."""
+
+MEMORY_SECONDS = 7 * 86_400.0
+MOST_AT_ONCE = 5_000
+"""How far back is read when a bundle begins to be watched: so long, or so many decisions."""
 
 
 class LiveWatch:
@@ -43,7 +51,7 @@ class LiveWatch:
         self._store = store
         self._bundles = bundles
         self._tests: dict[tuple[str, str], LiveTest] = {}
-        self._read_until: dict[tuple[str, str], float] = {}
+        self._read_until: dict[tuple[str, str], int] = {}
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -61,8 +69,15 @@ class LiveWatch:
                 return
             self.look()
 
-    def look(self) -> None:
-        """Read what is new in the log, and put fences up where traffic changed."""
+    def look(self, now: float | None = None) -> None:
+        """Read what is new in the log, and put fences up where traffic changed.
+
+        Parameters
+        ----------
+        now : float, optional
+            Unix seconds.
+        """
+        until = last_window(time.time() if now is None else now)
         for bundle, level, _ in list(self._bundles()):
             if bundle.reference is None:
                 continue
@@ -70,18 +85,13 @@ class LiveWatch:
             test = self._tests.get(key)
             if test is None:
                 test = self._tests[key] = LiveTest(bundle.reference.tolist(), level)
-            now = time.time()
-            since = self._read_until.get(key, now - MEMORY_SECONDS)
             try:
-                feed(test, self._store.decisions(bundle.node, since), bundle.version)
+                new = sampled(self._store, *key, self._read_until.get(key, 0), until)
             except StoreError:
-                _log.warning(
-                    "node %s: live traffic cannot be read",
-                    bundle.node,
-                    exc_info=True,
-                )
+                _log.warning("node %s: live traffic cannot be read", bundle.node, exc_info=True)
                 continue
-            self._read_until[key] = now - LATE_SECONDS
+            feed(test, new)
+            self._read_until[key] = until
             reason = test.reason()
             if reason and not bundle.fences.has(TRAFFIC):
                 _log.warning("node %s: bundle %s settles nothing: %s", bundle.node, bundle.version, reason)
@@ -89,11 +99,45 @@ class LiveWatch:
                 bundle.fences.set(TRAFFIC, reason)
 
 
-def feed(test: LiveTest, decisions: Iterable[Decision], version: str) -> None:
-    """Give a test the scores of a bundle's decisions, oldest first."""
-    for decision in decisions:
-        if decision.bundle_version != version:
+def last_window(now: float) -> int:
+    """Give the number of the first window that is not complete on disk at a time, in Unix seconds."""
+    return int((now - LATE_SECONDS) // WINDOW_SECONDS)
+
+
+def sampled(store: TrafficStore, node: str, version: str, since: int, until: int) -> list[Decision]:
+    """Give a bundle's decisions that the test of live traffic reads, oldest first.
+
+    Parameters
+    ----------
+    since, until : int
+        Numbers of windows, `until` left out. Not all back to `since` where that is longer ago than
+        `MEMORY_SECONDS`, or more than `MOST_AT_ONCE`.
+
+    Raises
+    ------
+    StoreError
+        The log cannot be read.
+    """
+    windows: list[list[Decision]] = []
+    since = max(since, until - int(MEMORY_SECONDS // WINDOW_SECONDS))
+    at, n = until - 1, 0
+    while at >= since and n < MOST_AT_ONCE:
+        begin = at * WINDOW_SECONDS
+        found = store.sampled_decisions(node, version, begin, begin + WINDOW_SECONDS, MOST_IN_WINDOW)
+        if found:
+            windows.append(found)
+            at, n = at - 1, n + len(found)
             continue
+        last = store.last_decision_time(node, begin)  # there may be nothing for days
+        if last is None:
+            break
+        at = int(last // WINDOW_SECONDS)
+    return [decision for window in reversed(windows) for decision in window]
+
+
+def feed(test: LiveTest, decisions: Iterable[Decision]) -> None:
+    """Give a test the scores of decisions."""
+    for decision in decisions:
         score = score_of(decision.attempts)
         if score is not None:
             text = flatten_messages(decision.messages) if decision.messages else decision.text or ""

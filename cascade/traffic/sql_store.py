@@ -35,6 +35,14 @@ SELECT max(time),
 FROM decisions WHERE node = ?
 """
 
+# The inner query looks at every row of the window, and so reads no more of each than it must.
+_SAMPLED = f"""
+SELECT {DECISION_COLUMNS} FROM decisions WHERE seq IN (
+    SELECT seq FROM decisions WHERE node = ? AND time >= ? AND time < ? AND bundle_version = ?
+    ORDER BY substr(decision_id, length(decision_id) - 15), decision_id LIMIT ?
+)
+"""
+
 _PAGE = 1_000
 
 
@@ -171,6 +179,21 @@ class SqlStore:
         where, values = _window(since, until)
         for row in self._pages("decisions", DECISION_COLUMNS, f"node = ?{where}", (node, *values)):
             yield self._rows.decision_of(row)
+
+    def sampled_decisions(
+        self, node: str, bundle_version: str, since: float, until: float, most: int
+    ) -> list[Decision]:
+        """See `TrafficStore.sampled_decisions`."""
+        with self._database.reading() as connection:
+            rows = connection.execute(_SAMPLED, (node, since, until, bundle_version, most)).fetchall()
+        return sorted(map(self._rows.decision_of, rows), key=lambda found: (found.time, found.decision_id))
+
+    def last_decision_time(self, node: str, before: float) -> float | None:
+        """See `TrafficStore.last_decision_time`."""
+        query = "SELECT MAX(time) FROM decisions WHERE node = ? AND time < ?"
+        with self._database.reading() as connection:
+            (found,) = connection.execute(query, (node, before)).fetchone()
+        return None if found is None else float(found)
 
     def calls(self, since: float | None = None, until: float | None = None) -> Iterator[Call]:
         """See `TrafficStore.calls`."""

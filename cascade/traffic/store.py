@@ -109,6 +109,28 @@ class TrafficStore(Protocol):
             When the database cannot be read.
         """
 
+    def sampled_decisions(
+        self, node: str, bundle_version: str, since: float, until: float, most: int
+    ) -> list[Decision]:
+        """Some decisions of a bundle on disk, oldest first; of more than `most`, the same for whoever asks.
+
+        They are drawn by the random bits at the end of their ids, which know nothing of the request.
+
+        Parameters
+        ----------
+        since, until : float
+            Unix seconds; the window holds `since` and does not hold `until`.
+        most : int
+
+        Raises
+        ------
+        StoreError
+            When the database cannot be read.
+        """
+
+    def last_decision_time(self, node: str, before: float) -> float | None:
+        """When the last of a node's decisions on disk before a time was, in Unix seconds; None for none."""
+
     def calls(self, since: float | None = None, until: float | None = None) -> Iterator[Call]:
         """Go through the raw calls on disk like `decisions`."""
 

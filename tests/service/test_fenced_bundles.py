@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from cascade.bundle import MANIFEST, POINTER, content_hash
 from cascade.config import Config
 from cascade.policy.slices import SliceRules
 from cascade.rungs.breaker import CircuitBreaker
+from cascade.server import exchangeability
 from cascade.server.engine import Engine
 from cascade.standing import standing
 from cascade.traffic import TrafficStore, open_store
@@ -110,23 +112,29 @@ def test_a_bundle_that_names_no_teacher_is_fenced_off(
 
 
 def test_traffic_that_changed_fences_the_bundle_off_and_a_restart_does_not_forget(
-    start: Start, store: TrafficStore, unseen: list[dict[str, Any]]
+    start: Start, store: TrafficStore, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(exchangeability, "WINDOW_SECONDS", 1.0)
+    monkeypatch.setattr(exchangeability, "MOST_IN_WINDOW", 1000)
+
+    def look(engine: Engine) -> None:
+        assert store.flush(10)
+        time.sleep(1.0)  # until the window is over
+        engine.live_watch.look(time.time() + exchangeability.LATE_SECONDS)
+
     engine = start()
     decide(engine, unseen, 250)
-    assert store.flush(10)
-    engine.live_watch.look()
+    look(engine)
     assert loaded(engine).fences.reason == ""  # unseen traffic of the same kind is no change
     rng = np.random.default_rng(0)
     letters = list("abcdefghijklmnop")
     strange = [" ".join("".join(rng.choice(letters, 6)) for _ in range(4)) for _ in range(400)]
     engine.decide_many([Ask(NODE, text) for text in strange])  # the replayed teacher knows none of them
-    assert store.flush(10)
-    engine.live_watch.look()
+    look(engine)
     engine.nodes[NODE].teacher.breaker = CircuitBreaker()
     assert_fenced(engine, decide(engine, unseen), "the traffic changed")
     again = start()
-    again.live_watch.look()
+    look(again)
     assert "the traffic changed" in loaded(again).fences.reason
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from traffic_records import decision, outcome
@@ -121,3 +122,21 @@ def test_calls_come_back_as_they_were(store: SqlStore) -> None:
     assert list(store.calls()) == [bare, full]
     assert list(store.calls(since=2.0)) == [full]
     assert store.stats().failed == 1
+
+
+def test_a_sample_of_a_bundles_decisions_is_drawn_by_the_end_of_their_ids(store: SqlStore) -> None:
+    ids = [f"{7 - i:016x}{key * 16}" for i, key in enumerate("f0a918")]
+    store.record(*(decision(id_, time=float(i), bundle_version="v1") for i, id_ in enumerate(ids)))
+    store.record(decision("9" * 32, time=2.0, bundle_version="v2"), decision("8" * 32, time=2.0, node="m"))
+    assert store.flush(10)
+    sampled = store.sampled_decisions
+
+    def read(*given: Any) -> list[str]:
+        return [found.decision_id[-1] for found in sampled("n", "v1", *given)]
+
+    assert read(0.0, 6.0, 9) == list("f0a918")
+    assert read(0.0, 6.0, 3) == list("018")
+    assert read(1.0, 4.0, 2) == list("09")
+    assert read(6.0, 9.0, 2) == []
+    assert store.last_decision_time("n", 5.0) == 4.0
+    assert store.last_decision_time("n", 0.0) is None

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from cascade.policy import exchangeability
 from cascade.policy.exchangeability import LiveTest, score_of
 
 
@@ -68,7 +69,41 @@ def test_the_capital_is_that_of_mapies_jumper_on_the_same_ranks() -> None:
         p = (low + (int.from_bytes(name, "big") + 0.5) / 2**64) / (len(seen) + 1)
         seen.insert(low, float(score))
         most = max(most, float(theirs.update_simple_jumper_martingale(p)))
-    assert ours.most == pytest.approx(most)
+    assert ours.most == pytest.approx(0.9 * most)  # the first round's share of the level
+
+
+def test_it_begins_anew_with_less_of_the_level_and_its_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchangeability, "ROUND", 100)
+    rng = np.random.default_rng(4)
+    reference = rng.random(300)
+    test = watch(reference, rng.random(350), 0.01)
+    assert test.n == 350
+    assert (len(test._seen), len(test._sorted)) == (50, 350)
+    assert not test.alarm
+    test.add("0", 0.5)  # seen in the first round, and new in this one
+    assert test.n == 351
+    for i in range(100):
+        test.add(f"hard {i}", 0.001)
+    assert test.alarm
+    alone = watch(reference, np.zeros(0))
+    shares = []
+    for _ in range(4000):
+        shares.append(exchangeability._share_of(alone._round))
+        alone._begin_round()
+    assert 0.9999 < sum(shares) <= 1
+
+
+def test_unchanged_traffic_alarms_in_no_more_than_the_level_over_many_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchangeability, "ROUND", 50)
+    runs, level, alarms = 200, 0.05, 0
+    for seed in range(runs):
+        scores = np.random.default_rng(seed).random(650)
+        alarms += watch(scores[:100], scores[100:], level, f"{seed} ").alarm
+    assert alarms <= runs * level + 3 * np.sqrt(runs * level * (1 - level))
 
 
 def attempt(p: float | None, sure: float | None, reason: str = "") -> dict[str, object]:

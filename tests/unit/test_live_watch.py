@@ -1,0 +1,132 @@
+"""Which live traffic is read for the test that it is still like the held-out records: on a real store."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cascade.fences import TRAFFIC, Fences
+from cascade.server import exchangeability
+from cascade.server.decision_ids import new_decision_id
+from cascade.server.exchangeability import LiveWatch, last_window, sampled
+from cascade.traffic import Decision, SqliteStore
+from tests.traffic_records import decision
+
+DAY = 86_400.0
+NOW = 1_800_000_000.0  # the beginning of a window
+WINDOW = last_window(NOW) + 1  # its number
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore(tmp_path / "traffic.db") as opened:
+        yield opened
+
+
+def live(at: float, sure: float, version: str = "v1") -> Decision:
+    attempts = [{"rung": "linear", "reason": "", "p_right_before": 0.9, "confidence_after": sure}]
+    id_ = new_decision_id()
+    return decision(id_, time=at, text=id_, attempts=attempts, bundle_version=version)
+
+
+def put(store: SqliteStore, *decisions: Decision) -> None:
+    store.record(*decisions)
+    assert store.flush(10)
+
+
+def times(store: SqliteStore, since: int = 0, until: int = WINDOW) -> list[float]:
+    return [found.time - NOW for found in sampled(store, "n", "v1", since, until)]
+
+
+def test_of_a_busy_window_some_are_read_the_same_whoever_asks(store: SqliteStore) -> None:
+    many = [live(NOW - 60 + 0.1 * i, 0.9, "v1" if i % 3 else "v2") for i in range(600)]
+    put(store, *many)
+    found = sampled(store, "n", "v1", WINDOW - 1, WINDOW)
+    assert len(found) == exchangeability.MOST_IN_WINDOW
+    assert {each.bundle_version for each in found} == {"v1"}
+    assert found == sorted(found, key=lambda each: each.time)
+    assert found == sampled(store, "n", "v1", 0, WINDOW)
+    halves = [each.time < NOW - 30 for each in found]
+    assert 85 < sum(halves) < 171  # drawn from all of the window: 5 standard deviations of a fair coin
+
+
+def test_a_window_is_read_once_it_is_over_and_what_comes_late_is_on_disk() -> None:
+    assert last_window(NOW + 89.9) == last_window(NOW + 30.0) == WINDOW
+    assert last_window(NOW + 29.9) == WINDOW - 1
+
+
+def test_pauses_are_passed_over_and_a_week_is_the_longest_memory(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, *(live(NOW - ago, 0.9) for ago in (8 * DAY, 6 * DAY, 6 * DAY - 1, 3600, 30)))
+    asked: list[float] = []
+    read = store.sampled_decisions
+
+    def counted(*given: Any) -> list[Decision]:
+        asked.append(given[2])
+        return read(*given)
+
+    monkeypatch.setattr(store, "sampled_decisions", counted)
+    assert times(store) == [-6 * DAY, -6 * DAY + 1, -3600, -30]
+    assert len(asked) < 10  # not each of 10,080 windows
+    assert times(store, since=WINDOW - 61) == [-3600, -30]
+    assert times(store, until=WINDOW - 1) == [-6 * DAY, -6 * DAY + 1, -3600]
+
+
+def test_of_a_long_busy_log_only_the_newest_is_read(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchangeability, "MOST_AT_ONCE", 25)
+    put(store, *(live(NOW - 10 * i, 0.9) for i in range(1, 200)))
+    found = times(store)
+    assert len(found) == 30  # whole windows of six
+    assert found == sorted(found)
+    assert found[-1] == -10
+
+
+def bundle(version: str = "v1") -> Any:
+    reference = np.linspace(0.5, 1, 300, dtype=np.float32)
+    return SimpleNamespace(node="n", version=version, reference=reference, fences=Fences())
+
+
+def test_watches_that_look_at_other_times_come_to_the_same_verdict(store: SqliteStore) -> None:
+    rng = random.Random(0)
+    put(store, *(live(NOW - 600 + i, 0.5 + rng.random() / 2) for i in range(600)))
+    watched = [bundle(), bundle()]
+    often, seldom = (LiveWatch(store, lambda each=each: [(each, 0.01, 30.0)]) for each in watched)
+    for at in range(0, 1300, 47):
+        often.look(NOW - 600 + at)
+    seldom.look(NOW + 300)
+    assert not any(each.fences.has(TRAFFIC) for each in watched)
+    put(store, *(live(NOW + 300 + i, 0.1) for i in range(300)))
+    for at in range(300, 800, 47):
+        often.look(NOW + at)
+    seldom.look(NOW + 800)
+    reasons = [each.fences.reason for each in watched]
+    assert reasons[0] == reasons[1]
+    assert reasons[0].startswith("the traffic changed: over 900 live requests")
+
+
+def test_a_log_that_cannot_be_read_is_read_at_the_next_look(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from cascade.errors import StoreError
+
+    put(store, *(live(NOW - 300 + i, 0.1) for i in range(300)))
+    watched = bundle()
+    watch = LiveWatch(store, lambda: [(watched, 0.01, 30.0)])
+
+    def broken(*_: Any) -> list[Decision]:
+        raise StoreError("no disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "sampled_decisions", broken)
+        watch.look(NOW + 60)
+    assert "live traffic cannot be read" in caplog.text
+    assert not watched.fences.has(TRAFFIC)
+    watch.look(NOW + 60)
+    assert watched.fences.has(TRAFFIC)
