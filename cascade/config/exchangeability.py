@@ -12,8 +12,8 @@ from cascade.config.section import Section
 class ExchangeabilityConfig(Section):
     """`exchangeability`: the chance of a false alarm of each test, and when live traffic is looked at.
 
-    `level` holds for the test at each retraining, and for that of live traffic while a service runs; 0 reports
-    both and voids nothing. `every_seconds` is how often new live traffic is read.
+    `level` holds for the test at each retraining, and for that of live traffic while a service runs; 0
+    reports both and voids nothing. `every_seconds` is how often new live traffic is read.
     """
 
     level: Annotated[float, Field(ge=0, le=0.2)] = 0.01
