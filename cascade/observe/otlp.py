@@ -20,8 +20,10 @@ import requests
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.util.re import parse_env_headers
+from urllib3.exceptions import HTTPError
 
 from cascade.errors import CascadeError, ConfigError
+from cascade.observe.time_limit import LimitedAdapter
 
 _AGAIN: Final = frozenset({429, 502, 503, 504})  # the statuses that OTLP says to retry
 _MOST_READ = 4096  # bytes of a collector's answer
@@ -137,7 +139,11 @@ class OtlpSender:
     def __init__(self, to: Destination) -> None:
         self._to = to
         self._session = requests.Session()
-        self._session.headers.update(to.headers)
+        self._limited = LimitedAdapter()
+        self._session.mount("http://", self._limited)
+        self._session.mount("https://", self._limited)
+        # What the answer says is read as it comes: a few bytes can be unpacked to gigabytes.
+        self._session.headers.update({"accept-encoding": "identity"} | dict(to.headers))
         # Proxies and authorities of the environment, read once instead of at each call.
         found = self._session.merge_environment_settings(to.url, {}, False, to.verify, to.cert)
         self._session.trust_env = False
@@ -164,8 +170,11 @@ class OtlpSender:
         while True:
             last = closing.is_set()
             asked: float | None = None
+            left = max(0.1, end - time.monotonic())
             try:
-                with self._post(body, max(0.1, end - time.monotonic())) as response:
+                with self._limited.limit(left), self._post(body, left) as response:
+                    if self._limited.cut:  # in the middle of the head, which then looks like a whole one
+                        raise requests.Timeout
                     if response.status_code < 300:
                         return _refused(response)
                     why = f"the collector answered HTTP {response.status_code}"
@@ -173,6 +182,8 @@ class OtlpSender:
                     again = response.status_code in _AGAIN
             except (requests.ConnectionError, requests.Timeout) as error:
                 why, again = f"the collector was not reached: {_cause(error)}", True
+                if self._limited.cut:
+                    why = "the collector did not answer in time"
             except requests.RequestException as error:
                 raise NotTaken(f"the collector was not asked: {_cause(error)}") from error
             # At once the first time: commonest is a connection that the collector closed meanwhile.
@@ -215,8 +226,8 @@ def _refused(response: requests.Response) -> int:
     if not length.isdecimal() or int(length) > _MOST_READ:
         return 0  # left unread, so that nothing that a collector sends takes memory
     try:
-        answer = ExportTraceServiceResponse.FromString(response.content)
-    except (DecodeError, requests.RequestException):
+        answer = ExportTraceServiceResponse.FromString(response.raw.read(decode_content=False))
+    except (DecodeError, HTTPError):
         return 0
     return answer.partial_success.rejected_spans
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import logging
+import socket
 import threading
 import time
-from collections.abc import Mapping
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +18,7 @@ import pytest
 from cascade.config.observe import TracesConfig
 from cascade.errors import ConfigError
 from cascade.observe.metrics import Metrics
-from cascade.observe.otlp import NotTaken, OtlpSender, destination
+from cascade.observe.otlp import Destination, NotTaken, OtlpSender, destination
 from cascade.observe.span_encoding import SpanEncoder, resource
 from cascade.observe.span_queue import QueueLimits, SpanQueue, SpanStats
 from cascade.observe.traces import Traces, open_traces
@@ -131,6 +136,86 @@ def test_losses_are_told_once_in_a_while_and_nothing_is_expected_of_a_broken_col
     traces.close()
     assert sender.tries <= 22
     assert traces.stats() == SpanStats(sent=0, dropped=0, failed=120, waiting=0)
+
+
+_DRIPS = {
+    "head": b"HTTP/1.1 200 OK\r\nx-more: ",
+    "interim": b"HTTP/1.1 100 Continue\r\n\r\n" * 20,
+    "body": b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\n",
+    "tls": b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xf0",  # a record of 16 kB, of which little comes
+}
+
+
+@contextmanager
+def dripping(what: str) -> Iterator[str]:
+    """Run a collector that answers a byte at a time, for as long as it is listened to."""
+    ended = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        with suppress(OSError):
+            while not ended.is_set():
+                taken, _ = listener.accept()
+                with taken, suppress(OSError):
+                    taken.recv(65536)
+                    quick = _DRIPS[what] if what in ("body", "tls") else b""
+                    taken.sendall(quick)
+                    for byte in itertools.chain(_DRIPS[what][len(quick) :], itertools.repeat(0x61)):
+                        taken.sendall(bytes([byte]))
+                        if ended.wait(0.02):
+                            break
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    try:
+        yield f"http{'s' if what == 'tls' else ''}://127.0.0.1:{listener.getsockname()[1]}/v1/traces"
+    finally:
+        ended.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+@pytest.mark.parametrize("what", list(_DRIPS))
+def test_a_collector_that_drips_its_answer_holds_nobody_for_longer_than_the_timeout(what: str) -> None:
+    with dripping(what) as url:
+        sender = OtlpSender(Destination(url, timeout=0.5))
+        ended: list[object] = []
+
+        def send() -> None:
+            try:
+                ended.append(sender.send(b"some spans", threading.Event()))
+            except NotTaken as error:
+                ended.append(str(error))
+
+        thread = threading.Thread(target=send, daemon=True)
+        thread.start()
+        thread.join(5)
+        assert ended == [0 if what == "body" else "the collector did not answer in time"]
+        sender.close()
+
+
+def test_what_a_collector_sends_is_not_unpacked() -> None:
+    bomb = gzip.compress(gzip.compress(bytes(64 << 20), 1), 9)
+    assert len(bomb) < 4096
+    head = f"HTTP/1.1 200 OK\r\ncontent-encoding: gzip, gzip\r\ncontent-length: {len(bomb)}\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            taken, _ = listener.accept()
+            with taken:
+                taken.recv(65536)
+                taken.sendall(head.encode() + bomb)
+
+        threading.Thread(target=answer, daemon=True).start()
+        sender = OtlpSender(Destination(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=10.0))
+        tracemalloc.start()
+        try:
+            assert sender.send(b"some spans", threading.Event()) == 0
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+            sender.close()
 
 
 def test_a_message_that_fails_when_it_is_time_to_go_is_not_tried_again(collector: Receiver) -> None:
