@@ -202,7 +202,8 @@ class ChatCompletions:
             self._traces.begin(found.node, context, request.headers.get("traceparent", ""))
             if context.get("traceparent"):
                 headers["traceparent"] = context["traceparent"]
-        relay = Relay(upstream, sent_body, headers, shape, why_not, raw or None)
+        strict = found is not None and found.how == "model"
+        relay = Relay(upstream, sent_body, headers, shape, why_not, raw or None, whole=strict)
         audit_call = None
         if shape is not None and question is not None:
             audit_call = AuditCall(upstream, sent_body, headers, shape, asyncio.get_running_loop())

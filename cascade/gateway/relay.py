@@ -16,6 +16,7 @@ from cascade.gateway.accumulate import Events, Said, data_of
 from cascade.gateway.shape import AnswerShape, Unfit
 from cascade.gateway.upstream import Upstream, given_headers
 from cascade.rungs.protocol import Answer, Query
+from cascade.server.gone import CallerGone
 from cascade.traffic.strict_json import Refused, parse
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Relay:
         Why there is no shape.
     raw : bytes, optional
         The request's own bytes, sent as they are where nothing in it is changed.
+    whole : bool
+        Whether, where the engine asks for it, the agent is given nothing before all of it has come.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Relay:
         shape: AnswerShape | None = None,
         why_unread: str = "",
         raw: bytes | None = None,
+        whole: bool = False,
     ) -> None:
         self.upstream = upstream
         self.said = Said()
@@ -69,7 +73,9 @@ class Relay:
         self._request, self._raw, self._sent_headers = dict(body), raw, dict(headers)
         self._shape, self._why_unread = shape, why_unread
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
+        self._whole = whole
+        self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = asyncio.Event()  # set whenever the agent has taken an event
         self._task: asyncio.Task[None] | None = None
         self._under_way = self._left = False
         self._answer: Future[Answer] = Future()
@@ -103,6 +109,7 @@ class Relay:
         """Give the events of a stream as they come."""
         try:
             while (event := await self._events.get()) is not None:
+                self._room.set()
                 yield event
         except BaseException:
             self.cancel()
@@ -138,8 +145,7 @@ class Relay:
                 _log.exception("reading a completion failed")
                 answer = Answer(error=RungError(f"reading the completion failed ({type(error).__name__})"))
             self._answer.set_result(answer)
-        if self.streams:
-            await self._events.put(None)
+        self._events.put_nowait(None)  # never waits for room: who was to make it may have gone
 
     async def _once(self, add_usage: bool) -> bool:
         """Make the call; False where it was refused for the option that we added."""
@@ -175,7 +181,11 @@ class Relay:
         self.said.take_chunk(data)
         if added_usage and isinstance(data, dict) and data.get("usage") and data.get("choices") == []:
             return
-        await self._events.put(event)
+        self._events.put_nowait(event)
+        # Who waits for the whole of it takes nothing before.
+        while self._events.qsize() >= _AHEAD and not (self._whole and self.taught):
+            self._room.clear()
+            await self._room.wait()
 
     def usd(self) -> float:
         """Give what the call cost, in dollars."""
@@ -200,6 +210,8 @@ class Relay:
         answer = Answer(usd=self.usd(), input_tokens=said.input_tokens, output_tokens=said.output_tokens)
         answer.error = self.error()
         if answer.error is not None:
+            if self._left:  # who asks the same, and waits for this answer, has not left
+                answer.error = CallerGone()
             return answer
         if said.message.get("refusal") or said.finish_reason == "content_filter":
             answer.error = UnusableAnswer("the frontier refused to answer")

@@ -1,0 +1,157 @@
+"""Streams of a frontier that sends much: long ones, and agents that take nothing of them or go away."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx2
+import pytest
+
+from cascade.ask import Ask, Decided
+from cascade.errors import CascadeError
+from cascade.gateway.relay import _AHEAD
+from cascade.traffic import TrafficStore
+from tests.conftest import NODE
+from tests.gateway_side import CHATTER, SYSTEM, Configure, Side
+from tests.service.fake_engine import LONG, comes
+
+ASKED = {
+    "model": f"cascade/{NODE}",
+    "stream": True,
+    "messages": [SYSTEM, {"role": "user", "content": "zzqx"}],
+}
+
+
+class Thinking:
+    """An upstream that thinks aloud before it answers, as reasoning models do.
+
+    Attributes
+    ----------
+    thoughts : int
+        How many events come before the answer.
+    wait : bool
+        Whether the answer comes only once `go` is set.
+    """
+
+    def __init__(self) -> None:
+        self.thoughts, self.wait, self.go = 3 * _AHEAD, False, threading.Event()
+        self.calls = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self._start(self._accept)
+
+    def _start(self, work: Callable[..., None], *args: Any) -> None:
+        threading.Thread(target=work, args=args, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._start(self._answer, self._listener.accept()[0])
+
+    def _answer(self, taken: socket.socket) -> None:
+        with taken, suppress(OSError):
+            taken.recv(65536)
+            self.calls += 1
+            taken.sendall(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+                + _event({"role": "assistant", "content": ""})
+            )
+            thought = _event({"reasoning_content": "h" + 500 * "m"})
+            for _ in range(self.thoughts):
+                taken.sendall(thought)
+            if self.wait and not self.go.wait(LONG):
+                return
+            taken.sendall(_event({"content": "card_arrival"}) + _event({}, "stop") + b"data: [DONE]\n\n")
+            taken.shutdown(socket.SHUT_WR)
+            while taken.recv(65536):  # what is closed with something unread is reset
+                pass
+
+    def close(self) -> None:
+        self.go.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def _event(delta: dict[str, str], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+@pytest.fixture
+def thinking() -> Iterator[Thinking]:
+    made = Thinking()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def side(models: Any, configure: Configure, store: TrafficStore, thinking: Thinking) -> Iterator[Side]:
+    chat = {"base_url": thinking.url, "timeout_seconds": LONG}
+    made = Side(configure(chat=chat, http={"listen": "127.0.0.1:0"}, server={"drain_seconds": 1.0}), store)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("model", [ASKED["model"], "any"])
+def test_a_frontier_may_think_aloud_for_as_long_as_it_likes(side: Side, model: str) -> None:
+    headers = {"x-cascade-node": NODE}
+    reply = httpx2.post(
+        f"{side.url}/v1/chat/completions", json=ASKED | {"model": model}, headers=headers, timeout=10
+    )
+    assert reply.text.count("reasoning_content") == 3 * _AHEAD
+    assert reply.text.count("card_arrival") == 1
+    assert comes(lambda: side.store.flush(10) and len(list(side.store.decisions(NODE))) == 1)
+    (decision,) = side.store.decisions(NODE)
+    assert (decision.output, decision.error) == ("card_arrival", None)
+
+
+def test_an_agent_that_takes_nothing_of_a_stream_does_not_hold_up_the_end(
+    side: Side, thinking: Thinking
+) -> None:
+    thinking.thoughts = 1 << 30
+    body = json.dumps({"model": "m", "stream": True, "messages": [CHATTER]}).encode()
+    with socket.socket() as agent:
+        agent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        agent.connect(("127.0.0.1", int(side.url.rpartition(":")[2])))
+        agent.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n" % len(body) + body
+        )
+        assert agent.recv(9).startswith(b"HTTP/1.1")
+        time.sleep(3.0)  # until everything on the way is full
+        began = time.monotonic()
+        side.http.stop()
+        assert time.monotonic() - began < 4.0, "one second is given to calls that are under way"
+        assert side.http._thread is not None
+        assert not side.http._thread.is_alive()
+
+
+def test_who_follows_an_agent_that_left_in_the_middle_of_a_stream_is_decided(
+    side: Side, thinking: Thinking
+) -> None:
+    thinking.thoughts, thinking.wait = 10, True
+    told: list[Decided | CascadeError] = []
+    headers = {"x-cascade-node": NODE, "x-cascade-request-id": "r-1"}
+    with httpx2.stream(
+        "POST", f"{side.url}/v1/chat/completions", json=ASKED | {"model": "any"}, headers=headers, timeout=10
+    ) as reply:
+        assert next(reply.iter_lines())
+        assert side.engine._ids._answering
+        follower = Ask(NODE, "zzqx", request_id="r-1")
+        following = threading.Thread(target=lambda: told.extend(side.engine.decide_many([follower])))
+        following.start()
+        (claim,) = side.engine._ids._answering.values()
+        assert comes(lambda: len(claim.followers) == 1)
+    assert comes(lambda: thinking.calls == 2), "asked again, with the node's prompt"
+    thinking.go.set()
+    following.join(LONG)
+    assert len(told) == 1
+    # This upstream only streams, so that the chat rung cannot read it; what counts is that it was asked.
+    assert "went away" not in str(told[0])
