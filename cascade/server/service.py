@@ -31,7 +31,7 @@ from cascade.server.outcomes import report_of
 from cascade.server.pool import ElasticPool
 from cascade.server.refusals import Refusals
 from cascade.server.requests import Asks, deadline_of
-from cascade.server.responses import batch_response, response_of, result_of
+from cascade.server.responses import batch_response, response_of, streamed_response
 from cascade.server.status import abort, known
 from cascade.server.stream import AnswerStream
 from cascade.v1 import decision_pb2 as pb
@@ -344,9 +344,9 @@ def _response(result: Decided | CascadeError) -> bytes | CascadeError:
 
 def _streamed(request_id: str, result: Decided | CascadeError) -> bytes:
     try:
-        return pb.StreamDecideResponse(result=result_of(result, request_id)).SerializeToString()
+        return streamed_response(result, request_id)
     except Exception as error:
-        return pb.StreamDecideResponse(result=result_of(known(error), request_id)).SerializeToString()
+        return streamed_response(known(error), request_id)
 
 
 def add_to_server(servicer: DecisionServicer, server: grpc.aio.Server, entrance: Entrance) -> None:
