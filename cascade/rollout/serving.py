@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from cascade.ask import Mode
 from cascade.bundle import Bundle
 from cascade.flags import Flags
-from cascade.flags.values import NodeFlags
 from cascade.heap import trim
 from cascade.rollout.choice import Plan, bucket, choose
 from cascade.rollout.shelf import Shelf
@@ -48,7 +47,7 @@ class _Now:
     plan: Plan
     bundles: Mapping[str, Bundle]
     available: frozenset[str]
-    chosen: dict[tuple[NodeFlags, bool], tuple[Served, str]] = field(default_factory=dict)
+    chosen: dict[tuple[str | None, str | None, bool], tuple[Served, str]] = field(default_factory=dict)
     """Who serves, and why flags were overruled; by flags, and whether the key is in the candidate's share."""
 
 
@@ -112,13 +111,14 @@ class Serving:
         now = self._now
         plan = now.plan
         place = bucket(self.node, plan.candidate, key) if 0 < plan.share < 1 else 0.0
-        chosen = now.chosen.get((flags, place < plan.share))
+        key_of_choice = flags.mode, flags.bundle, place < plan.share  # hashed in C, as `flags` is not
+        chosen = now.chosen.get(key_of_choice)
         if chosen is None:
             choice = choose(plan, flags, now.available, place)
             served = Served(choice.mode, now.bundles.get(choice.bundle), now.bundles.get(choice.shadow))
             chosen = (served if choice.bundle or choice.shadow else _BY_TEACHER, choice.overruled)
             if len(now.chosen) < _MOST_CHOSEN:  # a vendor's flags may name ever new bundles
-                now.chosen[flags, place < plan.share] = chosen
+                now.chosen[key_of_choice] = chosen
         served, overruled = chosen
         if overruled:
             self._tell(overruled)

@@ -20,12 +20,15 @@ class _Random:
         self._lock = threading.Lock()
         self._left: list[str] = []
 
-    def take(self) -> str:
+    def take(self, n: int) -> list[str]:
         with self._lock:
-            if not self._left:
+            while len(self._left) < n:
                 text = os.urandom(_BYTES * _AT_ONCE).hex()
-                self._left = [text[at : at + 2 * _BYTES] for at in range(0, len(text), 2 * _BYTES)]
-            return self._left.pop()
+                self._left += [text[at : at + 2 * _BYTES] for at in range(0, len(text), 2 * _BYTES)]
+            at = len(self._left) - n
+            taken = self._left[at:]
+            del self._left[at:]
+            return taken
 
 
 _random = _Random()
@@ -67,6 +70,6 @@ def _is_fresh(decision_id: str) -> bool:
     return abs(time.time() - made) < _FRESH_SECONDS
 
 
-def new_decision_id() -> str:
-    """Give a new id: 32 hexadecimal digits."""
-    return f"{time.time_ns():016x}{_random.take()}"
+def new_decision_ids(n: int) -> list[str]:
+    """Give n new ids, 32 hexadecimal digits each."""
+    return [f"{time.time_ns():016x}{bits}" for bits in _random.take(n)]

@@ -12,7 +12,7 @@ from cascade.bundle import Bundle
 from cascade.errors import CascadeError
 from cascade.rollout.afterwards import Afterwards
 from cascade.rungs.protocol import Answer
-from cascade.server.decision_ids import new_decision_id
+from cascade.server.decision_ids import new_decision_ids
 from cascade.server.decision_log import to_log
 from cascade.server.local import Walk, walk_local
 from cascade.server.node import Node
@@ -52,7 +52,7 @@ class Together:
         self._tell = tell
         self._open = set(range(len(asks)))
         self._began = time.time()
-        self._ids = [new_decision_id() for _ in asks]
+        self._ids = new_decision_ids(len(asks))
         self._served = [
             node.serving.of(ask.context, ask.context.get("session") or ask.request_id or id_)
             for ask, id_ in zip(asks, self._ids, strict=True)

@@ -10,7 +10,7 @@ import pytest
 from cascade.ask import Ask
 from cascade.config import Config
 from cascade.errors import UnknownDecision
-from cascade.server.decision_ids import new_decision_id
+from cascade.server.decision_ids import new_decision_ids
 from cascade.server.engine import Engine
 from cascade.traffic import TrafficStore, open_store
 from tests.conftest import NODE
@@ -54,7 +54,7 @@ def test_an_outcome_may_be_reported_to_another_worker_at_once(
 
 def test_an_id_that_nobody_made_is_unknown(workers: tuple[Worker, Worker]) -> None:
     (first, _), _ = workers
-    for unknown in ("x", "0" * 32, new_decision_id()):
+    for unknown in ("x", "0" * 32, *new_decision_ids(1)):
         with pytest.raises(UnknownDecision):
             first.report(unknown, None, True, None)
 
@@ -62,7 +62,8 @@ def test_an_id_that_nobody_made_is_unknown(workers: tuple[Worker, Worker]) -> No
 def test_ids_sort_by_time_and_never_repeat_over_threads() -> None:
     seen: list[str] = []
     threads = [
-        threading.Thread(target=lambda: seen.extend(new_decision_id() for _ in range(2000))) for _ in range(4)
+        threading.Thread(target=lambda: [seen.extend(new_decision_ids(n)) for n in (1, 999, 400, 600)])
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()

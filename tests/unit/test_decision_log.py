@@ -25,7 +25,8 @@ def test_a_record_says_who_asked_what_and_how_long_it_took() -> None:
     assert (record.node, record.time, record.latency_ms) == ("support", 1000.0, 2500.0)
     assert (record.request_id, record.context) == ("acme/r-1", {"tenant": "acme"})
     assert (record.text, record.messages, record.choices) == ("my money back", None, ("refund", "order"))
-    assert record.by_teacher and record.error is None
+    assert record.by_teacher
+    assert record.error is None
 
 
 def test_a_record_of_a_chat_has_its_messages_and_not_its_text() -> None:

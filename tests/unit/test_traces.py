@@ -21,7 +21,7 @@ from cascade.observe.otlp import OtlpSender, destination
 from cascade.observe.span_encoding import SpanEncoder, resource
 from cascade.observe.span_queue import QueueLimits, SpanQueue, SpanStats
 from cascade.observe.traces import Traces
-from cascade.server.decision_ids import new_decision_id
+from cascade.server.decision_ids import new_decision_ids
 from tests.otlp_receiver import Receiver, named
 from tests.unit.test_observe import decision
 
@@ -271,5 +271,5 @@ def _errors(caplog: pytest.LogCaptureFixture) -> None:
 def test_ids_of_traces_and_spans_are_not_drawn_twice() -> None:
     queue = Kept()
     traces = Traces(queue)  # type: ignore[arg-type]
-    own = [traced(traces, decision_id=new_decision_id()) for _ in range(2000)]
+    own = [traced(traces, decision_id=id_) for id_ in new_decision_ids(2000)]
     assert len({each[3:35] for each in own}) == len({each[36:52] for each in own}) == 2000

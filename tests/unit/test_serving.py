@@ -1,0 +1,53 @@
+"""Each request is served by what its own flags and its own place in the rollout say."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cascade.flags.values import UNSET, NodeFlags
+from cascade.rollout.choice import Plan
+from cascade.rollout.serving import Serving
+
+OLD, NEW, NAMED = "0001-aaaaaaaa", "0002-bbbbbbbb", "0003-cccccccc"
+BUNDLES = {v: SimpleNamespace(version=v, policy=SimpleNamespace(certified=True)) for v in (OLD, NEW, NAMED)}
+FLAGS = {
+    "": UNSET, "off": NodeFlags("passthrough"), "named": NodeFlags(None, NAMED),
+    "live": NodeFlags("live", OLD), "beside": NodeFlags("shadow", NAMED),
+}  # fmt: skip
+
+
+@pytest.fixture
+def serving() -> Serving:
+    def flags_of(node: str, context: Mapping[str, str], key: str) -> NodeFlags:
+        return FLAGS[context.get("flags", "")]
+
+    shelf: Any = SimpleNamespace(versions=lambda: list(BUNDLES), get=BUNDLES.get)
+    flags: Any = SimpleNamespace(of=flags_of)
+    return Serving("node", shelf, flags)
+
+
+def served(serving: Serving, flags: str, key: str = "k") -> tuple[str, str | None, str | None]:
+    found = serving.of({"flags": flags}, key)
+    named = [None if each is None else each.version for each in (found.bundle, found.shadow)]
+    return found.mode, named[0], named[1]
+
+
+def test_requests_of_different_flags_take_turns_and_each_gets_its_own(serving: Serving) -> None:
+    serving.adopt(Plan(stable=OLD))
+    for _ in range(2):
+        assert served(serving, "") == ("live", OLD, None)
+        assert served(serving, "off") == ("passthrough", None, None)
+        assert served(serving, "named") == ("live", NAMED, None)
+        assert served(serving, "live") == ("live", OLD, None)
+        assert served(serving, "beside") == ("shadow", None, NAMED)
+
+
+def test_keys_inside_and_outside_a_candidates_share_get_different_bundles(serving: Serving) -> None:
+    serving.adopt(Plan(stable=OLD, candidate=NEW, share=0.5))
+    first = [served(serving, "", f"key-{i}")[1] for i in range(50)]
+    assert set(first) == {OLD, NEW}
+    assert [served(serving, "", f"key-{i}")[1] for i in range(50)] == first
+    serving.adopt(Plan(stable=OLD, candidate=NEW, share=1.0))
+    assert {served(serving, "", f"key-{i}")[1] for i in range(50)} == {NEW}
