@@ -258,9 +258,15 @@ class ElasticPool(Executor):
 
     def _watch(self, stall_seconds: float) -> None:
         before, queued = time.monotonic(), False
+        told: list[Callable[[], object]] = []
         while not self._closed.wait(stall_seconds):
             for look in self._on_watch:
-                look()
+                try:
+                    look()
+                except Exception:  # else nothing that hangs would ever be noticed again
+                    if look not in told:  # once: this comes ten times a second
+                        told.append(look)
+                        _log.exception("looking after what hangs failed")
             with self._lock:
                 now, taken, self._taken = time.monotonic(), self._taken, 0
                 # The threads were busy all the while, so that this is their pace. Where none took a task they

@@ -122,6 +122,26 @@ def test_a_task_that_stalls_without_saying_so_loses_its_place():
     pool.shutdown()
 
 
+def test_what_is_called_and_fails_ends_neither_the_looking_nor_what_else_is_called(caplog):
+    pool = ElasticPool(threads=1, max_threads=10, stall_seconds=0.01)
+    failed, others = [], []
+
+    def fails():
+        failed.append(1)
+        raise OSError("no file descriptor is left")
+
+    pool.on_watch(fails)
+    pool.on_watch(lambda: others.append(1))
+    assert until(lambda: len(failed) > 3 and len(others) > 3)
+    go = threading.Event()
+    stalled = pool.submit(go.wait, LONG)
+    assert pool.submit(int, 7).result(LONG) == 7, "a thread that hangs is still noticed"
+    go.set()
+    assert stalled.result(LONG)
+    assert caplog.text.count("looking after what hangs failed") == 1
+    pool.shutdown()
+
+
 def test_nested_waiting_returns_the_place_once(pool):
     def task():
         with waiting(), waiting():
