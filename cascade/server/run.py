@@ -16,6 +16,7 @@ from typing import Any
 from cascade.config import Config
 from cascade.errors import CascadeError, ConfigError
 from cascade.observe.open import open_observing
+from cascade.security.keys import read_keys
 from cascade.server import rollout_service, sd_notify
 from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
@@ -102,6 +103,8 @@ def _serve_alone(config: Config, address: str, announce: Announce) -> int:
 
 def _worker(config: Config, address: str, http: str | None, cores: list[int] | None) -> RunWorker:
     """Load what workers share, and give what a worker does."""
+    if config.auth is not None:
+        read_keys(config.base / config.auth.keys)  # what is wrong with it is said once, not by each worker
     encoders = preload(config)
 
     def run(index: int, tell_ready: Announce) -> int:

@@ -252,6 +252,42 @@ serve(load_config(Path(sys.argv[1])), "127.0.0.1:0", 1, told)
     assert looked_through < 0.05 * left_out
 
 
+def test_what_a_worker_has_taken_ahead_for_a_tenant_is_given_back_when_it_ends(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    most = 1_000_000
+    limits = {"tenants": {"acme": {"requests_per_second": 1000, "burst": most}}}
+    (tmp_path / "cascade.yaml").write_text(json.dumps(document | limits))
+    script = """
+import os, signal, sys
+from pathlib import Path
+from cascade.client import Client, DecisionError
+from cascade.config import load_config
+from cascade.server.run import serve
+from cascade.server.tenant_file import TenantFile
+
+config = load_config(Path(sys.argv[1]))
+file = TenantFile(config.state_path / "tenants.state")
+
+def told(facts):
+    with Client(f"127.0.0.1:{facts['port']}", timeout=30) as client:
+        try:
+            client.decide(node=sys.argv[2], text="hello", context={"tenant": "acme"})
+        except DecisionError:  # nobody is there to be the teacher
+            pass
+    print(file.read("acme").tokens, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+serve(config, "127.0.0.1:0", 1, told)
+print(file.read("acme").tokens, flush=True)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "cascade.yaml"), NODE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG)
+    served, ended = map(float, done.stdout.split())
+    assert served == most - 1 - 50, "what the rate gives in 0.05 s is taken ahead"
+    assert ended >= most - 1
+
+
 def test_workers_end_when_their_parent_is_killed(serve: Callable[[int], Service]) -> None:
     service = serve(2)
     workers = service.workers()
@@ -260,6 +296,17 @@ def test_workers_end_when_their_parent_is_killed(serve: Callable[[int], Service]
     while any(Path(f"/proc/{pid}/fd").exists() and os.path.exists(f"/proc/{pid}/exe") for pid in workers):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_keys_file_that_is_not_there_is_said_once(document: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "cascade.yaml").write_text(json.dumps(document | {"auth": {"keys": "keys.json"}}))
+    command = ["-m", "cascade.cli", "serve", "-c", str(tmp_path / "cascade.yaml"), "--workers", "2"]
+    done = subprocess.run(
+        [sys.executable, *command, "--listen", "127.0.0.1:0"], capture_output=True, timeout=LONG
+    )
+    assert done.returncode == 2
+    assert done.stderr.count(b"no file at") == 1
+    assert b"cannot serve" not in done.stderr, "and before there are workers to say it again"
 
 
 def test_a_port_in_use_is_said_before_any_worker_starts(document: dict[str, Any], tmp_path: Path) -> None:
