@@ -131,9 +131,7 @@ class ChatCompletions:
         try:
             caller = enter(self._gate, request, "decide")
             raw = await raw_body(request, self._http.max_body_bytes)
-            exchange = self._exchange(request, caller, chat_request(raw), raw)
-            self._load.admit_tenant(request.scope, exchange.tenant)
-            await self._gate.counted(exchange.tenant)
+            exchange = await self._exchange(request, caller, chat_request(raw), raw)
         except ClientDisconnect:
             return Response(status_code=499)
         except CascadeError as error:
@@ -163,12 +161,14 @@ class ChatCompletions:
         await exchange.relay.begun.wait()
         return await self._passed_on(exchange)
 
-    def _exchange(self, request: Request, caller: Caller, body: dict[str, Any], raw: bytes) -> _Exchange:
-        """Say whose call this is and prepare passing it on.
+    async def _exchange(
+        self, request: Request, caller: Caller, body: dict[str, Any], raw: bytes
+    ) -> _Exchange:
+        """Say whose call this is, count it, and prepare passing it on.
 
         Raises
         ------
-        UnknownNode, InvalidInput, PermissionDenied
+        UnknownNode, InvalidInput, PermissionDenied, Overloaded
         """
         found = self._recogniser.node_of(body, request.headers.get(HEADER, ""))
         if found is not None:
@@ -198,6 +198,10 @@ class ChatCompletions:
         headers = upstream.headers(request.headers.items(), own_key=self._gate.open)
         context = context_of(request, caller)
         request_id = context.pop("request-id", "")
+        tenant = context.get("tenant", "")
+        self._load.admit_tenant(request.scope, tenant)
+        await self._gate.counted(tenant)
+        # Only now: what is refused must not push others' spans out.
         if self._traces is not None and found is not None and question is not None:
             self._traces.begin(found.node, context, request.headers.get("traceparent", ""))
             if context.get("traceparent"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import httpx2
+import openai
 import pytest
 
 from cascade.ask import Ask
@@ -72,6 +73,25 @@ class Begun:
 
     def begin(self, node: str, context: dict[str, str], parent: str) -> None:
         self.n += 1
+
+
+def test_what_a_quota_refuses_begins_no_span_over_http_either(
+    models: Path, configure: Configure, store: TrafficStore, unseen: list[dict[str, Any]]
+) -> None:
+    begun: Any = Begun()
+    config = configure(
+        http={"listen": "127.0.0.1:0"}, tenants={"default": {"requests_per_second": 0.001, "burst": 2}}
+    )
+    side = Side(config, store, Observing(traces=begun))
+    try:
+        for _ in range(2):
+            side.ask(unseen[0]["text"])
+        for _ in range(3):
+            with pytest.raises(openai.RateLimitError):
+                side.ask(unseen[0]["text"])
+        assert begun.n == 2
+    finally:
+        side.close()
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "once the shared count was asked"])
