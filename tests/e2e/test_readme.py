@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from cascade.config import load_config
+from cascade.demo.run import N_MEASURED
+from cascade.traffic import open_traffic
+from tests.conftest import ROOT, sample
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
@@ -130,6 +133,13 @@ def test_the_demo_runs_end_to_end_and_keeps_its_bars(tmp_path: Path) -> None:
             assert row["agreement_interval"][1] >= (0.90 if row["node"] == "continue-or-stop" else 0.95)
         if row["settled"]:
             assert row["usd_per_1000"] < row["always_teacher"]["usd_per_1000"]
+    # Logged as sent: what is held out, and so what settles, hangs on the order.
+    store = open_traffic(load_config(Path(result["config"])))
+    for node in rows:
+        told = sorted(store.training_records(node), key=lambda record: record.time or 0.0)
+        history = [record["label"] for record in sample(f"{node}.jsonl")]
+        assert [record.output for record in told][N_MEASURED:][: len(history)] == history
+    store.close()
     live, bad = result["story"]["rollout"], result["story"]["bad_bundle"]
     assert live["failed"] == bad["failed"] == 0, bad["errors"]
     assert [event["what"] for event in live["events"]][:2] == ["start", "promote"]
