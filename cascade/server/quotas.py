@@ -108,8 +108,10 @@ class Quotas:
             refused = self._take_own(lease, n)
         else:
             # A look that may be a moment old, so that who asks too much costs no more than that.
-            kept = self._file.read(tenant)
-            refused = lease.refusal(n, in_hand + lease.tokens(kept.tokens, kept.since, time.time()))
+            kept, now = self._file.read(tenant), time.time()
+            refused = lease.refusal(n, in_hand + lease.tokens(kept.tokens, kept.since, now))
+            if kept.since > now:  # the clock was set back; only who is counted has it written that it is now
+                refused = None
         if refused is not None:
             raise refused
         if own:

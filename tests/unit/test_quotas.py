@@ -38,6 +38,24 @@ def test_a_tenant_may_ask_its_burst_and_then_at_its_rate(
         quotas.take("acme", 6)
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_out_until_it_has_caught_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr(quotas_module.time, "time", lambda: now)
+    quotas = Quotas(TENANTS, tmp_path / "state")
+    quotas.take("acme", 5)
+    now -= 3600
+    with pytest.raises(QuotaExceeded) as refused:
+        quotas.take("acme")
+    assert refused.value.retry_after == pytest.approx(0.1)
+    now += 0.1
+    quotas.take("acme")
+    with pytest.raises(QuotaExceeded):
+        quotas.take("acme")
+    quotas.close()
+
+
 def test_spending_is_limited_by_the_day_and_survives_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
