@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,6 +17,8 @@ from cascade.errors import ConfigError
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
 
 
 def server_credentials(tls: TlsConfig, base: Path | None = None) -> Any:
@@ -66,7 +69,9 @@ class _Files(Generic[T]):
 
     def __init__(self, paths: list[Path], make: Callable[[], T]) -> None:
         self._paths, self._make = paths, make
-        self._tried = self._stamp()
+        self._made_of = self._stamp()
+        self._bad: list[tuple[int, int, int]] | None = None
+        self._again = 0.0
 
     def read(self) -> T:
         """Make it. Raises ConfigError."""
@@ -74,15 +79,19 @@ class _Files(Generic[T]):
 
     def renewed(self) -> T | None:
         """Make it again where the files have changed since the last time; None where not, or they are bad."""
+        now = None
         try:
             now = self._stamp()
-            if now == self._tried:
+            if now == self._made_of or (now == self._bad and time.monotonic() < self._again):
                 return None
-            self._tried = now  # so that what is bad is complained of once, not at every handshake
             made = self._make()
         except (ConfigError, OSError) as error:
-            _log.error("the certificates that were read last stay in force: %s", error)
+            if now is None or now != self._bad:  # complained of once, not at every handshake
+                _log.error("the certificates that were read last stay in force: %s", error)
+            # Tried again: it may be that only this process could not, for want of a file descriptor.
+            self._bad, self._again = now, time.monotonic() + _AGAIN_SECONDS
             return None
+        self._made_of, self._bad = now, None
         _log.info("new certificates are in force")
         return made
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -99,6 +100,25 @@ def test_the_http_side_serves_a_renewed_certificate(
     assert shown(port, fresh / "ca.pem") == der(fresh / "server.pem")
     (tmp_path / "server.pem").unlink()
     assert shown(port, fresh / "ca.pem") == der(fresh / "server.pem")
+
+
+def test_a_renewal_that_could_not_be_opened_is_in_force_once_it_can(
+    fresh: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_AGAIN_SECONDS", 0.0)
+    paths = [tmp_path / name for name in ("server.key", "server.pem", "ca.pem")]
+    files = tls._Files(paths, lambda: tls._contents(paths))
+    renew(tmp_path, fresh, "ca.pem", "server.key", "server.pem")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no file descriptor is left
+        assert files.renewed() is None
+        assert files.renewed() is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caplog.text.count("Too many open files") == 1, "complained of once"
+    assert files.renewed() == [(fresh / path.name).read_bytes() for path in paths]
+    assert files.renewed() is None
 
 
 def test_no_address_is_listened_on_without_tls_however_often_it_is_tried(fresh: Path, tmp_path: Path) -> None:
