@@ -108,6 +108,19 @@ def _calls(service: Service) -> Any:
         raise _failed(str(error)) from None
 
 
+def _hint(error: Any, service: Service) -> str:
+    """Say what of the command may be missing, where gRPC's words do not."""
+    if error.code().name == "UNAUTHENTICATED":
+        return f". Here, put an admin key into the environment variable {KEY_VARIABLE}"
+    if error.code().name != "UNAVAILABLE":
+        return ""
+    if "Hostname Verification" in error.details():
+        return " The certificate is for another name than the target's host: give that as --name"
+    if service.tls is False or not (service.tls or service.ca or service.cert):
+        return ". Where the service has TLS, give --ca FILE or --tls"
+    return "" if service.cert else ". Where the service asks for a certificate, give --cert and --key"
+
+
 def _failed(text: str) -> typer.Exit:
     console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     return typer.Exit(EXIT_FAILED)
@@ -125,9 +138,7 @@ def open_side(config: Path, service: Service) -> Iterator[Side]:
                     yield calls
                 except grpc.RpcError as error:
                     text = f"{service.target}: {error.code().name}: {error.details()}"
-                    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                        text += f". Here, put an admin key into the environment variable {KEY_VARIABLE}"
-                    raise _failed(text) from None
+                    raise _failed(text + _hint(error, service)) from None
             return
         from cascade.rollout.database_store import DatabaseRolloutStore
         from cascade.rollout.verbs import Verbs

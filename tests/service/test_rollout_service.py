@@ -202,12 +202,16 @@ def test_a_command_shows_a_certificate_and_a_key_and_knows_the_service_by_anothe
         return CliRunner().invoke(app, command, env={"COLUMNS": "200"})
 
     assert f"{NODE}: " in run(options).stdout
-    for missing in ("--ca", "--cert", "--name"):
+    hints = {"--ca": "", "--cert": "give --cert and --key", "--name": "give that as --name"}
+    for missing, hint in hints.items():
         fewer = {name: value for name, value in options.items() if name != missing}
         if missing == "--cert":
             del fewer["--key"]
         answer = run(fewer)
         assert (answer.exit_code, "UNAVAILABLE" in answer.output) == (1, True), answer.output
+        assert hint in answer.output
+    plain = run({})
+    assert (plain.exit_code, "Where the service has TLS, give --ca FILE" in plain.output) == (1, True)
     half = run({name: value for name, value in options.items() if name != "--cert"})
     assert (half.exit_code, "belong together" in half.output) == (1, True)
     for name, value in options.items():
