@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 
 SOCKET = "NOTIFY_SOCKET"
 
+_PATIENCE = 1.0
+"""Seconds: what systemd has not yet read may fill the socket, and a lost READY=1 is a failed start."""
+
 
 def ready(status: str) -> None:
     """Say that all is served: after the start, and after a reload, also after one that was given up.
@@ -50,7 +53,7 @@ def _send(state: str, status: str) -> None:
     said = f"{state}\nSTATUS={' '.join(status.split())}"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as speaking:
-            speaking.setblocking(False)  # who does not listen holds up no request
+            speaking.settimeout(_PATIENCE)
             speaking.sendto(said.encode(), address)
     except OSError as error:
         _log.warning("%s=%s cannot be told %r: %s", SOCKET, path, state.partition("\n")[0], error)

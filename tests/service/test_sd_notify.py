@@ -9,8 +9,10 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,29 @@ def test_a_status_of_several_lines_stays_one(systemd: Systemd, monkeypatch: pyte
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.name)
     sd_notify.ready("it is\nSTOPPING=1")
     assert systemd.hears()[0] == {"READY": "1", "STATUS": "it is STOPPING=1"}
+
+
+def test_what_systemd_has_not_read_yet_is_waited_for(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.name)
+    waiting = 0
+    with suppress(BlockingIOError):
+        while True:  # with a socket each: a sender's own buffer is not to be what is full
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+                other.setblocking(False)
+                other.sendto(b"STATUS=x", systemd.socket.getsockname())
+            waiting += 1
+    assert waiting
+    said: list[dict[str, str]] = []
+
+    def read() -> None:
+        time.sleep(0.2)
+        said.extend(systemd.hears()[0] for _ in range(waiting + 1))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    sd_notify.ready("serves")
+    thread.join(LONG)
+    assert said[-1] == {"READY": "1", "STATUS": "serves"}
+    assert not caplog.text
