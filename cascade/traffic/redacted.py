@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from cascade.contract import JsonValue
 from cascade.redaction.redactor import Redactor
-from cascade.traffic.records import Call, Decision, Labelled, Outcome
+from cascade.traffic.records import Call, Decision, Labelled, Messages, Outcome
+
+Said = tuple[str | None, Messages | None, dict[str, str], JsonValue, Sequence[Mapping[str, Any]], str | None]
+"""What of a decision may repeat what was said: text, messages, context, output, attempts, error."""
 
 
-def redacted_decision(decision: Decision, redactor: Redactor) -> Decision:
-    """Redact the question, the answer unless it is a label, the context, and the reasons."""
-    tenant = decision.context.get("tenant", "")
-    text = _text(decision.text, redactor, tenant)
-    messages = None if decision.messages is None else redactor.messages(decision.messages, tenant)
-    context = redactor.context(decision.context) if decision.context else decision.context
-    output = redactor.output(decision.node, decision.output, tenant)
-    attempts = decision.attempts
-    if any([attempt.get("reason") for attempt in attempts]):  # noqa: C419  a list takes half as long
-        attempts = [
-            {**attempt, "reason": redactor.text(attempt["reason"], tenant)}
-            if attempt.get("reason")
-            else attempt
-            for attempt in attempts
-        ]
-    error = _text(decision.error, redactor, tenant)
-    said = (decision.text, decision.messages, decision.context, decision.output, decision.error)
-    if said == (text, messages, context, output, error) and attempts == decision.attempts:
-        return decision
-    return replace(
-        decision, text=text, messages=messages, context=context, output=output, attempts=attempts, error=error
+def said_in(decision: Decision, redactor: Redactor | None) -> Said:
+    """Give what was said, redacted where there is a redactor: an answer unless it is a label, and reasons."""
+    text, messages, context = decision.text, decision.messages, decision.context
+    output, attempts, error = decision.output, decision.attempts, decision.error
+    if redactor is None:
+        return text, messages, context, output, attempts, error
+    tenant = context.get("tenant", "")
+    return (
+        None if text is None else redactor.text(text, tenant),
+        None if messages is None else redactor.messages(messages, tenant),
+        redactor.context(context) if context else context,
+        redactor.output(decision.node, output, tenant),
+        [
+            {**each, "reason": redactor.text(each["reason"], tenant)} if each.get("reason") else each
+            for each in attempts
+        ],
+        None if error is None else redactor.text(error, tenant),
     )
 
 

@@ -16,9 +16,9 @@ from cascade.traffic.database import Row
 from cascade.traffic.records import Call, Decision, Labelled, Messages, Outcome
 from cascade.traffic.redacted import (
     redacted_call,
-    redacted_decision,
     redacted_labelled,
     redacted_outcome,
+    said_in,
 )
 
 # One encoder for all: `json.dumps` with options builds a new one at each call, which about doubles the time.
@@ -96,38 +96,31 @@ class Rows:
 
     def decision_row(self, decision: Decision) -> Row:
         """The values of `INSERT_DECISION`. Raises like `to_json`."""
-        if self.redactor is not None:
-            decision = redacted_decision(decision, self.redactor)
+        text, chat, context, output, attempts, error = said_in(decision, self.redactor)
         id_ = decision.decision_id
-        messages = None if decision.messages is None else to_json(decision.messages)
-        context, attempts = _as_json(decision.context), _as_json(decision.attempts)
-        output = to_json(decision.output)
-        if self._cipher is not None:  # without one, JSON is stored as it is
-            messages = self._seal(messages, "messages", id_)
-            context = self._seal(context, "context", id_) or ""
-            attempts = self._seal(attempts, "attempts", id_) or ""
-            output = self._seal(output, "output", id_) or ""
+        messages, sealed = None if chat is None else to_json(chat), self._cipher is not None
+        in_context, in_output, tried = _as_json(context), to_json(output), _as_json(attempts)
         return (
             id_,
             decision.node,
             _finite(decision.time),
             decision.request_id,
-            self._seal(decision.text, "text", id_),
-            messages,
+            None if text is None else self._seal(text, "text", id_),
+            self._seal(messages, "messages", id_) if sealed else messages,
             to_json(decision.choices),
-            context,
-            output,
+            self._seal(in_context, "context", id_) if sealed else in_context,
+            self._seal(in_output, "output", id_) if sealed else in_output,
             decision.rung,
             1 if decision.by_teacher else 0,
             decision.confidence,
             decision.bundle_version,
             decision.mode,
-            attempts,
+            self._seal(tried, "attempts", id_) if sealed else tried,
             decision.usd,
             decision.input_tokens,
             decision.output_tokens,
             decision.latency_ms,
-            self._seal(decision.error, "error", id_),
+            None if error is None else self._seal(error, "error", id_),
             decision.context.get("tenant"),
         )
 

@@ -5,11 +5,17 @@ from dataclasses import replace
 import pytest
 
 from cascade.redaction.redactor import Redactor
-from cascade.traffic.redacted import redacted_decision
+from cascade.traffic import Decision
+from cascade.traffic.rows import Rows
 from tests.traffic_records import decision
 
 REDACT = Redactor(b"sixteen bytes or more")
 SAID = "ask anna@example.com"
+
+
+def stored(record: Decision) -> Decision:
+    rows = Rows(redactor=REDACT)
+    return rows.decision_of(rows.decision_row(record))
 
 
 def test_every_part_that_may_repeat_what_was_said_is_redacted() -> None:
@@ -17,7 +23,7 @@ def test_every_part_that_may_repeat_what_was_said_is_redacted() -> None:
         "d1", text=SAID, context={"user": SAID}, output={"a": SAID}, error=f"bad: {SAID}",
         attempts=[{"rung": "r", "reason": SAID}, {"rung": "s", "reason": ""}],
     )  # fmt: skip
-    found = redacted_decision(record, REDACT)
+    found = stored(record)
     clean = REDACT.text(SAID)
     assert "anna" not in repr(found)
     assert (found.text, found.context, found.output) == (clean, {"user": clean}, {"a": clean})
@@ -25,28 +31,26 @@ def test_every_part_that_may_repeat_what_was_said_is_redacted() -> None:
     chat = replace(
         record, text=None, messages=(("user", SAID),), context={}, output="x", error=None, attempts=[]
     )
-    assert redacted_decision(chat, REDACT).messages == (("user", clean),)
+    assert stored(chat).messages == (("user", clean),)
 
 
 def test_a_reason_alone_is_redacted() -> None:
     record = decision("d1", attempts=[{"rung": "r", "reason": SAID}])
-    assert redacted_decision(record, REDACT).attempts == [{"rung": "r", "reason": REDACT.text(SAID, "t")}]
+    assert stored(record).attempts == [{"rung": "r", "reason": REDACT.text(SAID, "t")}]
     assert record.attempts[0]["reason"] == SAID
 
 
 def test_the_trace_of_a_request_stays_and_nothing_else_by_its_name() -> None:
     trace = "00-da817180c3098008231247acf61696d5-be983fdd1c7b3ed7-03"
     assert "IBAN" in REDACT.text(trace)  # drawn at random, as many are before one looks like this
-    assert redacted_decision(decision("d1", context={"traceparent": trace}), REDACT).context == {
-        "traceparent": trace
-    }
+    assert stored(decision("d1", context={"traceparent": trace})).context == {"traceparent": trace}
     for key, value in (("traceparent", SAID), ("traceparent", f"{trace} {SAID}"), ("other", trace)):
         assert REDACT.context({key: value}) == {key: REDACT.text(value)} != {key: value}
 
 
 def test_what_holds_nothing_stays_as_it_is() -> None:
     record = decision("d1", text="where is my parcel 12?", output="tracking")
-    assert redacted_decision(record, REDACT) == record
+    assert stored(record) == record
 
 
 @pytest.mark.parametrize(
