@@ -49,6 +49,7 @@ class Asks:
         path: str = "",
         tenant: str | None = None,
         gone: Gone | None = None,
+        on_wait: Callable[[], object] | None = None,
     ) -> Ask:
         """Make a `DecideRequest` a question.
 
@@ -63,6 +64,8 @@ class Asks:
             The tenant of the caller's key, which takes the place of what the request says.
         gone : Gone, optional
             Tells when the caller goes away.
+        on_wait : callable, optional
+            See `Ask`.
 
         Raises
         ------
@@ -103,7 +106,7 @@ class Asks:
         choices = tuple(request.choices)
         if choices:
             self._check_choices(choices, self._contract_of(node), f"{path}choices")
-        return Ask(node, text, messages, context, request_id, choices, deadline, gone)
+        return Ask(node, text, messages, context, request_id, choices, deadline, gone, on_wait=on_wait)
 
     def _bounded(self, field: str, value: str, limit: int) -> None:
         # A character has at most 4 bytes, so short texts are not encoded for this.

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -92,7 +91,7 @@ class DecisionServicer:
         self._limits = limits
         self._batches = batches
         self._loop = loop
-        self._ready: deque[tuple[asyncio.Future[bytes], bytes | CascadeError]] = deque()
+        self._ready: deque[tuple[Callable[[bytes | CascadeError], object], bytes | CascadeError]] = deque()
         self._handed_over = False
         self._gate = gate or Gate()
         self._shedder = Shedder(pool, batches)
@@ -128,7 +127,7 @@ class DecisionServicer:
                 await asyncio.wrap_future(counted)
             self._trace(ask, context)
             answer: asyncio.Future[bytes] = self._loop.create_future()
-            self._batches.put(ask, partial(self._tell, answer, _response))
+            self._batches.put(ask, partial(self._tell, partial(_settle, answer), _response))
             return await answer
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
@@ -141,12 +140,12 @@ class DecisionServicer:
 
     def _tell(
         self,
-        answer: asyncio.Future[bytes],
+        take: Callable[[bytes | CascadeError], object],
         message_of: Callable[[Decided | CascadeError], bytes | CascadeError],
         result: Decided | CascadeError,
     ) -> None:
         """Hand a result over from a thread of the pool to the event loop, with others that are ready."""
-        self._ready.append((answer, message_of(result)))
+        self._ready.append((take, message_of(result)))
         if not self._handed_over:
             self._handed_over = True
             self._soon(self._deliver)
@@ -158,16 +157,19 @@ class DecisionServicer:
     def _deliver(self) -> None:
         self._handed_over = False  # first: what comes from here on may have to ask for another round
         while self._ready:
-            answer, message = self._ready.popleft()
-            if answer.done():
-                continue
-            if isinstance(message, bytes):
-                answer.set_result(message)
-            else:
-                answer.set_exception(message)
+            take, message = self._ready.popleft()
+            take(message)
 
-    def _ask(self, request: Any, caller: Caller, deadline: float | None, gone: Gone, path: str = "") -> Ask:
-        ask = self._asks.ask(request, deadline, path, caller.tenant, gone)
+    def _ask(
+        self,
+        request: Any,
+        caller: Caller,
+        deadline: float | None,
+        gone: Gone,
+        path: str = "",
+        on_wait: Callable[[], object] | None = None,
+    ) -> Ask:
+        ask = self._asks.ask(request, deadline, path, caller.tenant, gone, on_wait)
         caller.check_node(ask.node)
         return ask
 
@@ -233,9 +235,7 @@ class DecisionServicer:
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    async def stream_decide(
-        self, raws: AsyncIterator[bytes], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[bytes]:
+    async def stream_decide(self, raws: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
         """Decide a stream of inputs, and answer each as soon as it is decided."""
         try:
             self._shedder.admit()
@@ -252,7 +252,7 @@ class DecisionServicer:
         # Not by a callback of the context: gRPC would hold the call by it until the garbage collector comes.
         try:
             async for answer in answers.run(raws):
-                yield answer
+                await context.write(answer)
         finally:
             self._open_streams -= 1
             answers.cancel()
@@ -275,33 +275,37 @@ class DecisionServicer:
             request_id = message.request.request_id
             # Asked for each message: a key may be revoked while its stream is open.
             caller = self._gate.enter(context, "decide")
-            ask = self._ask(message.request, caller, deadline, gone, "request.")
+            on_wait = partial(self._soon, lend)
+            ask = self._ask(message.request, caller, deadline, gone, "request.", on_wait)
             counted = self._begin_count(ask.context.get("tenant", ""))
-            ask = replace(ask, on_wait=partial(self._soon, lend))
-            put = partial(self._put_item, ask, request_id, done, counted, context)
             if counted is None:
-                put()
+                self._put_item(ask, request_id, done, context)
             else:
-                counted.add_done_callback(lambda _: self._soon(put))
+                then = partial(self._put_counted, ask, request_id, done, context, counted)
+                counted.add_done_callback(lambda _: self._soon(then))
         except Exception as error:
             done(_streamed(request_id, known(error)))
 
     def _put_item(
+        self, ask: Ask, request_id: str, done: Callable[[bytes], object], context: grpc.aio.ServicerContext
+    ) -> None:
+        """Have a question of a stream decided, now that it is counted."""
+        self._trace(ask, context)
+        take = cast("Callable[[bytes | CascadeError], object]", done)  # what a stream is told is bytes
+        self._batches.put(ask, partial(self._tell, take, partial(_streamed, request_id)))
+
+    def _put_counted(
         self,
         ask: Ask,
         request_id: str,
         done: Callable[[bytes], object],
-        counted: Future[None] | None,
         context: grpc.aio.ServicerContext,
+        counted: Future[None],
     ) -> None:
-        """Have a question of a stream decided, now that it is counted, or say why it was not."""
+        """Likewise, or say why it is not."""
         try:
-            if counted is not None:
-                counted.result()
-            self._trace(ask, context)
-            answer: asyncio.Future[bytes] = self._loop.create_future()
-            answer.add_done_callback(lambda found: done(found.result()))
-            self._batches.put(ask, partial(self._tell, answer, partial(_streamed, request_id)))
+            counted.result()
+            self._put_item(ask, request_id, done, context)
         except Exception as error:
             done(_streamed(request_id, known(error)))
 
@@ -331,6 +335,15 @@ def _parent_of(call: Any) -> str:
         if key == "traceparent" and isinstance(value, str):
             return value
     return ""
+
+
+def _settle(answer: asyncio.Future[bytes], message: bytes | CascadeError) -> None:
+    if answer.done():
+        return
+    if isinstance(message, bytes):
+        answer.set_result(message)
+    else:
+        answer.set_exception(message)
 
 
 def _response(result: Decided | CascadeError) -> bytes | CascadeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
@@ -53,7 +54,8 @@ class AnswerStream:
         self._begin = begin
         self._slots = slots
         self._mine = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._answers: deque[bytes] = deque()
+        self._wanted: asyncio.Future[None] | None = None  # what `run` waits for where no answer is ready
         self._open = 1  # questions in flight, and one for the reader
         self._gone = Gone()
         self._reader: asyncio.Task[None] | None = None
@@ -61,9 +63,14 @@ class AnswerStream:
     async def run(self, raws: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Give the answers, until the last of them or until cancelled."""
         self._reader = asyncio.create_task(self._read(raws))
-        while (answer := await self._answers.get()) is not None:
-            yield answer
-            self._mine.release()
+        while True:
+            while self._answers:
+                yield self._answers.popleft()
+                self._mine.release()
+            if not self._open:
+                return
+            self._wanted = asyncio.get_running_loop().create_future()
+            await self._wanted
 
     def cancel(self) -> None:
         """Stop: nobody wants the answers any more."""
@@ -89,10 +96,11 @@ class AnswerStream:
 
     def _done(self, slot: _Slot, answer: bytes) -> None:
         slot.release()
-        self._answers.put_nowait(answer)
+        self._answers.append(answer)
         self._leave()
 
     def _leave(self) -> None:
         self._open -= 1
-        if not self._open:
-            self._answers.put_nowait(None)
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None and not wanted.done():
+            wanted.set_result(None)

@@ -193,9 +193,7 @@ def test_a_second_signal_ends_calls_to_the_admin_address_too():
     code = SERVE.format(folder=str(ROOT)).replace(
         "drain_seconds=600.0", 'drain_seconds=600.0, admin_listen="127.0.0.1:0"'
     )
-    code = code.replace(
-        "print(server.start(), flush=True)", "server.start(); print(server.admin_port, flush=True)"
-    )
+    code = code.replace("print(port,", "print(server.admin_port,")
     with (
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process,
         grpc.insecure_channel(f"127.0.0.1:{process.stdout.readline().strip()}") as channel,
