@@ -44,7 +44,7 @@ from cascade.server.run import _worker
 from cascade.server.supervisor import Supervisor, reserve_port
 logging.basicConfig(level=logging.INFO)
 held, address = reserve_port("127.0.0.1:0")
-run = _worker(load_config(Path(sys.argv[1])), address, None)
+run = _worker(load_config(Path(sys.argv[1])), address, None, None)
 supervisor = Supervisor(run, 1, first_pause=0, longest_pause=0)
 sys.exit(supervisor.serve(lambda facts: print(address, flush=True)))
 """
