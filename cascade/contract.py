@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema_rs
 
 from cascade.errors import ConfigError
+from cascade.json_value import why_unsendable
 
 JsonValue = Any
 """A JSON value as `json.loads` gives it."""
@@ -108,6 +109,8 @@ class Contract:
             if self.open_labels:
                 if not value.strip() or len(value) > MAX_LABEL:
                     return f"a label has 1 to {MAX_LABEL} characters"
+                if (unsendable := why_unsendable(value)) is not None:
+                    return unsendable
             elif value not in self._label_set:
                 return f"{value[:80]!r} is not one of the {len(self.labels)} labels"
             if choices and value not in choices:
@@ -120,7 +123,7 @@ class Contract:
             return f"at /{at}: {error.message[:200]}"
         except ValueError as error:
             return f"not a JSON value: {str(error)[:200]}"
-        return None
+        return why_unsendable(value)
 
     def answer_schema(self, choices: Collection[str] = ()) -> dict[str, Any]:
         """Give the JSON Schema that a chat rung's structured output is asked to follow.

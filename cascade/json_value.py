@@ -12,6 +12,10 @@ from google.protobuf.struct_pb2 import NULL_VALUE, Value
 
 _EXACT = 2.0**53
 
+DEEPEST = 30
+"""How deep objects and lists may stand in each other: protobuf reads no message that is nested deeper than
+100, and each of them takes up to three levels of it."""
+
 
 def to_message(value: Any) -> Value:
     """Write a JSON value as a message. Numbers become doubles, because the message has no others.
@@ -49,6 +53,30 @@ def _fill(message: Value, value: Any) -> None:
             _fill(items.add(), item)
     else:
         raise TypeError(f"not a JSON value: {type(value).__name__}")
+
+
+def why_unsendable(value: Any, depth: int = 0) -> str | None:
+    """Say why a value that JSON's parser gave cannot be sent so that all can read it; None where it can."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "it holds half of a surrogate pair"
+    elif isinstance(value, int | float):
+        try:
+            finite = isfinite(value)
+        except OverflowError:  # of an integer
+            finite = False
+        if not finite:
+            return "it holds a number that is none of JSON's, or too large"
+    elif isinstance(value, dict | list):
+        if depth == DEEPEST:
+            return f"it is nested deeper than {DEEPEST}"
+        for each in [*value, *value.values()] if isinstance(value, dict) else value:
+            why = why_unsendable(each, depth + 1)
+            if why is not None:
+                return why
+    return None
 
 
 def from_message(message: Value) -> Any:

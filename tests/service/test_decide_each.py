@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cascade.ask import Ask, Decided
+from cascade.client import Client, DecisionError
 from cascade.config import Config
 from cascade.config.security import TenantConfig
 from cascade.demo.frontier import Faults, SimulatedFrontier
@@ -35,6 +36,7 @@ from cascade.server.engine import Engine
 from cascade.server.gone import CallerGone, Gone
 from cascade.server.pool import ElasticPool
 from cascade.server.quotas import Quotas
+from cascade.server.serve import CascadeServer
 from cascade.server.status import Internal
 from cascade.server.teacher_queue import TeacherQueue
 from cascade.server.together import Together
@@ -270,6 +272,25 @@ def test_those_who_follow_one_that_had_too_little_time_are_not_all_decided(
     results = engine.decide_many([replace(ask, deadline=now + 10 + i / 100) for i in range(n)])
     assert [type(result) for result in results] == [DeadlineExceeded] * n
     assert decided == 2, "the first, and the one with most time"
+
+
+def test_an_answer_that_cannot_be_sent_costs_the_others_of_its_batch_nothing(
+    models: Path, configure: Callable[..., Config], by_rung: dict[str, str], tmp_path: Path
+) -> None:
+    text = by_rung["frontier"]
+    store = open_store(f"sqlite:///{tmp_path}/other.db")
+    with SimulatedFrontier({text: "card\ud83d", "zzqx wvut": "card_arrival"}) as frontier:
+        asking = Engine(configure(chat={"base_url": frontier.url}), store, refresh_seconds=0)
+        server = CascadeServer(asking, "127.0.0.1:0")
+        with Client(f"127.0.0.1:{server.start()}", timeout=LONG) as client:
+            broken, other = client.batch_decide(node=NODE, texts=[text, "zzqx wvut"])
+        assert isinstance(broken, DecisionError)
+        assert "TEACHER_BROKE_CONTRACT" in repr(broken) or "surrogate" in str(broken)
+        assert not isinstance(other, DecisionError)
+        assert other.label == "card_arrival"
+        server.stop(0)
+        asking.close()
+    store.close()
 
 
 def test_what_the_teacher_was_paid_for_no_answer_is_the_tenants_too(
