@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options, met_a_drain
-from cascade.client.credentials import PemFile, identify
+from cascade.client.credentials import PemFile, direct_options, identify
 from cascade.client.questions import Chat, Question, batch_request_of, outcome_request_of, request_of
 from cascade.client.results import Decision, DecisionError, decision_of, error_of, result_of
 from cascade.v1 import decision_pb2 as pb
@@ -75,7 +75,7 @@ class AsyncClient:
         tls: bool | None = None,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        options = [*DEFAULT_OPTIONS, *channel_options]
+        options = [*DEFAULT_OPTIONS, *direct_options(target), *channel_options]
         credentials, self._metadata = identify(target, metadata, api_key, ca, cert, key, tls, credentials)
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from cascade.client.channel import Metadata
+from cascade.client.channel import Metadata, Options
 
 PemFile = str | os.PathLike[str]
 """Path of a PEM file. Never its content: an error names what it was given."""
@@ -144,9 +144,19 @@ def stays_here(target: str) -> bool:
     scheme, colon, rest = target.partition(":")
     if colon and scheme in ("unix", "unix-abstract"):
         return True
+    if "?" in target or "#" in target:  # gRPC leaves out what follows; no address has them
+        return False
     if colon and scheme in ("dns", "ipv4", "ipv6"):
         target = rest.rpartition("/")[2]
     return all(_is_loopback(_host_of(unquote(address))) for address in target.split(","))
+
+
+def direct_options(target: str) -> Options:
+    """Give the channel's options that keep what stays on this machine from a proxy of the environment.
+
+    gRPC asks the one that `http_proxy` names also for `localhost`, where `no_proxy` does not say otherwise.
+    """
+    return (("grpc.enable_http_proxy", 0),) if stays_here(target) else ()
 
 
 def _host_of(address: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cascade.client.credentials import channel_credentials
+from cascade.client.credentials import channel_credentials, direct_options
 
 
 def probe(
@@ -40,7 +40,7 @@ def probe(
     """
     credentials = channel_credentials(None, ca, cert, key)
     if credentials is None:
-        channel = grpc.insecure_channel(target)
+        channel = grpc.insecure_channel(target, direct_options(target))
     else:
         options = [("grpc.ssl_target_name_override", name)] if name else []
         channel = grpc.secure_channel(target, credentials, options)

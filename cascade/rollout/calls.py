@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from cascade.client.credentials import PemFile, identify
+from cascade.client.credentials import PemFile, direct_options, identify
 from cascade.v1 import rollout_pb2 as pb
 from cascade.v1 import rollout_pb2_grpc
 
@@ -58,7 +58,7 @@ class RolloutCalls:
     ) -> None:
         credentials, self._metadata = identify(target, (), api_key, ca, cert, key, tls)
         if credentials is None:
-            self._channel = grpc.insecure_channel(target)
+            self._channel = grpc.insecure_channel(target, direct_options(target))
         else:
             options = [("grpc.ssl_target_name_override", name)] if name else []
             self._channel = grpc.secure_channel(target, credentials, options)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
-from cascade.client import AsyncClient, Client
+from cascade.client import AsyncClient, Client, DecisionError
 from cascade.client.credentials import stays_here
 from cascade.client.probe import probe
+from cascade.rollout.calls import RolloutCalls
 from tests.certificates import write_certificates
 
 FAR = "cascade.example:50051"
@@ -39,6 +42,7 @@ def test_this_machine_is_known_by_its_names(target: str) -> None:
     [
         FAR, "10.0.0.1:50051", "0.0.0.0:50051", "[2001:db8::1]:1", "2001:db8::1", "dns:///cascade.example:1",
         "ipv4:127.0.0.1:1,10.0.0.1:1", "localhost.example:1", "127.0.0.1.example:1", "xds:///localhost", "",
+        "dns:cascade.example:1#/localhost", "ipv4:10.0.0.1:1?/127.0.0.1:1",
     ],
 )  # fmt: skip
 def test_whoever_may_be_elsewhere_is_not_this_machine(target: str) -> None:
@@ -112,3 +116,30 @@ def test_a_probe_with_half_of_a_pair_does_not_ask_in_plain_text(certificates: Pa
     shutil.copy(certificates / "client.pem", tmp_path)
     with pytest.raises(ValueError, match="belong together"):
         probe("127.0.0.1:1", cert=tmp_path / "client.pem")
+
+
+async def ask_in_a_loop(target: str) -> None:
+    async with AsyncClient(target, api_key="secret", timeout=5) as client:
+        with pytest.raises(DecisionError, match="UNAVAILABLE"):
+            await client.decide(node="n", text="t")
+
+
+def test_what_stays_on_this_machine_is_shown_to_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import grpc
+
+    with socket.create_server(("127.0.0.1", 0)) as proxy, socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        target = f"localhost:{closed.getsockname()[1]}"
+        closed.close()  # nobody is there: whoever asks hears so, but for the proxy, which says nothing
+        with Client(target, api_key="secret", timeout=5) as client, pytest.raises(DecisionError) as caught:
+            client.decide(node="n", text="t")
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+        asyncio.run(ask_in_a_loop(target))
+        with RolloutCalls(target, "secret", timeout=5) as calls, pytest.raises(grpc.RpcError):
+            calls.status("n")
+        assert probe(target, seconds=5) == "UNAVAILABLE"
+        proxy.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            proxy.accept()
