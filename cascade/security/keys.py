@@ -172,7 +172,11 @@ def _alone(path: Path) -> Iterator[None]:
                 )
             time.sleep(0.02)
         yield
-        os.fsync(folder)  # else a crash of the machine could bring back what was revoked
+        try:
+            os.fsync(folder)  # else a crash of the machine could bring back what was revoked
+        except OSError as error:
+            # Not every file system does that for folders. The keys are written: who made one must be shown it.
+            _log.warning("a crash of the machine may undo what was written to %s: %s", path, error)
     finally:
         os.close(folder)
 

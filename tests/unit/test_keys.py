@@ -1,5 +1,6 @@
 """Bearer keys: made once, hashed at rest, rotated while served."""
 
+import errno
 import fcntl
 import json
 import os
@@ -267,3 +268,21 @@ def test_tenants_and_verbs_are_checked(tmp_path: Path, tenant: str, verbs: list[
     with pytest.raises(ConfigError):
         create_key(tmp_path / "keys.json", tenant, verbs=verbs)
     assert not (tmp_path / "keys.json").exists()
+
+
+def test_a_folder_that_cannot_be_flushed_does_not_lose_the_key_that_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, flush = tmp_path / "keys.json", os.fsync
+
+    def flushes_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flushes_files_only)
+    key, token = create_key(path, "acme")
+    assert KeyRing(path).find(token) == key
+    revoke_key(path, key.id)
+    assert read_keys(path) == []
+    assert "may undo" in caplog.text
