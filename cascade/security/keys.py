@@ -175,7 +175,7 @@ def _alone(path: Path) -> Iterator[None]:
         try:
             os.fsync(folder)  # else a crash of the machine could bring back what was revoked
         except OSError as error:
-            # Not every file system does that for folders. The keys are written: who made one must be shown it.
+            # Not every file system does that for folders. The keys are written, and who made one is shown it.
             _log.warning("a crash of the machine may undo what was written to %s: %s", path, error)
     finally:
         os.close(folder)
