@@ -161,9 +161,10 @@ class TrafficFileError(CascadeError):
     reason = "TRAFFIC_FILE"
 
     def __init__(self, path: str, lines: dict[int, str], came_of_it: str = "nothing was imported") -> None:
+        count = "1 bad line" if len(lines) == 1 else f"{len(lines)} bad lines"
         shown = "\n".join(f"  line {n}: {why}" for n, why in list(lines.items())[:20])
         more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-        super().__init__(f"{path}: {len(lines)} bad lines, {came_of_it}:\n{shown}{more}")
+        super().__init__(f"{path}: {count}, {came_of_it}:\n{shown}{more}")
         self.lines = lines
 
 

@@ -114,8 +114,9 @@ def usefulness(
     why = [
         "the ladder would settle it and the teacher says otherwise: one of them is wrong" if t
         else "its rungs disagree" if d
+        else f"settled, and nobody has said whether it is right: P(right) {c:.2f}" if s.any()
         else f"the ladder is unsure: P(right) {c:.2f}"
-        for t, d, c in zip(teacher, disagree, p, strict=True)
+        for t, d, s, c in zip(teacher, disagree, sure, p, strict=True)
     ]  # fmt: skip
     return score, why
 

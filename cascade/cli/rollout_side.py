@@ -112,8 +112,16 @@ def _hint(error: Any, service: Service) -> str:
     """Say what of the command may be missing, where gRPC's words do not."""
     if error.code().name == "UNAUTHENTICATED":
         return f". Here, put an admin key into the environment variable {KEY_VARIABLE}"
+    if error.code().name == "UNIMPLEMENTED":
+        return " Where the service has server.admin_listen, give that as --target"
     if error.code().name != "UNAVAILABLE":
         return ""
+    if "Connection refused" in error.details():
+        return ". Nothing listens there"
+    if any(
+        words in error.details() for words in ("CERTIFICATE_VERIFY_FAILED", "certificate signature failure")
+    ):
+        return ". Give what signed the service's certificate as --ca"
     if "Hostname Verification" in error.details():
         return " The certificate is for another name than the target's host: give that as --name"
     if service.tls is False or not (service.tls or service.ca or service.cert):

@@ -20,6 +20,7 @@ from cascade.cli.console import (
     read_config,
     steps,
 )
+from cascade.errors import UnknownDecision
 
 if TYPE_CHECKING:
     from cascade.config import Config
@@ -56,32 +57,36 @@ def show(
     config: ConfigOption = Path("cascade.yaml"),
     last: Annotated[int, typer.Option(min=1, help="How many, the newest last.")] = 10,
     tenant: Annotated[str | None, typer.Option(help="Of this tenant only.")] = None,
+    decision: Annotated[
+        str | None, typer.Option(help="The id of one decision, in place of the last.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a node's last decisions as they are stored. Needs the key where traffic is encrypted.
+    """Show a node's last decisions as they are stored, and why a rung did not settle one.
+
+    Needs the key where traffic is encrypted.
 
     Example: `cascade traffic show support-intent --last 5`
     """
     with clear_errors():
-        from collections import deque
-
+        from cascade.page.stored import last_decisions, shown
         from cascade.traffic import open_traffic
 
         loaded = read_config(config)
         node_of(loaded, node)
         store = open_traffic(loaded)
         try:
-            found = store.decisions(node)
-            mine = (d for d in found if tenant is None or d.context.get("tenant") == tenant)
-            decisions = list(deque(mine, maxlen=last))
+            if decision is None:
+                decisions = last_decisions(store, node, last, tenant)
+            else:
+                one = store.get(decision)
+                if one is None or one.node != node or tenant not in (None, one.context.get("tenant")):
+                    raise UnknownDecision(f"no decision of node {node} has the id {decision!r}")
+                decisions = [one]
         finally:
             store.close()
         if as_json:
-            emit({"decisions": [
-                {"decision_id": d.decision_id, "time": d.time, "text": d.text, "messages": d.messages,
-                 "context": d.context, "output": d.output, "rung": d.rung, "error": d.error}
-                for d in decisions
-            ]})  # fmt: skip
+            emit({"decisions": [shown(each) for each in decisions]})
             return
         if not decisions:
             text = f"{node}: no decisions yet; `cascade traffic counts` counts imported records too"
@@ -89,7 +94,11 @@ def show(
         for d in decisions:
             when = datetime.fromtimestamp(d.time, UTC).isoformat(timespec="seconds")
             said = d.text if d.text is not None else "; ".join(f"{r}: {c}" for r, c in d.messages or ())
-            typer.echo(f"{when} {d.decision_id} [{d.rung or 'failed'}] {d.output!r}: {said}")
+            by = " ".join(part for part in (d.mode, d.bundle_version) if part)
+            typer.echo(f"{when} {d.decision_id} [{d.rung or 'failed'}] ({by}) {d.output!r}: {said}")
+            for attempt in d.attempts:
+                if attempt.get("reason"):
+                    typer.echo(f"    {attempt['rung']} did not settle: {attempt['reason']}")
 
 
 def export(

@@ -61,7 +61,8 @@ class FlagdFileProvider(AbstractProvider):
 
     def initialize(self, evaluation_context: EvaluationContext) -> None:
         """Read the file, and go on looking at it."""
-        self.look()
+        if not self.look() and not self.problem:
+            _log.info("there is no flag file %s: no flags, until there is one", self.path)
         if self._seconds > 0:
             threading.Thread(target=self._watch, name="flags", daemon=True).start()
 
@@ -112,6 +113,8 @@ class FlagdFileProvider(AbstractProvider):
                 _log.info("the flag file %s is good again", self.path)
                 self.problem = ""
                 self.emit_provider_ready(ProviderEventDetails(message="good again"))
+            named = ", ".join(sorted(self._flags)) or "none"
+            _log.info("flag file %s: these flags are in force: %s", self.path, named)
         self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=list(self._flags)))
         return True
 

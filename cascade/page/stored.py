@@ -62,7 +62,7 @@ class StoredTraffic:
             return error_reply(error, _HEADERS)
         of = "all tenants" if tenant is None else f"tenant {tenant!r}"
         _log.info("key %s read %d decisions of node %s, %s", caller.key, len(found), node, of)
-        return JSONResponse({"node": node, "decisions": [_shown(each) for each in found]}, headers=_HEADERS)
+        return JSONResponse({"node": node, "decisions": [shown(each) for each in found]}, headers=_HEADERS)
 
 
 def last_decisions(store: TrafficStore, node: str, last: int, tenant: str | None = None) -> list[Decision]:
@@ -85,9 +85,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _shown(decision: Decision) -> dict[str, Any]:
+def shown(decision: Decision) -> dict[str, Any]:
+    """Give what a reader of stored traffic sees of a decision, as a JSON object."""
     return {
         "decision_id": decision.decision_id, "time": decision.time, "text": decision.text,
         "messages": decision.messages, "context": decision.context, "output": decision.output,
-        "rung": decision.rung, "error": decision.error,
+        "rung": decision.rung, "error": decision.error, "mode": decision.mode,
+        "bundle": decision.bundle_version, "attempts": decision.attempts,
     }  # fmt: skip

@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 
 from cascade.cli import app
 from cascade.cli.console import steps
+from cascade.config import load_config
+from cascade.traffic import open_traffic
 from tests.conftest import NODE, ROOT
+from tests.traffic_records import decision
 from training.certificate import Certificate
 from training.evaluate import Scored
 from training.retrain import RetrainResult
@@ -196,3 +199,28 @@ def test_a_node_without_decisions_says_so(run: Run) -> None:
     found = run("traffic", "show", NODE)
     assert found.exit_code == 0
     assert "no decisions yet" in found.output
+
+
+def test_a_decision_is_shown_with_why_a_rung_did_not_settle_it(run: Run, tmp_path: Path) -> None:
+    store = open_traffic(load_config(tmp_path / "cascade.yaml"))
+    tried = [{"rung": "linear", "reason": "confidence 0.6 is below 0.9"}, {"rung": "frontier", "reason": ""}]
+    for number, tenant in enumerate(("acme", "globex")):
+        store.record(
+            decision(f"d{number}", node=NODE, context={"tenant": tenant}, attempts=tried, mode="live")
+        )
+    assert store.flush(60)
+    store.close()
+    found = run("traffic", "show", NODE).stdout
+    assert (
+        found.index(" d0 ")
+        < found.index("    linear did not settle: confidence 0.6 is below 0.9")
+        < found.index(" d1 ")
+    )
+    assert "frontier did not settle" not in found
+    assert " d0 " not in run("traffic", "show", NODE, "--last", "1").stdout
+    assert " d1 " not in run("traffic", "show", NODE, "--tenant", "acme").stdout
+    one = json.loads(run("traffic", "show", NODE, "--decision", "d0", "--json").stdout)["decisions"]
+    assert [(each["decision_id"], each["mode"], each["attempts"]) for each in one] == [("d0", "live", tried)]
+    for more in (("--decision", "d7"), ("--decision", "d0", "--tenant", "globex")):
+        none = run("traffic", "show", NODE, *more)
+        assert (none.exit_code, "no decision of node" in none.output) == (1, True), none.output

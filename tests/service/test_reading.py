@@ -73,6 +73,9 @@ def test_a_key_reads_what_its_own_tenant_said_and_one_that_administers_reads_all
         assert reply.headers["cache-control"] == "no-store"
         assert {d["context"].get("tenant") for d in reply.json()["decisions"]} == tenants
     assert len(get(side, f"/traffic/{NODE}?last=3", keys["acme"]).json()["decisions"]) == 3
+    read = get(side, f"/traffic/{NODE}?last=200", keys["ops"]).json()["decisions"]
+    assert all(d["mode"] == "live" and d["attempts"][-1]["rung"] == d["rung"] for d in read)
+    assert any(attempt["reason"].startswith("confidence ") for d in read for attempt in d["attempts"])
     # Who read what is on record; what was said is not.
     assert f"read 10 decisions of node {NODE}, tenant 'globex'" in caplog.text
     assert "all tenants" in caplog.text

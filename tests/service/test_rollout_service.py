@@ -1,6 +1,7 @@
 """The verbs of rollouts over real gRPC and on the command line, on a service that follows by itself."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -189,6 +190,8 @@ def test_a_command_shows_a_certificate_and_a_key_and_knows_the_service_by_anothe
     serve: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_certificates(tmp_path, "cascade.example")
+    (other := tmp_path / "other").mkdir()
+    write_certificates(other, "cascade.example")
     _, admin = create_key(tmp_path / "keys.json", "acme", verbs=["admin"])
     tls = TlsConfig(cert="server.pem", key="server.key", client_ca="ca.pem").model_dump()
     service = serve(server={"tls": tls}, auth={"keys": "keys.json"})
@@ -202,7 +205,11 @@ def test_a_command_shows_a_certificate_and_a_key_and_knows_the_service_by_anothe
         return CliRunner().invoke(app, command, env={"COLUMNS": "200"})
 
     assert f"{NODE}: " in run(options).stdout
-    hints = {"--ca": "", "--cert": "give --cert and --key", "--name": "give that as --name"}
+    hints = {
+        "--ca": "signed the service's certificate as --ca",
+        "--cert": "give --cert and --key",
+        "--name": "give that as --name",
+    }
     for missing, hint in hints.items():
         fewer = {name: value for name, value in options.items() if name != missing}
         if missing == "--cert":
@@ -212,12 +219,25 @@ def test_a_command_shows_a_certificate_and_a_key_and_knows_the_service_by_anothe
         assert hint in answer.output
     plain = run({})
     assert (plain.exit_code, "Where the service has TLS, give --ca FILE" in plain.output) == (1, True)
+    wrong = run({**options, "--ca": str(other / "ca.pem")})
+    assert (wrong.exit_code, "signed the service's certificate as --ca" in wrong.output) == (1, True)
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        nobody = run({}, target=f"127.0.0.1:{taken.getsockname()[1]}").output
+    assert "Nothing listens there" in nobody
+    assert "--tls" not in nobody
     half = run({name: value for name, value in options.items() if name != "--cert"})
     assert (half.exit_code, "belong together" in half.output) == (1, True)
     for name, value in options.items():
         monkeypatch.setenv(f"CASCADE_TLS_{name.strip('-').upper()}", value)
     assert run({}).exit_code == 0
     assert "UNAVAILABLE" in run({}, "--no-tls").output
+
+
+def test_a_command_that_asks_the_callers_address_is_told_of_the_admins(serve: Callable[..., Any]) -> None:
+    target = serve(server={"admin_listen": "127.0.0.1:0"}).target
+    answer = CliRunner().invoke(app, ["rollout", "status", NODE, "--target", target])
+    assert (answer.exit_code, "server.admin_listen, give that as --target" in answer.output) == (1, True)
 
 
 def test_a_command_does_not_send_its_key_to_another_machine_in_plain_text(

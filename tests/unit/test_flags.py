@@ -197,6 +197,16 @@ def test_a_garbled_file_leaves_the_last_good_flags_and_is_loud(
     assert flags.of("node", {}, "k").mode == "live"
 
 
+def test_a_file_that_is_not_there_and_flags_that_are_taken_are_told(
+    file: File, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    file.open()
+    assert f"there is no flag file {file.path}: no flags" in caplog.text
+    file.write(cascade_node_mode=flag("shadow"))
+    assert f"{file.path}: these flags are in force: {MODE}" in caplog.text
+
+
 def test_a_file_that_goes_away_leaves_the_last_good_flags(file: File) -> None:
     file.write(cascade_node_mode=flag("shadow"))
     flags = file.open()

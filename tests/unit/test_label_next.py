@@ -10,6 +10,8 @@ def test_what_is_nearest_to_a_coin_toss_is_most_useful_and_disagreement_adds() -
     score, why = usefulness(confidence, answer, worth, np.full(3, -2), [0.9, 0.9])
     assert score[1] > score[2] > score[0]
     assert "disagree" in why[2]
+    assert why[0] == "settled, and nobody has said whether it is right: P(right) 0.99"
+    assert why[1] == "the ladder is unsure: P(right) 0.60"
 
 
 def test_the_teachers_answer_is_doubted_only_where_sure_rungs_all_contradict_it() -> None:
