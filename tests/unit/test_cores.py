@@ -1,5 +1,6 @@
 """How many cores a process may use under a quota of a container or of systemd."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cascade.errors import ConfigError
-from cascade.server.cores import cores_of_workers, usable_cores
+from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 
 
 @pytest.fixture
@@ -103,3 +104,14 @@ def test_a_system_that_cannot_keep_a_process_to_a_core_says_so_where_it_is_asked
     assert _kept(tmp_path, 2) is None
     with pytest.raises(ConfigError, match=r"server\.pin_workers"):
         _kept(tmp_path, 2, wanted=True)
+
+
+def test_a_core_that_was_taken_away_meanwhile_keeps_nobody_from_serving(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuses, raising=False)
+    keep_to(3)
+    assert "cannot keep to core 3" in caplog.text

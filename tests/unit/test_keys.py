@@ -286,3 +286,22 @@ def test_a_folder_that_cannot_be_flushed_does_not_lose_the_key_that_was_written(
     revoke_key(path, key.id)
     assert read_keys(path) == []
     assert "may undo" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_folder_that_takes_no_locks_takes_keys_and_one_that_is_broken_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "keys.json"
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="Input/output"):
+            create_key(path, "acme")
+        assert not path.exists()
+        return
+    key, _ = create_key(path, "acme")
+    assert read_keys(path) == [key]
+    assert "takes no locks" in caplog.text

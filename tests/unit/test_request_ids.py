@@ -90,3 +90,18 @@ def test_who_comes_late_to_a_claim_that_is_over_follows_the_next_one(ids: Reques
     down = TeacherUnavailable("down")
     ids.release(following, down)
     assert listening.told == [down]
+
+
+def test_of_many_who_follow_the_one_with_most_time_decides_and_the_others_follow_it(ids: RequestIds) -> None:
+    mine, now = claimed(ids), time.monotonic()
+    followers = [Listening(replace(ASK, deadline=now + seconds)) for seconds in (100, 300, 200)]
+    for each in followers:
+        ids.follow(mine, each.follower)
+    ids.release(mine, DeadlineExceeded("frontier"))
+    assert [len(each.leads) for each in followers] == [0, 1, 0]
+    assert [each.told for each in followers] == [[], [], []]
+    late = DeadlineExceeded("frontier")
+    ids.release(followers[1].leads[0], late)  # of more time than all who follow
+    assert [len(each.leads) for each in followers] == [0, 1, 0]
+    assert [each.told for each in followers] == [[late], [], [late]]
+    assert claimed(ids) is not mine

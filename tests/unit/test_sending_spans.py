@@ -21,6 +21,7 @@ from cascade.observe.metrics import Metrics
 from cascade.observe.otlp import Destination, NotTaken, OtlpSender, destination
 from cascade.observe.span_encoding import SpanEncoder, resource
 from cascade.observe.span_queue import QueueLimits, SpanQueue, SpanStats
+from cascade.observe.time_limit import LimitedAdapter
 from cascade.observe.traces import Traces, open_traces
 from cascade.traffic.records import StoreStats
 from tests.otlp_receiver import Receiver, named, receiving
@@ -405,3 +406,17 @@ def test_a_redirect_is_not_followed(collector: Receiver) -> None:
         traces.close()
         assert traces.stats().failed == 3
         assert not other.headers
+
+
+def test_a_connection_that_is_there_once_the_time_is_up_is_cut_off() -> None:
+    adapter = LimitedAdapter()
+    ours, collectors = socket.socketpair()
+    with ours, collectors, adapter.limit(0.001):
+        while not adapter.cut:
+            time.sleep(0.001)
+        adapter._opened(ours)
+        collectors.settimeout(5)
+        assert collectors.recv(1) == b""
+    with adapter.limit(60):
+        assert not adapter.cut
+    adapter.close()
