@@ -8,7 +8,6 @@ ones gather. There is no delay when idle: a question that finds nobody at work i
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,13 +20,12 @@ from cascade.server.deciding import Deciding
 from cascade.server.entrance import submit
 from cascade.server.gate import overloaded
 from cascade.server.pool import ElasticPool
+from cascade.server.yielding import Yielding
 
 MOST = 32
 """Questions that are decided together at most."""
 
 _PASSES = 4
-_let_others_run = getattr(os, "sched_yield", lambda: None)
-"""gRPC's own threads bring the requests, and a worker may have no more than one core."""
 
 
 class Batches:
@@ -75,6 +73,7 @@ class Batches:
         self._began = 0.0
         self._last = 1  # the size of the last batch
         self._seen = self._passes = 0
+        self._let_others_run = Yielding()
         pool.on_watch(lambda: self._soon(self._look))
 
     @property
@@ -140,7 +139,7 @@ class Batches:
             grown, self._seen = n > self._seen, n
             self._passes = 0 if grown else self._passes + 1
             if self._passes < _PASSES:
-                _let_others_run()
+                self._let_others_run()
                 self._loop.call_soon(self._gather, turn)
                 return
         taken = [self._queue.popleft() for _ in range(min(MOST, n))]

@@ -1,0 +1,20 @@
+"""The core is given to gRPC's threads, and not to programs that keep it."""
+
+import time
+
+from cascade.server.yielding import Yielding
+
+
+def test_who_takes_long_is_not_let_in_again_for_a_while() -> None:
+    given = []
+
+    def give() -> None:
+        given.append(time.monotonic())
+        time.sleep(0.005 if len(given) == 3 else 0)
+
+    yielding = Yielding(give, longest=0.004, rest=0.05)
+    end = time.monotonic() + 5
+    while len(given) < 5 and time.monotonic() < end:
+        yielding()
+    assert len(given) == 5
+    assert given[3] - given[2] >= 0.055
