@@ -181,13 +181,14 @@ class Verbs:
 
     def describe(self, node: str) -> dict[str, Any]:
         """Give where a node's rollout stands as JSON values. Raises like `state`."""
-        state = self.state(node)
-        return describe(state, pointer_of(self.config.models_path, node))
+        return describe(self.config, self.state(node))
 
 
-def describe(state: NodeRollout, pointer: str) -> dict[str, Any]:
-    """Give where a rollout stands as JSON values."""
-    plan = state.plan(pointer)
+def describe(config: Config, state: NodeRollout) -> dict[str, Any]:
+    """Give where a rollout stands as JSON values, and the flags in the flag file that may say otherwise."""
+    from cascade.flags.named import flags_named  # OpenFeature takes a while to import
+
+    plan = state.plan(pointer_of(config.models_path, state.node))
     rollout = state.rollout
     return {
         "node": state.node,
@@ -203,6 +204,7 @@ def describe(state: NodeRollout, pointer: str) -> dict[str, Any]:
         "why": "" if state.last is None else state.last.why,
         "who": "" if state.last is None else state.last.who,
         "rolled_back": dict(state.barred),
+        "flags": [] if config.flags_provider else flags_named(config.flags_path, state.node),
     }
 
 

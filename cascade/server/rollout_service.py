@@ -12,7 +12,7 @@ import grpc
 from cascade.config import Config
 from cascade.errors import InvalidInput, Overloaded, UnknownNode
 from cascade.rollout.state import Event, NodeRollout
-from cascade.rollout.verbs import Verbs, describe, pointer_of
+from cascade.rollout.verbs import Verbs, describe
 from cascade.server.call import Call
 from cascade.server.entrance import Entrance
 from cascade.server.gate import Gate
@@ -173,12 +173,12 @@ class RolloutServicer:
             abort(context, error)
 
     def _message(self, state: NodeRollout) -> Any:
-        said = describe(state, pointer_of(self._config.models_path, state.node))
+        said = describe(self._config, state)
         message = pb.Rollout(
             node=state.node, seq=state.seq, status=_STATUSES[said["status"]], bundle=said["bundle"],
             stable=said["stable"], candidate=said["candidate"], percent=said["percent"],
             shares=said["shares"], automatic=said["automatic"], who=said["who"], why=said["why"],
-            rolled_back=said["rolled_back"],
+            rolled_back=said["rolled_back"], flags=said["flags"],
         )  # fmt: skip
         if state.since:
             message.since.FromNanoseconds(int(state.since * 1e9))

@@ -26,7 +26,7 @@ ROLLOUT_STATUS_HELD: RolloutStatus
 ROLLOUT_STATUS_ROLLED_BACK: RolloutStatus
 
 class Rollout(_message.Message):
-    __slots__ = ("node", "seq", "status", "bundle", "stable", "candidate", "percent", "shares", "automatic", "since", "who", "why", "rolled_back", "judgement")
+    __slots__ = ("node", "seq", "status", "bundle", "stable", "candidate", "percent", "shares", "automatic", "since", "who", "why", "rolled_back", "judgement", "flags")
     class RolledBackEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Rollout(_message.Message):
     WHY_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_FIELD_NUMBER: _ClassVar[int]
     JUDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
     node: str
     seq: int
     status: RolloutStatus
@@ -62,7 +63,8 @@ class Rollout(_message.Message):
     why: str
     rolled_back: _containers.ScalarMap[str, str]
     judgement: Judgement
-    def __init__(self, node: _Optional[str] = ..., seq: _Optional[int] = ..., status: _Optional[_Union[RolloutStatus, str]] = ..., bundle: _Optional[str] = ..., stable: _Optional[str] = ..., candidate: _Optional[str] = ..., percent: _Optional[int] = ..., shares: _Optional[_Iterable[int]] = ..., automatic: bool = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., rolled_back: _Optional[_Mapping[str, str]] = ..., judgement: _Optional[_Union[Judgement, _Mapping]] = ...) -> None: ...
+    flags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., seq: _Optional[int] = ..., status: _Optional[_Union[RolloutStatus, str]] = ..., bundle: _Optional[str] = ..., stable: _Optional[str] = ..., candidate: _Optional[str] = ..., percent: _Optional[int] = ..., shares: _Optional[_Iterable[int]] = ..., automatic: bool = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., rolled_back: _Optional[_Mapping[str, str]] = ..., judgement: _Optional[_Union[Judgement, _Mapping]] = ..., flags: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Judgement(_message.Message):
     __slots__ = ("bundle", "action", "reason", "audits", "disagreements", "agreement", "evidence", "needed", "audit_rate")

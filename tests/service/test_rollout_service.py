@@ -101,6 +101,32 @@ def test_a_rollout_is_started_held_approved_and_pulled_back_over_grpc(
     assert history[0]["why"] == "a try"
 
 
+def test_a_status_names_the_flags_that_say_otherwise(
+    serve: Callable[..., Service], tmp_path: Path, unseen: list[dict[str, Any]]
+) -> None:
+    service = serve()
+    off = {"state": "ENABLED", "variants": {"off": "passthrough"}, "defaultVariant": "off"}
+    mode, bundle = f"cascade.{NODE}.mode", f"cascade.{NODE}.bundle"
+    file = tmp_path / "flags.json"
+
+    def shown() -> str:
+        command = ["rollout", "status", NODE, "--target", service.target]
+        return CliRunner().invoke(app, command, env={"COLUMNS": "200"}).stdout
+
+    with RolloutCalls(service.target) as calls, Client(service.target) as client:
+        assert calls.status(NODE)["flags"] == []
+        assert "flag" not in shown()
+        file.write_text(json.dumps({"flags": {mode: off, bundle: off | {"state": "DISABLED"}}}))
+        wait_for(lambda: client.decide(node=NODE, text=unseen[0]["text"]).mode == "passthrough")
+        said = calls.status(NODE)
+        assert said["stable"], "the rollout alone would say that a bundle answers"
+        assert said["flags"] == [mode]
+        assert f"flags in the flag file, which win for whom they speak: {mode}\n" in shown()
+        for garbled in ("{", "[]", '{"flags": 3}', json.dumps({"flags": {mode: 7}})):
+            file.write_text(garbled)
+            assert calls.status(NODE)["flags"] == []
+
+
 def test_whoever_watches_is_told_of_each_change_and_of_what_the_guard_says(
     serve: Callable[..., Service], new: str
 ) -> None:
