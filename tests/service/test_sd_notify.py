@@ -128,6 +128,62 @@ def test_one_process_says_so_itself_and_outlives_a_reload_that_it_cannot_do(
         assert "one process cannot reload" in log.read_text()
 
 
+SUPERVISED = """
+import signal, sys, time
+from cascade.server.supervisor import Supervisor
+
+def serves(index, tell_ready):
+    signal.signal(signal.SIGTERM, lambda *_: time.sleep(1.0) or sys.exit(0))  # drains for a second
+    tell_ready({})
+    signal.pause()
+
+def ends(index, tell_ready):
+    return 3
+
+def hangs(index, tell_ready):
+    time.sleep(60)
+
+again = {"ends": ends, "hangs": hangs}[sys.argv[1]]
+sys.exit(Supervisor(serves, 2, reload=lambda: again, ready_seconds=0.5).serve())
+"""
+
+
+@contextmanager
+def supervised(systemd: Systemd, after_reload: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervisor in the middle of a reload after which workers end, or hang."""
+    command = [sys.executable, "-c", SUPERVISED, after_reload]
+    environment = os.environ | {"NOTIFY_SOCKET": systemd.name}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment, cwd=ROOT) as process:
+        try:
+            assert systemd.hears()[0] == {"READY": "1", "STATUS": "2 workers serve"}
+            process.send_signal(signal.SIGHUP)
+            assert "RELOADING" in systemd.hears()[0]
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("after_reload", ["ends", "hangs"])
+def test_a_reload_that_is_given_up_is_over(systemd: Systemd, after_reload: str) -> None:
+    with supervised(systemd, after_reload) as process:
+        said, _ = systemd.hears()
+        assert said["READY"] == "1"
+        assert "given up, the old one keeps serving" in said["STATUS"]
+        process.send_signal(signal.SIGTERM)
+        assert "STOPPING" in systemd.hears()[0]
+        assert process.wait(LONG) == 0
+
+
+def test_a_stop_in_the_middle_of_a_reload_is_the_last_that_is_said(systemd: Systemd) -> None:
+    with supervised(systemd, "hangs") as process:
+        process.send_signal(signal.SIGTERM)
+        assert "STOPPING" in systemd.hears()[0]
+        assert process.wait(LONG) == 0
+        systemd.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            systemd.hears()
+
+
 def test_whoever_does_not_listen_is_named_in_the_log_and_holds_up_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -96,3 +96,22 @@ def test_places_go_to_those_who_wait_in_their_order_and_none_is_lost(clock: Cloc
     assert queue.waiting == 0
     assert queue._asked == {}
     assert queue._asked_sum == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(("seconds", "by_deadline"), [(3.0, True), (1000.0, False), (None, False)])
+def test_more_time_helps_who_would_have_waited_no_longer_than_anybody_may(
+    clock: Clock, seconds: float | None, by_deadline: bool
+) -> None:
+    queue = TeacherQueue("n", places=1, patience=10.0)
+    number = queue.enter()
+    clock.now += 2.0
+    queue.leave(number)
+    queue.enter()
+    while seconds is None or seconds >= 10 or queue.waiting < 2:
+        try:
+            queue.enter()
+        except Overloaded:
+            break
+    with pytest.raises(Overloaded) as refused:
+        queue.enter(None if seconds is None else clock.now + seconds)
+    assert refused.value.by_deadline == by_deadline
