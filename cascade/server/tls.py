@@ -79,14 +79,14 @@ class _Files(Generic[T]):
 
     def renewed(self) -> T | None:
         """Make it again where the files have changed since the last time; None where not, or they are bad."""
-        now = None
+        now: list[tuple[int, int, int]] = []  # where nobody may look
         try:
             now = self._stamp()
             if now == self._made_of or (now == self._bad and time.monotonic() < self._again):
                 return None
             made = self._make()
         except (ConfigError, OSError) as error:
-            if now is None or now != self._bad:  # complained of once, not at every handshake
+            if now != self._bad:  # complained of once, not at every handshake
                 _log.error("the certificates that were read last stay in force: %s", error)
             # Tried again: it may be that only this process could not, for want of a file descriptor.
             self._bad, self._again = now, time.monotonic() + _AGAIN_SECONDS

@@ -209,3 +209,22 @@ def test_a_renewal_that_may_be_read_only_later_is_served_then(
 
 def _refuse(_: list[Path]) -> list[bytes]:
     raise ConfigError("server.tls: cannot read server.key: Permission denied")
+
+
+def test_files_that_nobody_may_look_at_any_more_are_complained_of_once_not_at_every_handshake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def denied(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    paths = [tmp_path / "server.key"]
+    paths[0].write_text("old")
+    files = tls._Files(paths, lambda: paths[0].read_text())
+    monkeypatch.setattr(Path, "exists", denied)
+    for _ in range(3):
+        assert files.renewed() is None
+    assert caplog.text.count("stay in force") == 1
+    monkeypatch.undo()
+    assert files.renewed() is None
+    paths[0].write_text("a new one")
+    assert files.renewed() == "a new one"
