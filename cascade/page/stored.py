@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from cascade.errors import CascadeError, InvalidInput, PermissionDenied, UnknownNode
@@ -62,7 +63,9 @@ class StoredTraffic:
             return error_reply(error, _HEADERS)
         of = "all tenants" if tenant is None else f"tenant {tenant!r}"
         _log.info("key %s read %d decisions of node %s, %s", caller.key, len(found), node, of)
-        return JSONResponse({"node": node, "decisions": [shown(each) for each in found]}, headers=_HEADERS)
+        # ASCII, since a validator's words may hold half a surrogate pair, which is stored and is no UTF-8.
+        said = json.dumps({"node": node, "decisions": [shown(each) for each in found]})
+        return Response(said, headers=_HEADERS, media_type="application/json")
 
 
 def last_decisions(store: TrafficStore, node: str, last: int, tenant: str | None = None) -> list[Decision]:
@@ -80,7 +83,7 @@ def last_decisions(store: TrafficStore, node: str, last: int, tenant: str | None
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST:
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= _MOST:
         raise InvalidInput("last", f"is a number from 1 to {_MOST}")
     return int(text)
 

@@ -16,6 +16,7 @@ from cascade.rollout.records import Audit, AuditResult
 from cascade.security.keys import create_key
 from tests.conftest import NODE
 from tests.gateway_side import Side
+from tests.traffic_records import decision
 
 Start = Callable[..., Side]
 
@@ -82,6 +83,15 @@ def test_a_key_reads_what_its_own_tenant_said_and_one_that_administers_reads_all
     assert keys["acme"] not in caplog.text
 
 
+def test_words_of_a_validator_that_are_no_text_are_read_like_others(side: Side, keys: dict[str, str]) -> None:
+    tried = [{"rung": "linear", "reason": "validator: odd: \ud800"}]
+    side.store.record(decision("d-odd", node=NODE, attempts=tried))
+    assert side.store.flush(60)
+    reply = get(side, f"/traffic/{NODE}?last=1", keys["ops"])
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["decisions"][0]["attempts"] == tried
+
+
 def test_the_refusals_say_what_is_missing(side: Side, keys: dict[str, str]) -> None:
     path = f"/traffic/{NODE}"
     assert why(get(side, path)) == (
@@ -93,7 +103,8 @@ def test_the_refusals_say_what_is_missing(side: Side, keys: dict[str, str]) -> N
     assert why(get(side, path, keys["elsewhere"])) == (403, f"the key is not for node {NODE!r}")
     assert why(get(side, path, keys["ops elsewhere"])) == (403, f"the key is not for node {NODE!r}")
     assert get(side, "/traffic/no-such-node", keys["acme"]).status_code == 404
-    assert why(get(side, f"{path}?last=100000", keys["acme"]))[0] == 400
+    for last in ("100000", "0", "000000001999999", "1" + 5000 * "0", "-1", "x"):
+        assert why(get(side, f"{path}?last={last}", keys["acme"]))[0] == 400
     evil = {"authorization": f"Bearer {keys['acme']}", "host": "evil.example"}
     assert httpx2.get(f"{side.url}{path}", headers=evil).status_code == 403
 
