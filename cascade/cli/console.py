@@ -95,7 +95,8 @@ def node_of(config: Config, name: str) -> NodeConfig:
 
 def emit(data: dict[str, Any]) -> None:
     """Print a result as JSON on stdout."""
-    typer.echo(json.dumps(data, ensure_ascii=False, default=str))
+    text = json.dumps(data, ensure_ascii=False, default=str)
+    typer.echo(text.encode("utf-8", "backslashreplace").decode())  # half a surrogate pair, as JSON escapes it
 
 
 def read_config(path: Path) -> Config:

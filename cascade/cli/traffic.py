@@ -95,10 +95,16 @@ def show(
             when = datetime.fromtimestamp(d.time, UTC).isoformat(timespec="seconds")
             said = d.text if d.text is not None else "; ".join(f"{r}: {c}" for r, c in d.messages or ())
             by = " ".join(part for part in (d.mode, d.bundle_version) if part)
-            typer.echo(f"{when} {d.decision_id} [{d.rung or 'failed'}] ({by}) {d.output!r}: {said}")
+            line = f"{when} {d.decision_id} [{d.rung or 'failed'}] ({by}) {d.output!r}: {said}"
+            typer.echo(_printable(line))
             for attempt in d.attempts:
                 if attempt.get("reason"):
-                    typer.echo(f"    {attempt['rung']} did not settle: {attempt['reason']}")
+                    typer.echo(_printable(f"    {attempt['rung']} did not settle: {attempt['reason']}"))
+
+
+def _printable(text: str) -> str:
+    """Escape what a caller's text could tell the terminal: to hide lines, or to fill the clipboard."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def export(

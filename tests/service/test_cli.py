@@ -224,3 +224,18 @@ def test_a_decision_is_shown_with_why_a_rung_did_not_settle_it(run: Run, tmp_pat
     for more in (("--decision", "d7"), ("--decision", "d0", "--tenant", "globex")):
         none = run("traffic", "show", NODE, *more)
         assert (none.exit_code, "no decision of node" in none.output) == (1, True), none.output
+
+
+def test_what_a_caller_said_tells_the_terminal_nothing(run: Run, tmp_path: Path) -> None:
+    store = open_traffic(load_config(tmp_path / "cascade.yaml"))
+    said = "\x1b]52;c;cm0gLXJmIH4=\x07 \x9b2J déjà 😀"
+    tried = [{"rung": "linear", "reason": f"validator: odd: {said} \ud800"}]
+    store.record(decision("d-odd", node=NODE, text=said, attempts=tried))
+    assert store.flush(60)
+    store.close()
+    shown = run("traffic", "show", NODE)
+    assert shown.exit_code == 0, shown.output
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown.stdout)
+    assert shown.stdout.count("\\x1b]52;c;cm0gLXJmIH4=\\x07 \\x9b2J déjà 😀") == 2
+    as_json = run("traffic", "show", NODE, "--json")
+    assert json.loads(as_json.stdout)["decisions"][0]["attempts"] == tried
