@@ -322,6 +322,7 @@ def test_where_spans_go_is_what_the_variables_of_the_sdk_say(collector: Receiver
         assert collector.headers[-1]["api-key"] == "a b"
         assert collector.headers[-1]["authorization"] == "Basic YTpi=="
         assert collector.headers[-1]["content-type"] == "application/x-protobuf"
+        assert collector.headers[-1]["accept-encoding"] == "identity"
         assert collector.headers[-1].get("content-encoding", "none") == how
     assert len(collector.spans) == 9
     own = {"OTEL_EXPORTER_OTLP_ENDPOINT": base, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://other:1/x"}
