@@ -21,7 +21,7 @@ class Yielding:
     give : callable
         Lets others run.
     longest : float
-        Seconds that it may take.
+        Seconds for which other programs may have the core; threads of this process may have it longer.
     rest : float
         Seconds for which it is not done after it took longer.
     """
@@ -36,11 +36,13 @@ class Yielding:
         self._not_before = 0.0
 
     def __call__(self) -> None:
-        """Let others run, unless they took long a moment ago."""
+        """Let others run, unless other programs took long a moment ago."""
         began = time.monotonic()
         if began < self._not_before:
             return
+        used = time.process_time()
         self._give()
         ended = time.monotonic()
-        if ended - began > self._longest:
+        took = ended - began
+        if took > self._longest and took - (time.process_time() - used) > self._longest:
             self._not_before = ended + self._rest
