@@ -46,6 +46,10 @@ def create_key(
         console.print(
             f"{key.id} for {tenant}; shown this once, and stored nowhere", markup=False, soft_wrap=True
         )
+        there = read_config(config).nodes if file is None else nodes or ()
+        for node in (name for name in nodes or () if name not in there):
+            text = f"{config} has no node {node!r} yet: until it has, the key may ask nothing by that name"
+            console.print(text, markup=False, soft_wrap=True)
 
 
 def list_keys(

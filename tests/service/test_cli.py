@@ -239,3 +239,16 @@ def test_what_a_caller_said_tells_the_terminal_nothing(run: Run, tmp_path: Path)
     assert shown.stdout.count("\\x1b]52;c;cm0gLXJmIH4=\\x07 \\x9b2J déjà 😀") == 2
     as_json = run("traffic", "show", NODE, "--json")
     assert json.loads(as_json.stdout)["decisions"][0]["attempts"] == tried
+
+
+def test_a_key_for_a_node_that_is_not_there_is_made_and_told(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "cascade.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"auth": {"keys": "keys.json"}}))
+    told = run("key", "create", "acme", "--node", NODE, "--node", "suport")
+    assert told.exit_code == 0
+    assert "has no node 'suport' yet" in told.output
+    assert f"no node '{NODE}'" not in told.output
+    assert (
+        "no node"
+        not in run("key", "create", "acme", "--node", "x", "--file", str(tmp_path / "k.json")).output
+    )

@@ -1,0 +1,63 @@
+"""The alerts, played by promtool on series as the service gives them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+RULES = ROOT / "deploy" / "prometheus" / "cascade.yaml"
+PROMTOOL = shutil.which("promtool")
+pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+
+
+def series(name: str, values: str) -> dict[str, str]:
+    return {"series": name, "values": values}
+
+
+def play(
+    folder: Path, given: list[dict[str, str]], alert: str, *moments: tuple[str, list[dict[str, str]]]
+) -> None:
+    """Check with which labels an alert fires at some moments."""
+    tests: dict[str, Any] = {"interval": "1m", "input_series": given, "alert_rule_test": []}
+    for at, fires in moments:
+        expected = [{"exp_labels": {"severity": "ticket"} | labels} for labels in fires]
+        tests["alert_rule_test"].append({"eval_time": at, "alertname": alert, "exp_alerts": expected})
+    rules = yaml.safe_load(RULES.read_text())
+    for rule in rules["groups"][0]["rules"]:
+        rule["annotations"] = {}  # labels are what is compared here
+    (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+    (folder / "play.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [tests]}))
+    assert PROMTOOL is not None
+    done = subprocess.run(
+        [PROMTOOL, "test", "rules", "play.yaml"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_node_whose_bundle_went_is_told_and_one_that_was_given_another_is_not(tmp_path: Path) -> None:
+    given = [
+        series('up{job="cascade"}', "1x90"),
+        series('cascade_bundle_info{node="gone", version="1"}', "1x9 0x80"),
+        series('cascade_bundle_info{node="renewed", version="1"}', "1x9 0x80"),
+        series('cascade_bundle_info{node="renewed", version="2"}', "_x9 1x80"),
+    ]
+    play(tmp_path, given, "CascadeServesNoBundle", ("8m", []), ("25m", [{"node": "gone"}]))
+
+
+def test_a_service_without_any_bundle_is_told_where_it_is_up(tmp_path: Path) -> None:
+    play(tmp_path, [series('up{job="cascade"}', "1x30")], "CascadeServesNoBundle", ("5m", []), ("15m", [{}]))
+    play(tmp_path, [series('up{job="cascade"}', "0x30")], "CascadeServesNoBundle", ("15m", []))
+
+
+def test_a_rollback_is_told_for_an_hour(tmp_path: Path) -> None:
+    given = [
+        series('cascade_rollout_status{node="n", status="running"}', "1x9 _x200"),
+        series('cascade_rollout_status{node="n", status="rolled-back"}', "_x9 1x200"),
+        series('cascade_rollout_status{node="m", status="running"}', "1x210"),
+    ]
+    play(tmp_path, given, "CascadeRolledBack", ("8m", []), ("12m", [{"node": "n"}]), ("100m", []))
