@@ -11,7 +11,7 @@ import pytest
 
 from cascade.fences import TRAFFIC, Fences
 from cascade.server import exchangeability
-from cascade.server.decision_ids import new_decision_id
+from cascade.server.decision_ids import new_decision_ids
 from cascade.server.exchangeability import LiveWatch, last_window, sampled
 from cascade.traffic import Decision, SqliteStore
 from tests.traffic_records import decision
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 def live(at: float, sure: float, version: str = "v1") -> Decision:
     attempts = [{"rung": "linear", "reason": "", "p_right_before": 0.9, "confidence_after": sure}]
-    id_ = new_decision_id()
+    (id_,) = new_decision_ids(1)
     return decision(id_, time=at, text=id_, attempts=attempts, bundle_version=version)
 
 
