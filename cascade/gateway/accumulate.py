@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from cascade.rungs.usage import token_count
 from cascade.traffic.strict_json import Refused, parse
 
 _MAX_EVENT = 8 << 20
-_MOST_TOKENS = 1 << 40  # no completion has as many: who says so counts nothing
 
 
 @dataclass
@@ -73,8 +73,8 @@ class Said:
             self.model = data["model"]
         usage = data.get("usage")
         if isinstance(usage, dict):
-            self.input_tokens = _count(usage.get("prompt_tokens"))
-            self.output_tokens = _count(usage.get("completion_tokens"))
+            self.input_tokens = token_count(usage.get("prompt_tokens"))
+            self.output_tokens = token_count(usage.get("completion_tokens"))
 
     def _add_call(self, call: dict[str, Any]) -> None:
         calls: list[dict[str, Any]] = self.message.setdefault("tool_calls", [])
@@ -130,8 +130,3 @@ def _first_choice(data: dict[str, Any]) -> dict[str, Any] | None:
         return None
     first: dict[str, Any] = choices[0]
     return first
-
-
-def _count(value: Any) -> int:
-    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
-    return value if known else 0

@@ -35,6 +35,7 @@ from cascade.rungs.connections import http_client
 from cascade.rungs.identity import ChatIdentity, digest
 from cascade.rungs.prompt import Prompt, chat_messages, with_instruction
 from cascade.rungs.protocol import Answer, Answers, Batch, Query
+from cascade.rungs.usage import token_count
 
 # By default stamina would log through structlog, which prints to stdout where nobody has set it up.
 stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
@@ -317,7 +318,10 @@ class ChatRung:
         if not isinstance(reply, ChatCompletion):
             raise RungError(f"chat rung {self._where} sent no chat completion")
         if reply.usage is not None:
-            read, written = reply.usage.prompt_tokens or 0, reply.usage.completion_tokens or 0
+            read, written = (
+                token_count(reply.usage.prompt_tokens),
+                token_count(reply.usage.completion_tokens),
+            )
             answer.input_tokens += read
             answer.output_tokens += written
             price = self.settings

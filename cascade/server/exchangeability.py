@@ -27,8 +27,9 @@ WINDOW_SECONDS = 60.0
 MOST_IN_WINDOW = 256
 """Decisions of a bundle that are read of a window; of more, a random sample."""
 
-LATE_SECONDS = 30.0
-"""How long after its end a window is read: a decision may reach the disk so much after younger ones."""
+LATE_SECONDS = 120.0
+"""How long after its end a window is read: a decision is in the window in which it was asked for, and on disk
+once it is answered. What waits long for a slow teacher is what the ladder was unsure of."""
 
 MEMORY_SECONDS = 7 * 86_400.0
 MOST_AT_ONCE = 5_000
@@ -78,7 +79,11 @@ class LiveWatch:
             Unix seconds.
         """
         until = last_window(time.time() if now is None else now)
-        for bundle, level, _ in list(self._bundles()):
+        bundles = list(self._bundles())
+        for gone in self._tests.keys() - {(bundle.node, bundle.version) for bundle, _, _ in bundles}:
+            del self._tests[gone]
+            self._read_until.pop(gone, None)
+        for bundle, level, _ in bundles:
             if bundle.reference is None:
                 continue
             key = (bundle.node, bundle.version)

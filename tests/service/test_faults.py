@@ -134,6 +134,23 @@ def start(
         each.store.close()
 
 
+@pytest.mark.parametrize("said", [-1_000_000, "12", 1 << 60, True])
+def test_a_teacher_that_reports_no_number_of_tokens_costs_nothing_and_earns_nothing(
+    start: Callable[..., Running], teacher: Teacher, said: Any
+) -> None:
+    answer = json.loads(teacher.body)
+    teacher.body = json.dumps(answer | {"usage": {"prompt_tokens": said, "completion_tokens": 2}}).encode()
+    running = start()
+    decided = running.client.decide(node=NODE, text=STRANGE)
+    assert (decided.rung, decided.label) == ("frontier", "refund_status")
+    assert running.store.flush(LONG)
+    logged = running.store.get(decided.decision_id)
+    assert logged is not None
+    assert (logged.input_tokens, logged.output_tokens) == (0, 2)
+    price = running.engine.nodes[NODE].teacher.settings.price_output
+    assert logged.usd == pytest.approx(2 * price / 1e6)
+
+
 def settled_locally(running: Running, unseen: list[dict[str, Any]]) -> bool:
     """Ask questions of which some are settled below the teacher, whatever the teacher does."""
     for record in unseen[:30]:

@@ -18,7 +18,7 @@ from tests.traffic_records import decision
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0  # the beginning of a window
-WINDOW = last_window(NOW) + 1  # its number
+WINDOW = int(NOW // exchangeability.WINDOW_SECONDS)  # its number
 
 
 @pytest.fixture
@@ -55,8 +55,9 @@ def test_of_a_busy_window_some_are_read_the_same_whoever_asks(store: SqliteStore
 
 
 def test_a_window_is_read_once_it_is_over_and_what_comes_late_is_on_disk() -> None:
-    assert last_window(NOW + 89.9) == last_window(NOW + 30.0) == WINDOW
-    assert last_window(NOW + 29.9) == WINDOW - 1
+    late = exchangeability.LATE_SECONDS
+    assert last_window(NOW + late + 59.9) == last_window(NOW + late) == WINDOW
+    assert last_window(NOW + late - 0.1) == WINDOW - 1
 
 
 def test_pauses_are_passed_over_and_a_week_is_the_longest_memory(
@@ -123,10 +124,22 @@ def test_a_log_that_cannot_be_read_is_read_at_the_next_look(
     def broken(*_: Any) -> list[Decision]:
         raise StoreError("no disk")
 
+    late = NOW + exchangeability.LATE_SECONDS
     with monkeypatch.context() as patched:
         patched.setattr(store, "sampled_decisions", broken)
-        watch.look(NOW + 60)
+        watch.look(late)
     assert "live traffic cannot be read" in caplog.text
     assert not watched.fences.has(TRAFFIC)
-    watch.look(NOW + 60)
+    watch.look(late)
     assert watched.fences.has(TRAFFIC)
+
+
+def test_what_is_remembered_of_a_bundle_goes_with_it(store: SqliteStore) -> None:
+    put(store, *(live(NOW - 10 * i, 0.9) for i in range(1, 20)))
+    loaded = [(bundle(), 0.01, 30.0), (bundle("v2"), 0.01, 30.0)]
+    watch = LiveWatch(store, lambda: loaded)
+    watch.look(NOW + exchangeability.LATE_SECONDS)
+    assert set(watch._tests) == {("n", "v1"), ("n", "v2")}
+    del loaded[0]
+    watch.look(NOW + exchangeability.LATE_SECONDS)
+    assert set(watch._tests) == set(watch._read_until) == {("n", "v2")}
