@@ -53,13 +53,16 @@ def test_whoever_may_be_elsewhere_is_not_this_machine(target: str) -> None:
 def test_a_key_goes_to_another_machine_encrypted_or_where_somebody_says_that_it_is(
     kind: type[Client] | type[AsyncClient], certificates: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"plain text.*\(ca\).*tls=True.*tls=False") as caught:
-        kind(FAR, api_key="secret")
-    assert "secret" not in str(caught.value)
-    for how in ({"tls": True}, {"tls": False}, {"ca": certificates / "ca.pem"}):
-        kind(FAR, api_key="secret", **how)
-    kind("127.0.0.1:1", api_key="secret")
-    kind(FAR)
+    async def make() -> None:  # an AsyncClient is made where an event loop runs
+        with pytest.raises(ValueError, match=r"plain text.*\(ca\).*tls=True.*tls=False") as caught:
+            kind(FAR, api_key="secret")
+        assert "secret" not in str(caught.value)
+        for how in ({"tls": True}, {"tls": False}, {"ca": certificates / "ca.pem"}):
+            kind(FAR, api_key="secret", **how)
+        kind("127.0.0.1:1", api_key="secret")
+        kind(FAR)
+
+    asyncio.run(make())
 
 
 @pytest.mark.parametrize(
