@@ -9,6 +9,8 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from cascade.observe.worker_number import worker_number
+
 _QUIET = ("httpx", "httpx2", "openai", "httpcore", "httpcore2", "uvicorn.error")
 
 
@@ -29,18 +31,22 @@ def _name(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[st
     record = event.get("_record")
     if isinstance(record, logging.LogRecord):
         event["logger"], event["process"] = record.name, record.process
+        worker = worker_number()
+        if worker is not None:
+            event["worker"] = worker
     return event
 
 
 def _as_text(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
     known = [event.pop(key, "") for key in ("timestamp", "level", "logger", "event")]
-    event.pop("process", None)
+    process, worker = event.pop("process", ""), event.pop("worker", None)
+    who = process if worker is None else f"worker {worker}, {process}"
     trace = event.pop("exception", "")
     rest = "".join(f" {key}={value!r}" for key, value in event.items())
     # A stack trace has lines of its own; each is escaped and indented, so none looks like a log line.
     lines = "".join(f"\n  {escaped(line)}" for line in str(trace).splitlines())
     timestamp, level, logger, said = (escaped(str(value)) for value in known)
-    return f"{timestamp} {level.upper()} {logger}: {said}{escaped(rest)}{lines}"
+    return f"{timestamp} {level.upper()} {logger}[{who}]: {said}{escaped(rest)}{lines}"
 
 
 def set_up_logs(
@@ -51,7 +57,8 @@ def set_up_logs(
     Parameters
     ----------
     form : {"text", "json"}
-        JSON lines have `timestamp` (UTC, ISO 8601), `level`, `logger`, `process`, `event`, `exception`.
+        JSON lines have `timestamp` (UTC, ISO 8601), `level`, `logger`, `process`, `event`, `exception`, and
+        `worker` where there are several.
     level : int
     stream : file, optional
         In place of stderr.

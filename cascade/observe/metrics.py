@@ -26,6 +26,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import Metric
 
 from cascade.observe.span_queue import SpanStats
+from cascade.observe.worker_metrics import OnLoop, WorkerMetrics
 from cascade.traffic.records import Decision, StoreStats
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -106,6 +107,7 @@ class Metrics:
             "cascade_bundle_info", "1 for the bundle a node serves.", ("node", "version"),
             multiprocess_mode="livemax", **made,
         )  # fmt: skip
+        self._worker = WorkerMetrics(self.registry)
         self._children: dict[tuple[Any, ...], Any] = {}
         self._last = StoreStats(0, 0, 0, 0)
         self._last_spans = SpanStats(0, 0, 0, 0)
@@ -126,12 +128,14 @@ class Metrics:
         """Count decisions: those that are logged together by one step for each value that they change."""
         counts: defaultdict[tuple[Any, ...], float] = defaultdict(float)
         durations: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+        failed = 0
         for decision in decisions:
             node, rung = decision.node, decision.rung
             if decision.error is None:
                 counts[self._decisions, node, rung, decision.mode] += 1
                 durations[self._latency, node, rung].append(decision.latency_ms / 1e3)
             else:
+                failed += 1
                 counts[self._errors, node, decision.error.partition(":")[0].lower()] += 1
             for attempt in decision.attempts:
                 name, reason = str(attempt["rung"]), str(attempt["reason"])
@@ -149,6 +153,7 @@ class Metrics:
             self._of(key).inc(amount)
         for key, seconds in durations.items():
             self._of(key).observe_all(seconds)
+        self._worker.count(len(decisions) - failed, failed)
 
     def served(self, node: str | None, by: str) -> None:
         """Count one chat completion over HTTP."""
@@ -160,8 +165,9 @@ class Metrics:
         queue: Callable[[], int],
         bundles: Callable[[], dict[str, str]],
         spans: Callable[[], SpanStats] | None = None,
+        on_loop: OnLoop = lambda call: call(),
     ) -> None:
-        """Take over what is not counted as it happens: the store, the queue, the bundles, the spans."""
+        """Take over what is not counted as it happens: store, queue, bundles, spans, the process itself."""
         now = stats()
         for state in ("written", "dropped", "failed"):
             self._store.labels(state).inc(max(0, getattr(now, state) - getattr(self._last, state)))
@@ -172,7 +178,9 @@ class Metrics:
                 self._spans.labels(state).inc(getattr(ended, state) - getattr(self._last_spans, state))
             self._last_spans = ended
         self._waiting.set(now.waiting)
-        self._queue.set(queue())
+        waiting = queue()
+        self._queue.set(waiting)
+        self._worker.look(waiting, on_loop)
         served = bundles()
         for node, version in self._served.items():
             if served.get(node) != version:
@@ -187,13 +195,14 @@ class Metrics:
         queue: Callable[[], int],
         bundles: Callable[[], dict[str, str]],
         spans: Callable[[], SpanStats] | None = None,
+        on_loop: OnLoop = lambda call: call(),
     ) -> None:
         """Call `look` every two seconds, in a thread."""
 
         def run() -> None:
-            self.look(stats, queue, bundles, spans)
+            self.look(stats, queue, bundles, spans, on_loop)
             while not self._stop.wait(_EVERY_SECONDS):
-                self.look(stats, queue, bundles, spans)
+                self.look(stats, queue, bundles, spans, on_loop)
 
         threading.Thread(target=run, name="cascade-metrics", daemon=True).start()
 

@@ -35,12 +35,16 @@ class Observing:
         return watched(store, watchers)
 
     def follow(
-        self, store: TrafficStore, queue: Callable[[], int], bundles: Callable[[], dict[str, str]]
+        self,
+        store: TrafficStore,
+        queue: Callable[[], int],
+        bundles: Callable[[], dict[str, str]],
+        on_loop: Callable[[Callable[[], None]], object],
     ) -> None:
-        """Watch what does not pass by: the store's losses, the queue, the bundles."""
+        """Watch what does not pass by: the store's losses, the queue, the bundles, the event loop."""
         if self.metrics is not None:
             spans = None if self.traces is None else self.traces.stats
-            self.metrics.follow(store.stats, queue, bundles, spans)
+            self.metrics.follow(store.stats, queue, bundles, spans, on_loop)
 
     def close(self) -> None:
         """Stop, and send what is not sent yet."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from cascade.config import Config
 from cascade.errors import CascadeError, ConfigError
+from cascade.event_loop import GRPC
 from cascade.observe.open import open_observing
 from cascade.security.keys import read_keys
 from cascade.server import rollout_service, sd_notify
@@ -161,6 +162,7 @@ def _serve_process(
             store,
             lambda: server.waiting,
             lambda: {name: node.bundle.version for name, node in engine.nodes.items() if node.bundle},
+            GRPC.running.call_soon_threadsafe,
         )
         # What there is by now stays: the collector need not look through it again and again, least of all
         # under load, when whatever waits is looked through with it.

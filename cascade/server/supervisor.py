@@ -22,6 +22,7 @@ from typing import Any
 
 from cascade.errors import ConfigError
 from cascade.heap import trim
+from cascade.observe import worker_number
 from cascade.server import sd_notify
 
 _log = logging.getLogger(__name__)
@@ -305,7 +306,7 @@ class Supervisor:
             for descriptor in (*self._wake, not_mine, *(w.pipe for w in self._workers.values())):
                 os.close(descriptor)
             _die_with_parent()
-            os.environ["CASCADE_WORKER"] = str(index)
+            os.environ[worker_number.VARIABLE] = str(index)
             if self._previous is not None:  # of a reload: the old workers' models, which this one never needs
                 self._previous = None
                 trim()

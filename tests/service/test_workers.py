@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from benchmarks.memory_growth import proportional
@@ -286,6 +288,38 @@ print(file.read("acme").tokens, flush=True)
     served, ended = map(float, done.stdout.split())
     assert served == most - 1 - 50, "what the rate gives in 0.05 s is taken ahead"
     assert ended >= most - 1
+
+
+def test_metrics_and_log_tell_the_workers_apart_and_forget_one_that_ended(
+    serve: Callable[[int], Service], document: dict[str, Any]
+) -> None:
+    document["http"] = {"listen": "127.0.0.1:0"}
+    service = serve(2)
+
+    def seen() -> dict[int, tuple[int, float]]:
+        """When each worker's loop last came round, by number, with its process id."""
+        text = httpx2.get(f"http://{service.facts['http']}/metrics", timeout=LONG).text
+        name = "cascade_worker_seen_timestamp_seconds"
+        found = re.findall(rf'^{name}{{pid="(\d+)",worker="(\d)"}} (.+)$', text, re.MULTILINE)
+        counters = re.findall(r'^cascade_worker_cpu_seconds_total{worker="(\d)"}', text, re.MULTILINE)
+        assert len(counters) == len(set(counters)), "a series for each number, whoever has it"
+        return {int(worker): (int(pid), float(when)) for pid, worker, when in found}
+
+    end = time.monotonic() + LONG
+    while len(first := seen()) < 2 or not all(when for _, when in first.values()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert {pid for pid, _ in first.values()} == service.workers()
+    killed = first[0][0]
+    os.kill(killed, signal.SIGKILL)
+    service.wait_for_log(f"worker 0 (pid {killed}) ended by SIGKILL")
+    while killed in (now := [pid for pid, _ in seen().values()]) or len(now) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert seen()[1][0] == first[1][0]
+    for worker, pid in ((0, killed), (1, first[1][0])):
+        assert f"[worker {worker}, {pid}]: " in service.log.read_text()
+    assert f"ERROR cascade.server.supervisor[{service.process.pid}]: worker 0" in service.log.read_text()
 
 
 def test_workers_end_when_their_parent_is_killed(serve: Callable[[int], Service]) -> None:

@@ -20,12 +20,16 @@ def series(name: str, values: str) -> dict[str, str]:
 
 
 def play(
-    folder: Path, given: list[dict[str, str]], alert: str, *moments: tuple[str, list[dict[str, str]]]
+    folder: Path,
+    given: list[dict[str, str]],
+    alert: str,
+    *moments: tuple[str, list[dict[str, str]]],
+    severity: str = "ticket",
 ) -> None:
     """Check with which labels an alert fires at some moments."""
     tests: dict[str, Any] = {"interval": "1m", "input_series": given, "alert_rule_test": []}
     for at, fires in moments:
-        expected = [{"exp_labels": {"severity": "ticket"} | labels} for labels in fires]
+        expected = [{"exp_labels": {"severity": severity} | labels} for labels in fires]
         tests["alert_rule_test"].append({"eval_time": at, "alertname": alert, "exp_alerts": expected})
     rules = yaml.safe_load(RULES.read_text())
     for rule in rules["groups"][0]["rules"]:
@@ -52,6 +56,16 @@ def test_a_node_whose_bundle_went_is_told_and_one_that_was_given_another_is_not(
 def test_a_service_without_any_bundle_is_told_where_it_is_up(tmp_path: Path) -> None:
     play(tmp_path, [series('up{job="cascade"}', "1x30")], "CascadeServesNoBundle", ("5m", []), ("15m", [{}]))
     play(tmp_path, [series('up{job="cascade"}', "0x30")], "CascadeServesNoBundle", ("15m", []))
+
+
+def test_a_worker_whose_loop_stands_still_is_told_and_one_that_ended_is_not(tmp_path: Path) -> None:
+    given = [
+        series('cascade_worker_seen_timestamp_seconds{worker="0", pid="7"}', "0+60x30"),
+        series('cascade_worker_seen_timestamp_seconds{worker="1", pid="8"}', "0+60x10 600x20"),
+        series('cascade_worker_seen_timestamp_seconds{worker="2", pid="9"}', "0+60x10 stale"),
+    ]
+    hangs = [{"worker": "1", "pid": "8"}]
+    play(tmp_path, given, "CascadeWorkerHangs", ("11m", []), ("13m", hangs), severity="page")
 
 
 def test_a_rollback_is_told_for_an_hour(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,6 +90,34 @@ def test_losses_and_bundles_are_looked_at() -> None:
         assert line in text, line
 
 
+def test_a_worker_is_told_apart_by_what_it_answered_its_queue_and_when_its_loop_came_round() -> None:
+    metrics = Metrics()
+    metrics.saw(decision(), decision(error="TEACHER_UNAVAILABLE: it is down"), decision())
+    kept: list[Any] = []
+
+    def look() -> str:
+        metrics.look(lambda: StoreStats(0, 0, 0, 0), lambda: 4, dict, on_loop=kept.append)
+        return metrics.page().decode()
+
+    assert 'cascade_worker_seen_timestamp_seconds{worker="0"} 0.0' in look()
+    for line in (
+        'cascade_worker_decisions_total{answered="yes",worker="0"} 2.0',
+        'cascade_worker_decisions_total{answered="no",worker="0"} 1.0',
+        'cascade_worker_queue_waiting{worker="0"} 4.0',
+    ):
+        assert line in look(), line
+    (came_round,) = kept  # a loop that hangs is not given more and more to do
+    before = time.time()
+    came_round()
+    seen, spent = (
+        float(re.findall(rf'cascade_worker_{name}{{worker="0"}} (.+)', look())[0])
+        for name in ("seen_timestamp_seconds", "cpu_seconds_total")
+    )
+    assert before <= seen <= time.time()
+    assert 0.5 * time.process_time() < spent <= time.process_time()
+    assert len(kept) == 2
+
+
 COUNT = """
 import sys; sys.path.insert(0, "tests/unit")
 from test_observe import Metrics, decision
@@ -152,7 +182,18 @@ def test_text_logs_cannot_be_forged(logs: Any) -> None:
     lines = stream.getvalue().splitlines()
     assert len([line for line in lines if not line.startswith("  ")]) == 2
     assert "\x1b" not in stream.getvalue()
-    assert "WARNING cascade.x: node a\\n2026" in lines[0]
+    assert f"WARNING cascade.x[{os.getpid()}]: node a\\n2026" in lines[0]
+
+
+def test_a_line_says_which_worker_wrote_it(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASCADE_WORKER", "1")
+    stream = logs("text")
+    logging.getLogger("cascade.x").warning("here")
+    assert stream.getvalue().endswith(f"WARNING cascade.x[worker 1, {os.getpid()}]: here\n")
+    stream = logs("json")
+    logging.getLogger("cascade.x").warning("there")
+    said = json.loads(stream.getvalue().splitlines()[-1])
+    assert (said["worker"], said["process"]) == (1, os.getpid())
 
 
 def test_json_logs_are_one_object_a_line(logs: Any) -> None:

@@ -67,7 +67,7 @@ def test_the_log_lines_are_in_the_code() -> None:
 
 
 def test_the_metrics_are_in_the_code() -> None:
-    code = (ROOT / "cascade" / "observe" / "rollouts.py").read_text("utf-8")
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "cascade" / "observe").glob("*.py"))
     named = set(re.findall(r"`(cascade_\w+)`", PAGE))
     assert named
     for name in named:
