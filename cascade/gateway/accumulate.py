@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from cascade.gateway.unstated import said_bytes
 from cascade.rungs.usage import token_count
 from cascade.traffic.strict_json import Refused, parse
 
@@ -24,6 +25,10 @@ class Said:
         Empty while it is not known.
     model : str
     input_tokens, output_tokens : int
+    told : bool
+        Whether it was said how many tokens there were.
+    bytes : int
+        How much text was said, in all choices and in whatever the model thought aloud.
     complete : bool
         Whether the completion came to its end.
     """
@@ -33,13 +38,15 @@ class Said:
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    told: bool = False
+    bytes: int = 0
     complete: bool = False
 
     def take_completion(self, completion: Any) -> None:
         """Read a whole completion. What is no completion leaves everything as it was."""
         if not isinstance(completion, dict):
             return
-        self._common(completion)
+        self._common(completion, "message")
         choice = _first_choice(completion)
         message = choice.get("message") if choice else None
         if choice and isinstance(message, dict):
@@ -51,7 +58,7 @@ class Said:
         """Add one chunk of a stream."""
         if not isinstance(chunk, dict):
             return
-        self._common(chunk)
+        self._common(chunk, "delta")
         choice = _first_choice(chunk)
         if not choice:
             return
@@ -68,11 +75,16 @@ class Said:
             self.finish_reason = str(choice["finish_reason"])
             self.complete = True
 
-    def _common(self, data: dict[str, Any]) -> None:
+    def _common(self, data: dict[str, Any], said: str) -> None:
+        choices = data.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict):
+                self.bytes += said_bytes(choice.get(said))
         if isinstance(data.get("model"), str):
             self.model = data["model"]
         usage = data.get("usage")
-        if isinstance(usage, dict):
+        if isinstance(usage, dict) and usage:
+            self.told = True
             self.input_tokens = token_count(usage.get("prompt_tokens"))
             self.output_tokens = token_count(usage.get("completion_tokens"))
 

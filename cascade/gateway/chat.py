@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -207,7 +208,9 @@ class ChatCompletions:
             if context.get("traceparent"):
                 headers["traceparent"] = context["traceparent"]
         strict = found is not None and found.how == "model"
-        relay = Relay(upstream, sent_body, headers, shape, why_not, raw or None, whole=strict)
+        relay = Relay(
+            upstream, sent_body, headers, shape, why_not, raw or None, strict, partial(self._pay, tenant)
+        )
         audit_call = None
         if shape is not None and question is not None:
             audit_call = AuditCall(upstream, sent_body, headers, shape, asyncio.get_running_loop())
@@ -330,6 +333,10 @@ class ChatCompletions:
             headers["x-cascade-contract"] = "broken"
         return {name: header_text(value) for name, value in headers.items() if value}
 
+    def _pay(self, tenant: str, usd: float) -> None:
+        if self._gate.quotas is not None:
+            self._gate.quotas.spend(tenant, usd)
+
     def _log_call(self, exchange: _Exchange, message: Mapping[str, Any] | None = None) -> None:
         """Log a call once; nothing that fails here fails the call."""
         if exchange.logged:
@@ -339,8 +346,6 @@ class ChatCompletions:
         by = "ladder" if message is not None else "frontier"
         if self._metrics is not None:
             self._metrics.served(exchange.found.node if exchange.found else None, by)
-        if self._gate.quotas is not None and not relay.taught:  # else the engine has counted it
-            self._gate.quotas.spend(exchange.tenant, relay.usd())
         if not self._http.capture:
             return
         try:
@@ -354,6 +359,7 @@ class ChatCompletions:
             if exchange.decided is not None:
                 context["decision_id"] = exchange.decided.decision_id
             output = message if message is not None else relay.said.message
+            read, written = relay.used()
             self._told(
                 Call(
                     call_id=f"{time.time_ns():016x}{secrets.token_hex(8)}",
@@ -367,8 +373,8 @@ class ChatCompletions:
                     output=None if error else dict(output),
                     context=context,
                     usd=relay.usd(),
-                    input_tokens=relay.said.input_tokens,
-                    output_tokens=relay.said.output_tokens,
+                    input_tokens=read,
+                    output_tokens=written,
                     latency_ms=(time.time() - exchange.began) * 1e3,
                     error=f"{error.reason}: {error}" if error else None,
                 )

@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from cascade.errors import RungError, TeacherUnavailable, UnusableAnswer
 from cascade.gateway.accumulate import Events, Said, data_of
 from cascade.gateway.shape import AnswerShape, Unfit
+from cascade.gateway.unstated import UNSEEN_PER_SECOND, most_tokens, request_tokens, tokens
 from cascade.gateway.upstream import Upstream, given_headers
 from cascade.rungs.protocol import Answer, Query
 from cascade.server.gone import CallerGone
@@ -45,6 +47,8 @@ class Relay:
         The request's own bytes, sent as they are where nothing in it is changed.
     whole : bool
         Whether, where the engine asks for it, the agent is given nothing before all of it has come.
+    pay : callable, optional
+        Told at the end what the call cost, in dollars, unless the engine was told it with the answer.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Relay:
         why_unread: str = "",
         raw: bytes | None = None,
         whole: bool = False,
+        pay: Callable[[float], object] = lambda _: None,
     ) -> None:
         self.upstream = upstream
         self.said = Said()
@@ -73,11 +78,12 @@ class Relay:
         self._request, self._raw, self._sent_headers = dict(body), raw, dict(headers)
         self._shape, self._why_unread = shape, why_unread
         self._loop = asyncio.get_running_loop()
-        self._whole = whole
+        self._whole, self._pay = whole, pay
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Event()  # set whenever the agent has taken an event
         self._task: asyncio.Task[None] | None = None
         self._under_way = self._left = False
+        self._sent = self._shown = 0.0  # when (monotonic) all was sent, and something was first said
         self._answer: Future[Answer] = Future()
         options = self._request.get("stream_options")
         wanted = isinstance(options, dict) and options.get("include_usage")
@@ -138,7 +144,10 @@ class Relay:
             _log.exception("passing a call on failed")
             self.failure = TeacherUnavailable(f"passing the call on failed ({type(error).__name__})")
         self.begun.set()
-        if self._answer.set_running_or_notify_cancel():
+        waited_for = self._answer.set_running_or_notify_cancel()
+        if not (self.taught and waited_for):  # who left may have had the engine stop waiting
+            self._pay(self.usd())
+        if waited_for:
             try:
                 answer = self.answer()
             except Exception as error:  # nor the engine, which waits for the teacher
@@ -155,7 +164,9 @@ class Relay:
             request = {**request, "stream_options": options}
         content = self._raw if request is self._request else None
         content = content or json.dumps(request).encode()
-        async with self.upstream.open("POST", "/chat/completions", self._sent_headers, content) as response:
+        async with self.upstream.open(
+            "POST", "/chat/completions", self._sent_headers, content, self._all_sent
+        ) as response:
             kind = response.headers.get("content-type", "")
             if response.status_code == 200 and kind.startswith("text/event-stream"):
                 self.status, self.headers, self.streams = 200, given_headers(response), True
@@ -176,9 +187,14 @@ class Relay:
                 self.said.take_completion(parse(self.body, repeated_keys=True))
         return True
 
+    def _all_sent(self) -> None:
+        self._sent = time.monotonic()
+
     async def _take(self, event: bytes, added_usage: bool) -> None:
         data = data_of(event)
         self.said.take_chunk(data)
+        if self.said.bytes and not self._shown:
+            self._shown = time.monotonic()
         if added_usage and isinstance(data, dict) and data.get("usage") and data.get("choices") == []:
             return
         self._events.put_nowait(event)
@@ -187,11 +203,27 @@ class Relay:
             self._room.clear()
             await self._room.wait()
 
+    def used(self) -> tuple[int, int]:
+        """Give the tokens that went in and came out: as the frontier says, or else by an estimate.
+
+        What never reached the frontier, and what it answered with an error, took none.
+        """
+        said = self.said
+        left = self._left and self._sent and self.status in (0, 200)
+        begun = self.status == 200 and (said.complete or said.bytes)
+        if not (left or begun) or (said.told and (said.complete or not self.streams)):
+            return said.input_tokens, said.output_tokens
+        read, written = request_tokens(self._request), float(tokens(said.bytes))
+        if self.streams and self._left:
+            unseen = UNSEEN_PER_SECOND * ((self._shown or time.monotonic()) - self._sent)
+            written = max(written, min(written + unseen, most_tokens(self._request)))
+        return max(read, said.input_tokens), max(round(written), said.output_tokens)
+
     def usd(self) -> float:
         """Give what the call cost, in dollars."""
         price = self.upstream.rung.price
-        said = self.said
-        return (said.input_tokens * price.input + said.output_tokens * price.output) / 1e6
+        read, written = self.used()
+        return (read * price.input + written * price.output) / 1e6
 
     def error(self) -> RungError | None:
         """Say why there is no completion; None where there is one."""
@@ -206,8 +238,8 @@ class Relay:
 
     def answer(self) -> Answer:
         """Give the completion as the teacher's answer."""
-        said = self.said
-        answer = Answer(usd=self.usd(), input_tokens=said.input_tokens, output_tokens=said.output_tokens)
+        said, (read, written) = self.said, self.used()
+        answer = Answer(usd=self.usd(), input_tokens=read, output_tokens=written)
         answer.error = self.error()
         if answer.error is not None:
             if self._left:  # who asks the same, and waits for this answer, has not left

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 
@@ -80,7 +81,12 @@ class Upstream:
 
     @asynccontextmanager
     async def open(
-        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        sent: Callable[[], object] | None = None,
     ) -> AsyncIterator[httpx2.Response]:
         """Start a call and give its response, the body not read yet.
 
@@ -88,6 +94,8 @@ class Upstream:
         ----------
         path : str
             Below the rung's `base_url`, such as `/chat/completions`.
+        sent : callable, optional
+            Called once all of the request has gone out.
 
         Raises
         ------
@@ -98,10 +106,15 @@ class Upstream:
         """
         url = self.rung.base_url + path
         # As bytes, as they came: HTTP's headers need not be ASCII.
-        sent = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+        async def trace(event: str, _: Any) -> None:
+            if sent is not None and event.endswith(".send_request_body.complete"):
+                sent()
+
         try:
             async with self._client.stream(
-                method, url, headers=sent, content=content, timeout=self._timeout
+                method, url, headers=raw, content=content, timeout=self._timeout, extensions={"trace": trace}
             ) as response:
                 yield response
         except httpx2.InvalidURL:

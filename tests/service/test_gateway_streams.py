@@ -37,10 +37,16 @@ class Thinking:
         How many events come before the answer.
     wait : bool
         Whether the answer comes only once `go` is set.
+    silent : float
+        Seconds before anything is said.
+    mute : bool
+        Whether there is not even a status before `go` is set.
+    status : bytes
     """
 
     def __init__(self) -> None:
         self.thoughts, self.wait, self.go = 3 * _AHEAD, False, threading.Event()
+        self.silent, self.mute, self.status = 0.0, False, b"200 OK"
         self.calls = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
@@ -58,10 +64,15 @@ class Thinking:
         with taken, suppress(OSError):
             taken.recv(65536)
             self.calls += 1
+            if self.mute and not self.go.wait(LONG):
+                return
             taken.sendall(
-                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+                b"HTTP/1.1 "
+                + self.status
+                + b"\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
                 + _event({"role": "assistant", "content": ""})
             )
+            time.sleep(self.silent)
             thought = _event({"reasoning_content": "h" + 500 * "m"})
             for _ in range(self.thoughts):
                 taken.sendall(thought)
@@ -74,7 +85,8 @@ class Thinking:
 
     def close(self) -> None:
         self.go.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # a test has closed it
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
 
@@ -93,8 +105,15 @@ def thinking() -> Iterator[Thinking]:
 
 @pytest.fixture
 def side(models: Any, configure: Configure, store: TrafficStore, thinking: Thinking) -> Iterator[Side]:
-    chat = {"base_url": thinking.url, "timeout_seconds": LONG}
-    made = Side(configure(chat=chat, http={"listen": "127.0.0.1:0"}, server={"drain_seconds": 1.0}), store)
+    price = {"input": 1_000_000, "output": 1_000}  # a dollar for a token that is read, a tenth of a cent else
+    made = Side(
+        configure(
+            chat={"base_url": thinking.url, "timeout_seconds": LONG, "price": price},
+            http={"listen": "127.0.0.1:0"}, server={"drain_seconds": 1.0},
+            tenants={"default": {"usd_per_day": 1_000}},
+        ),
+        store,
+    )  # fmt: skip
     yield made
     made.close()
 
@@ -155,3 +174,66 @@ def test_who_follows_an_agent_that_left_in_the_middle_of_a_stream_is_decided(
     assert len(told) == 1
     # This upstream only streams, so that the chat rung cannot read it; what counts is that it was asked.
     assert "went away" not in str(told[0])
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-cascade-node": NODE}], ids=["no node", "a node"])
+def test_an_agent_that_leaves_a_stream_before_its_end_has_its_tenant_charged(
+    side: Side, thinking: Thinking, headers: dict[str, str]
+) -> None:
+    thinking.thoughts, thinking.wait = 10, True
+    headers = headers | {"x-cascade-tenant": "acme"}
+    body = ASKED | {"model": "any"}
+    with httpx2.stream("POST", f"{side.url}/v1/chat/completions", json=body, headers=headers) as reply:
+        lines = reply.iter_lines()
+        assert sum("reasoning_content" in next(lines) for _ in range(22)) == 10
+    quotas = side.http._gate.quotas
+    assert quotas is not None
+    assert comes(lambda: quotas.spent("acme") > 0)
+    # 56 and 4 bytes of two messages, and ten thoughts of 501 bytes, by the four.
+    assert quotas.spent("acme") == pytest.approx(23 + 1.253, abs=0.05)
+    assert comes(lambda: len(side.calls()) == 1)
+    (call,) = side.calls()
+    assert call.usd == pytest.approx(quotas.spent("acme"), abs=0.05)
+    assert (call.input_tokens, call.output) == (23, None)
+
+
+def test_what_a_model_thought_unseen_is_charged_by_the_time_and_no_more_than_it_may_say(
+    side: Side, thinking: Thinking
+) -> None:
+    thinking.thoughts, thinking.wait, thinking.silent = 1, True, 0.5
+    quotas = side.http._gate.quotas
+    assert quotas is not None
+    for tenant, most in (("patient", {}), ("short", {"max_completion_tokens": 5})):
+        body = ASKED | {"model": "any"} | most
+        headers = {"x-cascade-tenant": tenant}
+        with httpx2.stream("POST", f"{side.url}/v1/chat/completions", json=body, headers=headers) as reply:
+            assert any("reasoning_content" in line for line in reply.iter_lines())
+        assert comes(lambda tenant=tenant: quotas.spent(tenant) > 0)
+    assert quotas.spent("patient") - 23 > 0.125 + 0.5 * 0.05 - 0.001
+    assert quotas.spent("short") - 23 == pytest.approx(0.126, abs=0.001)
+
+
+def test_an_agent_that_leaves_before_any_answer_is_charged_what_it_asked(
+    side: Side, thinking: Thinking
+) -> None:
+    thinking.mute = True
+    quotas = side.http._gate.quotas
+    assert quotas is not None
+    for stream in (True, False):
+        headers, body = {"x-cascade-tenant": str(stream)}, ASKED | {"model": "any", "stream": stream}
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{side.url}/v1/chat/completions", json=body, headers=headers, timeout=1)
+        assert comes(lambda tenant=str(stream): quotas.spent(tenant) > 0)
+        assert quotas.spent(str(stream)) == 23
+
+
+def test_what_the_frontier_refuses_or_never_got_costs_nothing(side: Side, thinking: Thinking) -> None:
+    quotas = side.http._gate.quotas
+    assert quotas is not None
+    thinking.status = b"500 Oh"
+    reply = httpx2.post(f"{side.url}/v1/chat/completions", json=ASKED | {"model": "any"}, timeout=10)
+    assert reply.status_code == 500
+    thinking.close()
+    reply = httpx2.post(f"{side.url}/v1/chat/completions", json=ASKED | {"model": "any"}, timeout=10)
+    assert reply.status_code == 502
+    assert quotas.spent("") == 0
