@@ -188,12 +188,11 @@ def test_an_agent_that_leaves_a_stream_before_its_end_has_its_tenant_charged(
         assert sum("reasoning_content" in next(lines) for _ in range(22)) == 10
     quotas = side.http._gate.quotas
     assert quotas is not None
-    assert comes(lambda: quotas.spent("acme") > 0)
-    # 56 and 4 bytes of two messages, and ten thoughts of 501 bytes, by the four.
-    assert quotas.spent("acme") == pytest.approx(23 + 1.253, abs=0.05)
+    # 56 and 4 bytes of two messages, and ten thoughts of 501 bytes, by the four. It comes to the file soon.
+    assert comes(lambda: quotas.spent("acme") == pytest.approx(23 + 1.253, abs=0.1)), quotas.spent("acme")
     assert comes(lambda: len(side.calls()) == 1)
     (call,) = side.calls()
-    assert call.usd == pytest.approx(quotas.spent("acme"), abs=0.05)
+    assert call.usd == pytest.approx(quotas.spent("acme"), abs=0.1)
     assert (call.input_tokens, call.output) == (23, None)
 
 
@@ -209,8 +208,10 @@ def test_what_a_model_thought_unseen_is_charged_by_the_time_and_no_more_than_it_
         with httpx2.stream("POST", f"{side.url}/v1/chat/completions", json=body, headers=headers) as reply:
             assert any("reasoning_content" in line for line in reply.iter_lines())
         assert comes(lambda tenant=tenant: quotas.spent(tenant) > 0)
-    assert quotas.spent("patient") - 23 > 0.125 + 0.5 * 0.05 - 0.001
-    assert quotas.spent("short") - 23 == pytest.approx(0.126, abs=0.001)
+    assert comes(lambda: 23.15 - 0.001 < quotas.spent("patient") < 24), (
+        "0.126 said, and half a second of thought"
+    )
+    assert comes(lambda: quotas.spent("short") == pytest.approx(23.126, abs=0.001)), quotas.spent("short")
 
 
 def test_an_agent_that_leaves_before_any_answer_is_charged_what_it_asked(
@@ -223,8 +224,7 @@ def test_an_agent_that_leaves_before_any_answer_is_charged_what_it_asked(
         headers, body = {"x-cascade-tenant": str(stream)}, ASKED | {"model": "any", "stream": stream}
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(f"{side.url}/v1/chat/completions", json=body, headers=headers, timeout=1)
-        assert comes(lambda tenant=str(stream): quotas.spent(tenant) > 0)
-        assert quotas.spent(str(stream)) == 23
+        assert comes(lambda tenant=str(stream): quotas.spent(tenant) == 23), quotas.spent(str(stream))
 
 
 def test_what_the_frontier_refuses_or_never_got_costs_nothing(side: Side, thinking: Thinking) -> None:
