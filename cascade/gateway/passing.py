@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from cascade.errors import CascadeError, InvalidInput, TeacherUnavailable
+from cascade.gateway.bill import Bill
 from cascade.gateway.entry import context_of, enter
 from cascade.gateway.load import Load
 from cascade.gateway.recognise import PREFIX
@@ -60,6 +61,8 @@ class Models:
 class Passing:
     """Passes a call on as it is, so that an agent can change its `base_url` for all that it does.
 
+    What a POST took, as its answer says (`cascade.gateway.bill`), counts as spent by its tenant.
+
     Parameters
     ----------
     upstream : Upstream
@@ -70,6 +73,7 @@ class Passing:
 
     def __init__(self, upstream: Upstream, max_body_bytes: int, gate: Gate, load: Load) -> None:
         self._upstream, self._limit, self._gate, self._load = upstream, max_body_bytes, gate, load
+        self._price = upstream.rung.price
 
     async def pass_on(self, request: Request) -> Response:
         """Pass one call on."""
@@ -95,22 +99,37 @@ class Passing:
         except CascadeError as error:
             return error_reply(error)
 
+        bill = Bill(content, response.headers.get("content-type", ""))
+
         async def body() -> AsyncIterator[bytes]:
             async with stack:
                 async for part in response.aiter_raw():
+                    bill.feed(part)
                     yield part
+                bill.end()
 
-        return _Closing(body(), response.status_code, given_headers(response), stack)
+        def pay() -> None:
+            if request.method == "POST" and response.status_code == 200 and self._gate.quotas is not None:
+                read, written = bill.used()
+                usd = (read * self._price.input + written * self._price.output) / 1e6
+                self._gate.quotas.spend(tenant, usd)
+
+        return _Closing(body(), response.status_code, given_headers(response), stack, pay)
 
 
 class _Closing(StreamingResponse):
-    """A stream whose upstream is let go of even where the agent goes away before the first byte."""
+    """A stream whose upstream is let go of and paid even where the agent goes away before the first byte."""
 
     def __init__(
-        self, content: AsyncIterator[bytes], status: int, headers: dict[str, str], stack: AsyncExitStack
+        self,
+        content: AsyncIterator[bytes],
+        status: int,
+        headers: dict[str, str],
+        stack: AsyncExitStack,
+        pay: Callable[[], object],
     ) -> None:
         super().__init__(content, status, headers | {"x-cascade-served-by": "frontier"})
-        self._stack = stack
+        self._stack, self._pay = stack, pay
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
         try:
@@ -119,4 +138,5 @@ class _Closing(StreamingResponse):
             # The status has been given; breaking off is how HTTP says that there is no more.
             raise
         finally:
+            self._pay()
             await self._stack.aclose()

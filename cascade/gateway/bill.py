@@ -1,0 +1,87 @@
+"""What a call took that is passed on as it is, read from its answer on the way."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from cascade.gateway.accumulate import Events, data_of
+from cascade.gateway.unstated import said_bytes, tokens
+from cascade.rungs.usage import token_count
+from cascade.traffic.strict_json import Refused, parse
+
+_MOST_BYTES = 1 << 20  # of a JSON answer that is read for its usage; a larger one is estimated
+_ASKED = ("messages", "input", "prompt", "instructions")
+
+
+class Bill:
+    """Reads one answer's usage: of a JSON object, or of the events of a stream.
+
+    Where an answer was not read to its end, or says nothing, what was asked and said is counted by its bytes.
+    An answer that came whole, is no stream and has no `usage` took nothing.
+
+    Parameters
+    ----------
+    content : bytes
+        The request's body.
+    kind : str
+        The answer's content type.
+    """
+
+    def __init__(self, content: bytes, kind: str) -> None:
+        self._content = content
+        self._events = Events() if kind.startswith("text/event-stream") else None
+        self._json = kind.startswith("application/json")
+        self._parts: list[bytes] = []
+        self._size = self._said = 0
+        self._usage: dict[str, Any] | None = None
+        self._whole = False
+
+    def feed(self, raw: bytes) -> None:
+        """Take some bytes of the answer."""
+        if self._events is not None:
+            for event in self._events.feed(raw):
+                self._take(data_of(event))
+        elif self._json:
+            self._size += len(raw)
+            if self._size <= _MOST_BYTES:
+                self._parts.append(raw)
+
+    def end(self) -> None:
+        """Say that the answer came whole."""
+        self._whole = True
+        if self._events is not None:
+            self._take(data_of(self._events.rest()))
+        elif self._json and self._size <= _MOST_BYTES:
+            with suppress(Refused):
+                self._take(parse(b"".join(self._parts), repeated_keys=True))
+
+    def used(self) -> tuple[int, int]:
+        """Give the tokens that went in and came out."""
+        usage = self._usage
+        if usage is not None:
+            read, written = (
+                next((token_count(usage[name]) for name in names if name in usage), 0)
+                for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+            )
+            return read, written
+        if self._whole and self._events is None and self._size <= _MOST_BYTES:
+            return 0, 0
+        asked = 0
+        with suppress(Refused):
+            body = parse(self._content, repeated_keys=True)
+            asked = said_bytes([body.get(name) for name in _ASKED])
+        return tokens(asked), tokens(self._said)
+
+    def _take(self, data: Any) -> None:
+        if not isinstance(data, dict):
+            return
+        choices = data.get("choices")
+        for said in (data, *(choices if isinstance(choices, list) else ())):
+            if isinstance(said, dict):
+                self._said += said_bytes([said.get("delta"), said.get("text")])
+        response = data.get("response")
+        for holder in (data, response if isinstance(response, dict) else {}):
+            usage = holder.get("usage")
+            if isinstance(usage, dict) and usage:
+                self._usage = usage
