@@ -55,37 +55,79 @@ def _encode(text: str) -> bytes:
     return raw
 
 
+NO_GRAM = 1 << BUCKET_BITS
+"""Stands where there is no n-gram: one more than the largest bucket."""
+
+
 @dataclass(slots=True)
 class Grams:
     """Hashed n-grams of some texts that were hashed together.
 
+    They lie so that what is said of them can be added up in whole arrays: see `laid_out`.
+
     Attributes
     ----------
-    buckets : int64 array of shape (n_grams,)
-        Bucket of each n-gram, in [0, 2**20): first all words, then all pairs of words, then all byte n-grams;
-        within each of these blocks text after text.
-    counts : int64 array of shape (n_texts, N_BLOCKS)
-        How many n-grams of each block each text has.
+    laid_out : int64 array of shape (2 * of_words.sum() + len(CHAR_SIZES) * lengths.sum(),)
+        Bucket of each n-gram, in [0, 2**20), in rows: all words; of each word, its pair with the next one;
+        for each of `CHAR_SIZES`, of each byte, the n-gram that ends there. Within each row text after text,
+        and `NO_GRAM` where a pair or a byte n-gram would reach into another text.
+    of_words : int64 array of shape (n_texts,)
+        How many words each text has.
+    lengths : int64 array of shape (n_texts,)
+        How many bytes each text has, normalised.
     """
 
-    buckets: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    laid_out: NDArray[np.int64]
+    of_words: NDArray[np.int64]
+    lengths: NDArray[np.int64]
 
     @property
     def n_texts(self) -> int:
         """How many texts there are."""
-        return len(self.counts)
+        return len(self.lengths)
+
+    @property
+    def n_word_slots(self) -> int:
+        """How many of `laid_out` are of words and their pairs."""
+        return 2 * int(self.of_words.sum())
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many n-grams of each block each text has, shape (n_texts, N_BLOCKS)."""
+        return count_grams(self.of_words, self.lengths)
 
     @property
     def n_words(self) -> int:
-        """How many n-grams are of words: the words and their pairs."""
+        """How many of `buckets` are of words: the words and their pairs."""
         return int(self.counts[:, :2].sum())
 
     @property
+    def buckets(self) -> NDArray[np.int64]:
+        """Bucket of each n-gram, shape (n_grams,): words, then pairs, then bytes, each text after text."""
+        of_words = self.laid_out[: self.n_word_slots]
+        by_end = self.laid_out[self.n_word_slots :].reshape(len(CHAR_SIZES), -1).T.ravel()
+        every = np.concatenate((of_words, by_end))
+        return every[every < NO_GRAM]
+
+    @property
     def rows(self) -> NDArray[np.int64]:
-        """Which of these texts each n-gram belongs to, shape (n_grams,)."""
+        """Which of these texts each of `buckets` belongs to, shape (n_grams,)."""
         texts = np.arange(self.n_texts, dtype=np.int64)
         return np.repeat(np.tile(texts, N_BLOCKS), self.counts.T.ravel())
+
+
+def count_grams(of_words: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give how many n-grams of each block texts of so many words and bytes have, (n_texts, N_BLOCKS)."""
+    counts = np.empty((len(lengths), N_BLOCKS), dtype=np.int64)
+    counts[:, 0] = of_words
+    counts[:, 1] = np.maximum(of_words - 1, 0)
+    counts[:, 2] = _N_WINDOWS_OF.take(lengths)
+    return counts
+
+
+def count_windows(n_bytes: int) -> int:
+    """Give how many byte n-grams a text of so many bytes has."""
+    return int(_N_WINDOWS_OF[n_bytes])
 
 
 def hash_grams(texts: Sequence[str], group_bytes: int = _CHUNK) -> Iterator[Grams]:
@@ -101,87 +143,82 @@ def hash_grams(texts: Sequence[str], group_bytes: int = _CHUNK) -> Iterator[Gram
         start = end
 
 
-def _windows(n: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint64], NDArray[np.uint64]]:
-    """Give start, end, rescaling factor and salt of every byte n-gram window of n bytes.
-
-    Windows are ordered by their end, so those of a shorter text are a prefix of those of a longer one, and
-    those of one text of a joined batch stay together.
-    """
-    ends = np.repeat(np.arange(1, n + 1, dtype=np.int32), len(CHAR_SIZES))
-    sizes = np.tile(np.array(CHAR_SIZES, dtype=np.int32), n)
-    starts = ends - sizes
-    keep = starts >= 0
-    starts, ends, sizes = starts[keep], ends[keep], sizes[keep]
-    return starts, ends, _INVERSES[starts], sizes.astype(np.uint64)
-
-
-_SHORT = 512
-_SHORT_WINDOWS = _windows(_SHORT)
-_N_WINDOWS = [sum(max(n - size + 1, 0) for size in CHAR_SIZES) for n in range(MAX_BYTES + 4)]
+_LONGEST = max(CHAR_SIZES)
+_N_WINDOWS_OF = np.array([sum(max(n - size + 1, 0) for size in CHAR_SIZES) for n in range(MAX_BYTES + 4)])
 """How many byte n-grams so many bytes have; a text has a space more at either end, and one in its cut."""
-_N_WINDOWS_OF = np.array(_N_WINDOWS)
-_SALTS = [np.uint64(size) for size in CHAR_SIZES]
-_BEFORE = np.array(
-    [
-        at * len(CHAR_SIZES) + j
-        for at in range(CHAR_SIZES[-1] - 1)
-        for j, size in enumerate(CHAR_SIZES)
-        if size > at + 1
-    ]
-)
-"""Which of a text's first windows, counted from its first byte's, begin before it."""
+_SALTS = np.array(CHAR_SIZES, dtype=np.uint64)[:, None]
+_RESCALE = np.concatenate([np.zeros(_LONGEST - 1, dtype=np.uint64), _INVERSES])
+_BEFORE_SIZE, _BEFORE_END = np.array(
+    [(j, at) for j, size in enumerate(CHAR_SIZES) for at in range(size - 1)]
+).T.copy()
+"""Size, and end counted from a text's first byte, of the windows that begin before it."""
+
+
+def _by_end(of_start: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
+    """Give, for the windows of each size that end at each of n bytes, what an array says of their start.
+
+    Parameters
+    ----------
+    of_start : uint64 array of shape (at least n + _LONGEST - 1,)
+        Begins at the start of the longest window that ends at the first byte.
+
+    Returns
+    -------
+    uint64 array of shape (len(CHAR_SIZES), n)
+        A view. Each size is one longer than the one before it, so its windows begin one byte earlier.
+    """
+    step = of_start.itemsize
+    offset = (_LONGEST - CHAR_SIZES[0]) * step
+    return np.ndarray((len(CHAR_SIZES), n), np.uint64, of_start, offset, (-step, step))
 
 
 def _hash_chunk(encoded: Sequence[bytes]) -> Grams:
     # Of short texts the calls of numpy cost more than their arithmetic: `take` is the cheapest of lookups.
-    single = len(encoded) == 1
-    data = np.frombuffer(encoded[0] if single else b"".join(encoded), dtype=np.uint8)
+    m = len(encoded)
+    data = np.frombuffer(encoded[0] if m == 1 else b"".join(encoded), dtype=np.uint8)
     n = len(data)
-    prefix = np.empty(n + 1, dtype=np.uint64)
-    prefix[0] = 0
+    padded = np.zeros(n + _LONGEST, dtype=np.uint64)
+    prefix = padded[_LONGEST - 1 :]
     (data * _POWERS[:n]).cumsum(out=prefix[1:])
-    if single and n <= _SHORT:
-        starts, ends, rescale, salt = (part[: _N_WINDOWS[n]] for part in _SHORT_WINDOWS)
-        chars = prefix.take(ends)
-        chars -= prefix.take(starts)
-        chars *= rescale
-        chars += salt
-    else:  # the same windows in the same order, each size as one shifted subtraction instead of gathers
-        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-        every_window = np.empty((n, len(CHAR_SIZES)), dtype=np.uint64)
-        for j, size in enumerate(CHAR_SIZES):
-            part = prefix[size:] - prefix[:-size]
-            part *= _INVERSES[: n + 1 - size]
-            np.add(part, _SALTS[j], out=every_window[size - 1 :, j])
-        # A window must not reach into the text before. Of a text that is shorter than the longest window,
-        # this marks some of the next one's too, which begin before that one all the more.
-        inside = np.ones((n + CHAR_SIZES[-1]) * len(CHAR_SIZES), dtype=bool)
-        first = (lengths.cumsum() - lengths) * len(CHAR_SIZES)
-        inside[(first[:, None] + _BEFORE).ravel()] = False
-        chars = every_window.ravel()[inside[: every_window.size]]
     word = _IS_WORD.take(data)
     edge = (word[1:] != word[:-1]).nonzero()[0]  # texts begin and end with a space, so edges pair up
     edge += 1
-    at_edge = prefix.take(edge)
-    words = at_edge[1::2] - at_edge[0::2]
-    words *= _INVERSES.take(edge[0::2])
-    pairs = words[:-1] * _PAIR_FACTOR
-    pairs += words[1:]
+    at_edge, begins = prefix.take(edge), edge[0::2]
+    n_words = len(begins)
+    every = np.empty(2 * n_words + len(CHAR_SIZES) * n, dtype=np.uint64)
+    words, pairs = every[:n_words], every[n_words : 2 * n_words]
+    np.subtract(at_edge[1::2], at_edge[0::2], out=words)
+    words *= _INVERSES.take(begins)
+    np.multiply(words, _PAIR_FACTOR, out=pairs)
+    pairs[:-1] += words[1:]
     pairs += _PAIR_SALT
     words *= _WORD_FACTOR
     words += _WORD_SALT
-    counts = np.empty((len(encoded), N_BLOCKS), dtype=np.int64)
-    if single:
-        counts[0] = len(words), len(pairs), len(chars)
-    else:
-        row_of = np.repeat(np.arange(len(encoded), dtype=np.int64), lengths).take(edge[0::2])
-        pairs = pairs[row_of[:-1] == row_of[1:]]
-        of_words = np.bincount(row_of, minlength=len(encoded))
-        counts[:, 0] = of_words
-        counts[:, 1] = np.maximum(of_words - 1, 0)
-        counts[:, 2] = _N_WINDOWS_OF.take(lengths)
-    every = np.concatenate((words, pairs, chars))
+    windows = every[2 * n_words :].reshape(len(CHAR_SIZES), n)
+    np.subtract(prefix[1:], _by_end(padded, n), out=windows)
+    windows *= _by_end(_RESCALE, n)
+    windows += _SALTS
     every ^= every >> _FOLD
     every *= _MIX
     every >>= _DOWN
-    return Grams(every.view(np.int64), counts)
+    laid_out = every.view(np.int64)
+    # No window may reach into the text before. Of a text that is shorter than the longest window, this marks
+    # some of the next one's too, which begin before that one all the more.
+    if m == 1:
+        of_words, lengths = np.array([n_words]), np.array([n])
+        before = _BEFORE_SIZE * n
+        before += _BEFORE_END if n >= _LONGEST else np.minimum(_BEFORE_END, n - 1)
+        if n_words:
+            laid_out[2 * n_words - 1] = NO_GRAM
+    else:
+        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=m)
+        ends = lengths.cumsum()
+        words_until = begins.searchsorted(ends)
+        of_words = words_until.copy()
+        of_words[1:] -= words_until[:-1]
+        before = np.minimum((ends - lengths)[:, None] + _BEFORE_END, n - 1)
+        before += _BEFORE_SIZE * n
+        if n_words:  # a text without words marks the last pair of another one once more
+            laid_out[n_words : 2 * n_words][words_until - 1] = NO_GRAM
+    laid_out[2 * n_words :][before] = NO_GRAM
+    return Grams(laid_out, of_words, lengths)

@@ -74,8 +74,9 @@ def test_its_confidence_is_the_acceptors(first: FirstPass, shipped: Path, texts:
 def test_a_texts_bits_do_not_depend_on_its_batch(first: FirstPass, texts: list[str]) -> None:
     alone = [first([text]) for text in texts]
     rng = np.random.default_rng(0)
-    for size in (len(texts), 2, 7, 33):
-        order = rng.permutation(len(texts))[:size].tolist()
+    orders = [rng.permutation(len(texts))[:size].tolist() for size in (len(texts), 2, 7, 33)]
+    without_words = [[0, 1, 0], [9, 1, 1], [1, 9, 0, 10, 1]]
+    for order in (*orders, *without_words):
         together = first([texts[i] for i in order])
         for name in ("request", "p_right", "linear", "confidence"):
             parts = [getattr(alone[i], name)[0] for i in order]
