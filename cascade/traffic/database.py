@@ -144,6 +144,21 @@ class Database(ABC):
         StoreError
         """
 
+    def reuse_log(self, error: StoreError) -> bool:
+        """Make room in the database's own files, where there was none on the disk for a transaction.
+
+        Parameters
+        ----------
+        error : StoreError
+            What `writing` raised.
+
+        Returns
+        -------
+        bool
+            Whether that is what went wrong, and a smaller transaction may do.
+        """
+        return False
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Lend a connection for reading: an idle one, or a new one. One that failed is not used again.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,26 @@ class SqliteDatabase(Database):
                 "deleted content: run the command again"
             )
 
+    def reuse_log(self, error: StoreError) -> bool:
+        """See `Database.reuse_log`. What the log holds goes into the file, and the log begins anew."""
+        cause = error.__cause__
+        if getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            return False
+        with suppress(sqlite3.Error, StoreError), closing(self.connect_writer()) as connection:
+            # Not TRUNCATE, which would give the log's room to whoever fills the disk.
+            connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        return True
+
 
 def _statement_alone(insert: Insert | Exception) -> str | None:
     """Give the statement of a row that asks for nothing else."""
     return insert.statement if isinstance(insert, Insert) and insert.needs_decision is None else None
+
+
+def _is_full(folder: Path) -> bool:
+    """Say whether SQLite could not even begin its log there, which it calls an I/O error."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < 2**17
 
 
 class SqliteStore(SqlStore):
@@ -170,6 +187,8 @@ class SqliteStore(SqlStore):
             if isinstance(error.__cause__, sqlite3.OperationalError) and "unable to open" in str(error):
                 why = "its folder must be there and writable, also for the files that SQLite puts beside it"
                 raise StoreError(f"{error}; {why}") from error.__cause__
+            if isinstance(error.__cause__, sqlite3.OperationalError) and _is_full(self.path.parent):
+                raise StoreError(f"{error}; the disk is full: make some MB of room") from error.__cause__
             raise
 
     def __enter__(self) -> SqliteStore:

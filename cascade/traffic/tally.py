@@ -86,9 +86,14 @@ class Counter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # let go of by the kernel, whatever the process dies of
-        os.write(self._file, bytes(_NUMBERS.size))
-        self._numbers: mmap.mmap | None = mmap.mmap(self._file, _NUMBERS.size)
+        self._numbers: mmap.mmap | None = None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # let go of by the kernel, whatever the process dies of
+            os.write(self._file, bytes(_NUMBERS.size))
+            self._numbers = mmap.mmap(self._file, _NUMBERS.size)
+        except BaseException:  # on a full disk the file is made and cannot be written
+            self.close()
+            raise
 
     def keep(self, taken: int, settled: int) -> None:
         """See `Tally.keep`."""

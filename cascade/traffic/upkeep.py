@@ -72,6 +72,7 @@ def prune(
     Raises
     ------
     StoreError
+        What was deleted until then stays deleted.
     """
     now = time.time() if now is None else now
     counts: dict[str, int] = {}
@@ -83,6 +84,7 @@ def prune(
         rules.append(
             (f"(tenant IS NULL OR (tenant IS NOT NULL{others})) AND {{age}} < ?", (*tenants, now - default))
         )
+    size = _BATCH
     for table, age in _AGE.items():
         for where, values in rules:
             query = f"SELECT seq, {_SAID[table][0]} FROM {table} WHERE {where.format(age=age)}"
@@ -92,8 +94,8 @@ def prune(
                     rows = connection.execute(query + limit, values).fetchall()
                 if dry_run:
                     counts[table] = counts.get(table, 0) + len(rows)
-                elif rows:
-                    _delete(database, table, [tuple(row) for row in rows], counts)
+                else:
+                    size = _delete_in_room(database, table, [tuple(row) for row in rows], counts, size)
                 if dry_run or len(rows) < _BATCH:
                     break
     return Deleted({table: count for table, count in counts.items() if count})
@@ -244,8 +246,35 @@ class Pruner:
             self._stop.wait(self._every)
 
 
+def _delete_in_room(
+    database: Database, table: str, rows: Sequence[tuple[int, str]], counts: dict[str, int], size: int
+) -> int:
+    """Delete rows, in smaller transactions where the disk is full; give how many rows there was room for."""
+    at = 0
+    emptied = False
+    while at < len(rows):
+        try:
+            _delete(database, table, rows[at : at + size], counts)
+        except StoreError as error:
+            # Deleting writes, too, into the log, which cannot grow on a full disk: so it is emptied, and a
+            # transaction must fit into the room that it has.
+            if not database.reuse_log(error):
+                raise
+            if emptied and size == 1:
+                raise StoreError(
+                    f"{error}; deleting needs a little room, too: make 5 MB, and prune again"
+                ) from error
+            size = max(1, size // 4) if emptied else size
+            emptied = True
+        else:
+            at += size
+            emptied = False
+    return size
+
+
 def _delete(database: Database, table: str, rows: Sequence[tuple[int, str]], counts: dict[str, int]) -> None:
     """Delete rows; with decisions, all that refers to them in whatever table."""
+    deleted: dict[str, int] = {}  # counted once it is certain
     with database.writing() as connection:
         if database.backend == "sqlite":
             connection.execute("PRAGMA secure_delete = ON")
@@ -254,13 +283,14 @@ def _delete(database: Database, table: str, rows: Sequence[tuple[int, str]], cou
             for other in database.tables_with(connection, "decision_id"):
                 if other != table:
                     gone = connection.executemany(f"DELETE FROM {other} WHERE decision_id = ?", ids).rowcount
-                    counts[other] = counts.get(other, 0) + max(gone, 0)
+                    deleted[other] = max(gone, 0)
         gone = connection.executemany(
             f"DELETE FROM {table} WHERE seq = ?", [(seq,) for seq, _ in rows]
         ).rowcount
-        counts[table] = counts.get(table, 0) + gone
-    for name in [name for name, count in counts.items() if not count]:
-        del counts[name]
+        deleted[table] = gone
+    for name, count in deleted.items():
+        if count:
+            counts[name] = counts.get(name, 0) + count
 
 
 def _tenants(database: Database) -> list[str]:
