@@ -56,6 +56,11 @@ def score_of(attempts: Sequence[Mapping[str, Any]]) -> float | None:
     return float(sure[-1]) if sure else float(local[0]["p_right_before"]) - 1.0
 
 
+def name_of(text: str) -> bytes:
+    """Give a short name of a text, by which one that was seen before is known."""
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+
+
 def _share_of(number: int) -> float:
     """Give the part of the level that a round may spend, the first being 1; those of all add up to 1."""
     return 0.9 if number == 1 else 0.1 / (number * (number - 1))
@@ -115,7 +120,10 @@ class LiveTest:
 
         Held-out records are distinct texts, so repeats among live ones would not be like them.
         """
-        name = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+        self.add_named(name_of(text), score)
+
+    def add_named(self, name: bytes, score: float) -> None:
+        """Take one live request by its text's `name_of`; see `add`."""
         if name in self._seen:
             return
         if len(self._seen) == ROUND:

@@ -11,11 +11,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from cascade.bundle import Bundle
 from cascade.errors import StoreError
 from cascade.fences import TRAFFIC
-from cascade.policy.exchangeability import LiveTest, score_of
+from cascade.policy.exchangeability import LiveTest, name_of, score_of
 from cascade.text import flatten_messages
 from cascade.traffic import Decision, TrafficStore
 
@@ -30,6 +31,8 @@ MOST_IN_WINDOW = 256
 LATE_SECONDS = 120.0
 """How long after its end a window is read: a decision is in the window in which it was asked for, and on disk
 once it is answered. What waits long for a slow teacher is what the ladder was unsure of."""
+
+Kept = TypeVar("Kept")
 
 MEMORY_SECONDS = 7 * 86_400.0
 MOST_AT_ONCE = 5_000
@@ -91,7 +94,7 @@ class LiveWatch:
             if test is None:
                 test = self._tests[key] = LiveTest(bundle.reference.tolist(), level)
             try:
-                new = sampled(self._store, *key, self._read_until.get(key, 0), until)
+                new = sampled(self._store, *key, self._read_until.get(key, 0), until, named_score)
             except StoreError:
                 _log.warning("node %s: live traffic cannot be read", bundle.node, exc_info=True)
                 continue
@@ -109,41 +112,59 @@ def last_window(now: float) -> int:
     return int((now - LATE_SECONDS) // WINDOW_SECONDS)
 
 
-def sampled(store: TrafficStore, node: str, version: str, since: int, until: int) -> list[Decision]:
-    """Give a bundle's decisions that the test of live traffic reads, oldest first.
+def sampled(
+    store: TrafficStore,
+    node: str,
+    version: str,
+    since: int,
+    until: int,
+    keep: Callable[[Decision], Kept],
+) -> list[Kept]:
+    """Read a bundle's decisions for the test of live traffic, oldest first.
 
     Parameters
     ----------
     since, until : int
         Numbers of windows, `until` left out. Not all back to `since` where that is longer ago than
         `MEMORY_SECONDS`, or more than `MOST_AT_ONCE`.
+    keep : callable
+        Gives what is kept of a decision. Windows are found from the newest one on, so something of each is
+        held until the last is read: held whole, thousands of decisions take tens of megabytes, which the
+        process then keeps.
 
     Raises
     ------
     StoreError
         The log cannot be read.
     """
-    windows: list[list[Decision]] = []
+    windows: list[list[Kept]] = []
     since = max(since, until - int(MEMORY_SECONDS // WINDOW_SECONDS))
     at, n = until - 1, 0
     while at >= since and n < MOST_AT_ONCE:
         begin = at * WINDOW_SECONDS
         found = store.sampled_decisions(node, version, begin, begin + WINDOW_SECONDS, MOST_IN_WINDOW)
         if found:
-            windows.append(found)
+            windows.append([keep(decision) for decision in found])
             at, n = at - 1, n + len(found)
             continue
         last = store.last_decision_time(node, begin)  # there may be nothing for days
         if last is None:
             break
         at = int(last // WINDOW_SECONDS)
-    return [decision for window in reversed(windows) for decision in window]
+    return [kept for window in reversed(windows) for kept in window]
 
 
-def feed(test: LiveTest, decisions: Iterable[Decision]) -> None:
-    """Give a test the scores of decisions."""
-    for decision in decisions:
-        score = score_of(decision.attempts)
-        if score is not None:
-            text = flatten_messages(decision.messages) if decision.messages else decision.text or ""
-            test.add(text, score)
+def named_score(decision: Decision) -> tuple[bytes, float] | None:
+    """Give what the test takes of a decision: its text's name and its score; None where it has none."""
+    score = score_of(decision.attempts)
+    if score is None:
+        return None
+    text = flatten_messages(decision.messages) if decision.messages else decision.text or ""
+    return name_of(text), score
+
+
+def feed(test: LiveTest, scores: Iterable[tuple[bytes, float] | None]) -> None:
+    """Give a test what `named_score` gave."""
+    for each in scores:
+        if each is not None:
+            test.add_named(*each)

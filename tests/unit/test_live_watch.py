@@ -1,7 +1,9 @@
 """Which live traffic is read for the test that it is still like the held-out records: on a real store."""
 
 import random
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,18 +40,22 @@ def put(store: SqliteStore, *decisions: Decision) -> None:
     assert store.flush(10)
 
 
+def whole(found: Decision) -> Decision:
+    return found
+
+
 def times(store: SqliteStore, since: int = 0, until: int = WINDOW) -> list[float]:
-    return [found.time - NOW for found in sampled(store, "n", "v1", since, until)]
+    return sampled(store, "n", "v1", since, until, lambda found: found.time - NOW)
 
 
 def test_of_a_busy_window_some_are_read_the_same_whoever_asks(store: SqliteStore) -> None:
     many = [live(NOW - 60 + 0.1 * i, 0.9, "v1" if i % 3 else "v2") for i in range(600)]
     put(store, *many)
-    found = sampled(store, "n", "v1", WINDOW - 1, WINDOW)
+    found = sampled(store, "n", "v1", WINDOW - 1, WINDOW, whole)
     assert len(found) == exchangeability.MOST_IN_WINDOW
     assert {each.bundle_version for each in found} == {"v1"}
     assert found == sorted(found, key=lambda each: each.time)
-    assert found == sampled(store, "n", "v1", 0, WINDOW)
+    assert found == sampled(store, "n", "v1", 0, WINDOW, whole)
     halves = [each.time < NOW - 30 for each in found]
     assert 85 < sum(halves) < 171  # drawn from all of the window: 5 standard deviations of a fair coin
 
@@ -132,6 +138,20 @@ def test_a_log_that_cannot_be_read_is_read_at_the_next_look(
     assert not watched.fences.has(TRAFFIC)
     watch.look(late)
     assert watched.fences.has(TRAFFIC)
+
+
+def test_a_look_at_a_long_log_holds_one_window_of_it_at_a_time(store: SqliteStore) -> None:
+    said = "x" * 20_000
+    put(store, *(replace(live(NOW - 0.5 * i, 0.9), text=f"{i} {said}") for i in range(1, 1200)))
+    watch = LiveWatch(store, lambda: [(bundle(), 0.01, 30.0)])
+    tracemalloc.start()
+    try:
+        watch.look(NOW + exchangeability.LATE_SECONDS)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert watch._tests["n", "v1"].n == 1199
+    assert most < 4 * 120 * len(said)  # of all that was read, 10 windows of 120: a row and its decision each
 
 
 def test_what_is_remembered_of_a_bundle_goes_with_it(store: SqliteStore) -> None:
