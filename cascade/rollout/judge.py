@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cascade.bundle import Bundle
 from cascade.config.rollout import AuditConfig, RolloutConfig
@@ -20,7 +19,6 @@ from cascade.policy.guard import (
     GuardSettings,
     GuardState,
     Raised,
-    ReportedBlock,
     Verdict,
     decide,
     new_guard,
@@ -29,6 +27,7 @@ from cascade.policy.guard import (
 from cascade.policy.guarded_slices import GuardedSlices
 from cascade.rollout.follow import Follower
 from cascade.rollout.records import SavedGuard
+from cascade.rollout.reported import Reported
 from cascade.rollout.state import GUARD, Event, NodeRollout
 from cascade.rollout.store import RolloutStore
 
@@ -37,7 +36,6 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 2_000
 """Evidence that one look takes in: a rollback elsewhere must not wait for it."""
 _SAVE_EVERY = 200
-_BLOCK = 500
 _DAY = 86_400
 _RATE_OVER, _RATE_EVERY = 300.0, 30.0
 """Over how many seconds it is counted what a node settles, and how often."""
@@ -69,10 +67,7 @@ class _Watched:
     read: int
     saved: int
     rate: float
-    settled: list[int] = field(default_factory=list)
-    settled_after: int = 0
-    reported: dict[int, bool] = field(default_factory=dict)
-    reports_after: int = 0
+    reported: Reported
     verdict: Verdict | None = None
     why_rate: str = ""
 
@@ -148,7 +143,7 @@ class Judge:
             watched = self._take_in(node, version, bundles[version], state)
             step = state.step_of(version)
             verdict = decide(
-                watched.settings, watched.state, step, self._reported(node, version, watched, state),
+                watched.settings, watched.state, step, watched.reported.blocks(_AT_ONCE),
                 alarms.get(version, ()),
             )  # fmt: skip
             watched.verdict = verdict
@@ -162,13 +157,12 @@ class Judge:
 
     def _take_in(self, node: str, version: str, bundle: Bundle, state: NodeRollout) -> _Watched:
         ours = state.rollout is not None and state.rollout.bundle == version
-        life, (after, decisions) = (state.life, state.marks) if ours else (0, (0, 0))
+        life, marks = (state.life, state.marks) if ours else (0, (0, 0))
         watched = self._watched.get((node, version))
         if watched is None or watched.life != life:
             shares = state.rollout.shares if state.rollout is not None else steps.SHARES
             settings = guard_settings(self.bars[node], shares, bundle.guarded_slices)
-            watched = self._restore(node, version, life, settings, after)
-            watched.settled_after = decisions
+            watched = self._restore(node, version, life, settings, marks)
             self._watched[node, version] = watched
         evidence = self.store.evidence(node, version, watched.read, _AT_ONCE)
         for each in evidence:
@@ -182,17 +176,21 @@ class Judge:
             self._save(node, version, watched)
         return watched
 
-    def _restore(self, node: str, version: str, life: int, settings: GuardSettings, after: int) -> _Watched:
+    def _restore(
+        self, node: str, version: str, life: int, settings: GuardSettings, marks: tuple[int, int]
+    ) -> _Watched:
+        after, decisions = marks
+        reported = Reported(self.store, node, version, decisions)
         # Requests ask for the rate while the guard still reads: nothing is known, and all would be too much.
         rate = self.config.audit.ceiling
         saved = self.store.guard(node, version)
         if saved is not None and saved.state.get("life") == life:
             try:
                 state = GuardState.from_json(settings, saved.state)
-                return _Watched(life, settings, state, saved.seq, saved.seq, rate)
+                return _Watched(life, settings, state, saved.seq, saved.seq, rate, reported)
             except (ValueError, KeyError, TypeError) as error:
                 _log.info("node %s: the guard of %s replays its evidence: %s", node, version, error)
-        return _Watched(life, settings, new_guard(settings), after, after, rate)
+        return _Watched(life, settings, new_guard(settings), after, after, rate, reported)
 
     def _save(self, node: str, version: str, watched: _Watched) -> None:
         data = watched.state.to_json(watched.settings) | {"life": watched.life}
@@ -201,30 +199,6 @@ class Judge:
         except StoreError as error:  # only spares a replay
             _log.warning("node %s: the guard's state is not saved: %s", node, error)
         watched.saved = watched.read
-
-    def _reported(
-        self, node: str, version: str, watched: _Watched, state: NodeRollout
-    ) -> list[ReportedBlock]:
-        """Cut what the bundle settled into blocks; only where anything was reported wrong."""
-        for seq, decision, right in self.store.reports(node, version, watched.reports_after, _AT_ONCE):
-            watched.reports_after = seq
-            if decision > watched.settled_after:
-                watched.reported[decision] = right
-        wrong = sorted(d for d, right in watched.reported.items() if not right)
-        if not wrong:
-            return []
-        while True:
-            last = watched.settled[-1] if watched.settled else watched.settled_after
-            more = self.store.settled(node, version, last, 50_000)
-            watched.settled.extend(more)
-            if len(more) < 50_000:
-                break
-        blocks = []
-        for start in range(0, len(watched.settled), _BLOCK):
-            part = watched.settled[start : start + _BLOCK]
-            n = bisect_right(wrong, part[-1]) - bisect_right(wrong, part[0] - 1)
-            blocks.append(ReportedBlock(len(part), min(n, len(part))))
-        return blocks
 
     def _set_rate(self, node: str, watched: _Watched, step: int) -> None:
         audit, now = self.config.audit, self.clock()
