@@ -83,6 +83,8 @@ class Database(ABC):
     """What a statement raises where only its own values are at fault."""
     begin_snapshot: ClassVar[str]
     """Begins a transaction whose statements all see the same state."""
+    most_idle: ClassVar[int]
+    """Connections for reading that are kept: a rush in which hundreds of threads read leaves no more."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -163,6 +165,8 @@ class Database(ABC):
     def reading(self) -> Iterator[Connection]:
         """Lend a connection for reading: an idle one, or a new one. One that failed is not used again.
 
+        A few are kept for the next who reads.
+
         Raises
         ------
         StoreError
@@ -182,7 +186,10 @@ class Database(ABC):
                 if isinstance(error, self.errors):
                     self._close_idle()  # what broke one has mostly broken all
                 raise
-            self._idle.append(connection)
+            if len(self._idle) < self.most_idle and not self._closed:
+                self._idle.append(connection)
+            else:
+                connection.close()
         except self.errors as error:
             raise StoreError(f"the traffic database {self.name} cannot be read: {error}") from error
 

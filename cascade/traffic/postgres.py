@@ -75,6 +75,7 @@ class PostgresDatabase(Database):
         OverflowError,
     )
     begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ"
+    most_idle = 32  # to make one takes longer than a query
 
     def __init__(self, url: str, busy_timeout: float = 5.0, connect_timeout: float = 5.0) -> None:
         super().__init__(name_of(url))

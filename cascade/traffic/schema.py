@@ -11,6 +11,11 @@ from cascade.traffic.migrations import STEPS, VERSION
 
 _WAL_TRIES = 100
 
+_READER_CACHE_KB = 256
+"""Pages that a connection for reading holds. SQLite's own 2 MB would fill as the log grows, once for each
+connection of each process, and save nothing: what another connection commits empties them, and the kernel has
+the pages anyway. The writer keeps 2 MB; what no longer fits would go to disk before its commit."""
+
 # Of each None that it binds, sqlite3 asks who adapts it, by way of an exception that nobody sees, unless an
 # adapter is there: 0.25 us, and a decision has four.
 sqlite3.register_adapter(type(None), lambda none: none)
@@ -20,6 +25,7 @@ def connect_reader(path: Path, busy_timeout: float) -> sqlite3.Connection:
     """Open a connection that cannot write. Raises sqlite3.Error."""
     connection = _connect(path, busy_timeout)
     connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KB}")
     return connection
 
 

@@ -42,6 +42,7 @@ class SqliteDatabase(Database):
         ValueError,
     )
     begin_snapshot = "BEGIN"
+    most_idle = 8
 
     def __init__(self, path: Path, busy_timeout: float = 5.0) -> None:
         super().__init__(str(path))
