@@ -104,14 +104,14 @@ class Metrics:
             "cascade_queue_waiting", "Calls that wait for a thread.", multiprocess_mode="livesum", **made
         )
         self._bundle = Gauge(
-            "cascade_bundle_info", "1 for the bundle a node serves.", ("node", "version"),
-            multiprocess_mode="livemax", **made,
+            "cascade_bundle_info", "1 for the bundle a node serves, 0 for one that it served or should.",
+            ("node", "version"), multiprocess_mode="livemax", **made,
         )  # fmt: skip
         self._worker = WorkerMetrics(self.registry)
         self._children: dict[tuple[Any, ...], Any] = {}
         self._last = StoreStats(0, 0, 0, 0)
         self._last_spans = SpanStats(0, 0, 0, 0)
-        self._served: dict[str, str] = {}
+        self._served: dict[tuple[str, str], bool] = {}
         self._stop = threading.Event()
 
     def _of(self, key: tuple[Any, ...]) -> Any:
@@ -163,7 +163,7 @@ class Metrics:
         self,
         stats: Callable[[], StoreStats],
         queue: Callable[[], int],
-        bundles: Callable[[], dict[str, str]],
+        bundles: Callable[[], dict[tuple[str, str], bool]],
         spans: Callable[[], SpanStats] | None = None,
         on_loop: OnLoop = lambda call: call(),
     ) -> None:
@@ -182,18 +182,15 @@ class Metrics:
         self._queue.set(waiting)
         self._worker.look(waiting, on_loop)
         served = bundles()
-        for node, version in self._served.items():
-            if served.get(node) != version:
-                self._bundle.labels(node, version).set(0)
-        for node, version in served.items():
-            self._bundle.labels(node, version).set(1)
+        for (node, version), serves in (dict.fromkeys(self._served, False) | served).items():
+            self._bundle.labels(node, version).set(serves)
         self._served = served
 
     def follow(
         self,
         stats: Callable[[], StoreStats],
         queue: Callable[[], int],
-        bundles: Callable[[], dict[str, str]],
+        bundles: Callable[[], dict[tuple[str, str], bool]],
         spans: Callable[[], SpanStats] | None = None,
         on_loop: OnLoop = lambda call: call(),
     ) -> None:

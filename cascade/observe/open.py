@@ -38,7 +38,7 @@ class Observing:
         self,
         store: TrafficStore,
         queue: Callable[[], int],
-        bundles: Callable[[], dict[str, str]],
+        bundles: Callable[[], dict[tuple[str, str], bool]],
         on_loop: Callable[[Callable[[], None]], object],
     ) -> None:
         """Watch what does not pass by: the store's losses, the queue, the bundles, the event loop."""

@@ -85,6 +85,15 @@ class Engine:
         """Serve what the nodes' pointers, flags and rollouts say now; returns once it is in memory."""
         self.rollouts.refresh()
 
+    def served(self) -> dict[tuple[str, str], bool]:
+        """Give node and version of each bundle that serves, and, not serving, of those that should."""
+        found = [(name, node.bundle, node.missing) for name, node in self.nodes.items()]
+        return {
+            (name, bundle.version if bundle else missing): bundle is not None
+            for name, bundle, missing in found
+            if bundle or missing
+        }
+
     def ready(self) -> bool:
         """Say whether requests are taken."""
         return not self._stop.is_set()

@@ -69,6 +69,8 @@ class Node:
         What rungs below the teacher read went through it; None where redaction is off.
     redaction : str
         The fingerprint of the configured redaction.
+    pointed : str
+        The version that the pointer names; empty for none.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Node:
     trusted: tuple[Ed25519PublicKey, ...] = ()
     redactor: Redactor | None = None
     redaction: str = OFF
+    pointed: str = ""
     serving: Serving = field(init=False)
     teacher_queue: TeacherQueue = field(init=False)
     _alone: tuple[Mapping[str, Bundle] | None, bool] = field(default=(None, False), init=False, repr=False)
@@ -96,6 +99,11 @@ class Node:
     def bundle(self) -> Bundle | None:
         """What serves whoever is not on a candidate; None where the teacher answers."""
         return self.serving.stable
+
+    @property
+    def missing(self) -> str:
+        """The version that should serve where none does: refused, or rolled back with none before it."""
+        return "" if self.bundle else self.serving.plan.stable or self.pointed
 
     @property
     def trouble(self) -> str:
@@ -267,6 +275,7 @@ def refresh(node: Node, models: Path, rollout: NodeRollout, again: bool = True) 
 def adopt(node: Node, models: Path, rollout: NodeRollout) -> str:
     """Serve by a rollout's state, as far as bundles are in memory; say what is wrong with the pointer."""
     pointer, problem = pointer_of(node, models)
+    node.pointed = pointer
     node.serving.adopt(rollout.plan(pointer))
     return problem
 

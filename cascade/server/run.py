@@ -161,7 +161,7 @@ def _serve_process(
         observing.follow(
             store,
             lambda: server.waiting,
-            lambda: {name: node.bundle.version for name, node in engine.nodes.items() if node.bundle},
+            engine.served,
             GRPC.running.call_soon_threadsafe,
         )
         # What there is by now stays: the collector need not look through it again and again, least of all

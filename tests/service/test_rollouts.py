@@ -89,6 +89,21 @@ def test_bundles_swap_without_a_dropped_request(world: World, unseen: list[dict[
     assert engine.nodes[NODE].serving.shelf.versions() == {versions[-1]}, "the others were let go of"
 
 
+def test_a_node_without_a_bundle_says_which_one_it_should_serve_after_a_restart_too(world: World) -> None:
+    one = world.worker()
+    version = one.nodes[NODE].serving.plan.stable
+    assert one.served() == {(NODE, version): True}
+    world.verbs(one).rollback(NODE, "bob", "a bad feeling", bundle=version)
+    one.refresh()
+    assert one.served() == world.worker().served() == {(NODE, version): False}
+    world.unpoint()
+    assert world.worker().served() == {}, "a node that has no bundle yet lacks none"
+    refused = world.copy(2)
+    (world.models / NODE / refused / "manifest.json").write_text("{}")
+    (world.models / NODE / POINTER).write_text(refused + "\n")
+    assert world.worker().served() == {(NODE, refused): False}
+
+
 def test_a_start_logs_the_last_change_with_its_time_and_not_the_whole_history_as_news(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

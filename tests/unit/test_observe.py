@@ -77,7 +77,11 @@ def test_decisions_that_are_logged_together_count_as_they_would_one_by_one() -> 
 def test_losses_and_bundles_are_looked_at() -> None:
     metrics = Metrics()
     for written, version in ((5, "1"), (7, "2")):
-        metrics.look(lambda w=written: StoreStats(w, 1, 2, 3), lambda: 4, lambda v=version: {"n": v})
+        metrics.look(
+            lambda w=written: StoreStats(w, 1, 2, 3),
+            lambda: 4,
+            lambda v=version: {("n", v): True, ("m", "1"): False},
+        )
     text = metrics.page().decode()
     for line in (
         'cascade_store_records_total{state="written"} 7.0',
@@ -86,6 +90,7 @@ def test_losses_and_bundles_are_looked_at() -> None:
         "cascade_queue_waiting 4.0",
         'cascade_bundle_info{node="n",version="1"} 0.0',
         'cascade_bundle_info{node="n",version="2"} 1.0',
+        'cascade_bundle_info{node="m",version="1"} 0.0',
     ):
         assert line in text, line
 
