@@ -49,7 +49,9 @@ class Quotas:
 
     def __init__(self, tenants: Mapping[str, TenantConfig], path: Path) -> None:
         self._tenants = tenants
-        self._file = TenantFile(path)
+        rated = [Lease("", limits) for limits in tenants.values() if limits.requests_per_second]
+        refill_seconds = max((lease.burst / lease.rate for lease in rated), default=0.0)
+        self._file = TenantFile(path, refill_seconds, set(tenants) - {DEFAULT})
         self._lock = threading.Lock()  # held for memory only, never while the file is touched
         self._leases: dict[str, Lease] = {}
         self._due: dict[str, Lease] = {}  # of which there is something to do in the file
