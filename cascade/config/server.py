@@ -22,9 +22,9 @@ class ServerConfig(Section):
     the others. Calls that would have to wait in a worker's queue for more than `max_waiting_seconds` at its
     present pace, or behind more than `max_waiting` others, are refused.
 
-    `workers` empty means one for each core. `pin_workers` keeps each of several to one core; empty means
-    where there are as many cores as workers, and no quota on them. `admin_listen` takes reflection and the
-    services that only a key's verb `admin` may call away from the public address.
+    `workers` empty means one for each core. `pin_workers` keeps each to one core; empty means that they are
+    where there are as many workers as cores, several, and no quota on them. `admin_listen` takes reflection
+    and the services that only a key's verb `admin` may call away from the public address.
     """
 
     workers: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 _MOUNT = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
+_THREADS = Path("/proc/self/task")
 
 
 def usable_cores(mount: Path = _MOUNT, membership: Path = _SELF) -> int:
@@ -70,8 +71,11 @@ def cores_of_workers(
 
 
 def keep_to(core: int) -> None:
-    """Have this process run on one core only, with all threads that it starts from here on."""
+    """Have this process run on one core only, with the threads that it has and those to come."""
     try:
+        for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(int(thread.name), {core})
         os.sched_setaffinity(0, {core})
     except OSError as error:  # the core was taken from us meanwhile: slower, and no reason not to serve
         _log.warning("worker: cannot keep to core %d: %s", core, error)

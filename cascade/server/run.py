@@ -70,9 +70,11 @@ def serve(
     """
     address = listen or config.listen
     count = workers or config.server.workers or (1 if address.startswith("unix:") else usable_cores())
-    if count == 1:
-        return _serve_alone(config, address, announce)
     cores = cores_of_workers(count, config.server.pin_workers)
+    if count == 1:
+        if cores is not None:
+            keep_to(cores[0])
+        return _serve_alone(config, address, announce)
     held, address = reserve_port(address)
     held_http, http = reserve_port(config.http.listen, "http.listen") if config.http else (None, None)
     try:
@@ -110,7 +112,7 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
 
     def run(index: int, tell_ready: Announce) -> int:
         if cores is not None:
-            keep_to(cores[index])  # before there are threads: they would stay where they are
+            keep_to(cores[index])
         try:
             _serve_process(config, address, http, tell_ready, encoders)
         except CascadeError as error:

@@ -27,6 +27,7 @@ from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
 from cascade.server.gate import Gate
 from cascade.server.pool import ElasticPool
+from cascade.server.scheduling import BusyScheduling
 from cascade.server.service import SERVICE, DecisionServicer, add_to_server
 from cascade.server.tls import server_credentials
 from cascade.v1 import decision_pb2  # noqa: F401  (reflection finds the service in the default descriptor pool)
@@ -99,6 +100,7 @@ class CascadeServer:
         self._draining = threading.Event()
         GRPC.start(self._build(limits or LimitsConfig(), gate or Gate(), admin, traces)).result()
         self.pool.on_watch(HeapWatch().look)
+        self.pool.on_watch(BusyScheduling().look)
 
     @property
     def waiting(self) -> int:

@@ -22,6 +22,7 @@ from benchmarks.memory_growth import proportional
 from cascade.bundle import POINTER
 from cascade.client import Client, DecisionError
 from cascade.config import Config
+from cascade.server.scheduling import can_be_set
 from tests.conftest import NODE
 
 LONG = 60.0
@@ -138,6 +139,15 @@ def cores_of(pid: int) -> set[int]:
     return cores
 
 
+def policies_of(pid: int) -> set[int]:
+    """By which policies the threads of a process are scheduled."""
+    policies = set()
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with suppress(ProcessLookupError):
+            policies.add(os.sched_getscheduler(int(thread)))
+    return policies
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
 def test_every_thread_of_a_worker_keeps_to_the_workers_core_and_so_does_the_one_in_its_place(
     serve: Callable[[int], Service], document: dict[str, Any]
@@ -156,6 +166,27 @@ def test_every_thread_of_a_worker_keeps_to_the_workers_core_and_so_does_the_one_
     while not any(cores_of(pid) == core for pid in service.workers() - {killed, left}):
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
+@pytest.mark.skipif(not can_be_set(), reason="this system has no batch scheduling")
+def test_one_process_with_a_core_of_its_own_is_scheduled_as_a_batch_while_it_is_busy(
+    serve: Callable[[int], Service], document: dict[str, Any], unseen: list[dict[str, Any]]
+) -> None:
+    document["server"] = {**document.get("server", {}), "pin_workers": True}
+    service = serve(1)
+    pid = service.process.pid
+    assert cores_of(pid) == {min(os.sched_getaffinity(0))}
+    assert policies_of(pid) == {os.SCHED_OTHER}
+    with Client(service.target) as client:
+        many = [record["text"] for record in (unseen * 256)[:256]]
+        end = time.monotonic() + LONG
+        while policies_of(pid) != {os.SCHED_BATCH}:
+            assert time.monotonic() < end
+            client.batch_decide(node=NODE, texts=many)
+    while policies_of(pid) != {os.SCHED_OTHER}:
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_a_killed_worker_is_replaced_and_the_service_goes_on(
