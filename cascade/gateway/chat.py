@@ -232,12 +232,15 @@ class ChatCompletions:
         )  # fmt: skip
         if self._pool.overfull:
             exchange.error = overloaded(self._pool)  # the frontier answers sooner than the queue would
+            self._end_span(exchange)
             return None
         try:
             deciding = asyncio.wrap_future(self._alone.start(ask))
         except CascadeError as error:  # too much waits already, or the pool takes no more
             exchange.error = error
+            self._end_span(exchange)
             return None
+        deciding.add_done_callback(lambda _: self._end_span(exchange))
         begun = asyncio.create_task(relay.begun.wait())
         strict = exchange.found.how == "model"
         waited: list[asyncio.Future[Any]] = [deciding] if strict else [deciding, begun]
@@ -265,6 +268,10 @@ class ChatCompletions:
         if exchange.error is not None:
             exchange.why_not = f"{exchange.error.reason.lower()}: {exchange.error}"
         return None
+
+    def _end_span(self, exchange: _Exchange) -> None:
+        if self._traces is not None:
+            self._traces.end(exchange.context)
 
     def _settled(self, exchange: _Exchange, decided: Decided) -> Response | None:
         """Give the ladder's answer; None where it does not have the request's shape."""

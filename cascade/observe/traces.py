@@ -25,7 +25,7 @@ from cascade.observe.span_queue import QueueLimits, SpanQueue, SpanStats
 from cascade.traffic.records import Decision
 
 PARENT = "traceparent"
-_MOST_OPEN = 10_000  # what is answered from the log is not logged again, so its span stays open
+_MOST_OPEN = 10_000
 _W3C = re.compile(r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*")
 _SAMPLED, _RANDOM = 1, 2  # flags of W3C trace context, level 2
 
@@ -108,6 +108,19 @@ class Traces:
             for (own, decision), began in zip(traced, begun, strict=True)
             if began is not None
         ))  # fmt: skip
+
+    def end(self, context: Mapping[str, str]) -> None:
+        """End a request's span now that it is over, where nothing was logged: then only its times are known.
+
+        So it is with what is answered from the log, and with what never came to be decided.
+        """
+        own = context.get(PARENT)
+        if own is None:
+            return
+        with self._lock:
+            begun = self._open.pop(own, None)
+        if begun is not None:
+            self._queue.put(Ended(own, *begun, time.time_ns()))
 
     def stats(self) -> SpanStats:
         """Say what became of spans."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -125,9 +125,8 @@ class DecisionServicer:
             counted = self._begin_count(ask.context.get("tenant", ""))
             if counted is not None:
                 await asyncio.wrap_future(counted)
-            self._trace(ask, context)
             answer: asyncio.Future[bytes] = self._loop.create_future()
-            self._batches.put(ask, partial(self._tell, partial(_settle, answer), _response))
+            self._put(ask, context, partial(self._tell, partial(_settle, answer), _response))
             return await answer
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
@@ -177,6 +176,18 @@ class DecisionServicer:
         """Begin a question's span, now that it is taken: what is refused must not push others' spans out."""
         if self._traces is not None:
             self._traces.begin(ask.node, cast("dict[str, str]", ask.context), _parent_of(call))
+
+    def _put(self, ask: Ask, call: Any, tell: Callable[[Decided | CascadeError], object]) -> None:
+        """Have a question decided whose span begins now."""
+        if self._traces is None:
+            self._batches.put(ask, tell)
+            return
+        self._trace(ask, call)
+        try:
+            self._batches.put(ask, partial(_ended, self._traces, ask.context, tell))
+        except CascadeError:
+            self._traces.end(ask.context)
+            raise
 
     def _count(self, tenant: str, n: int) -> None:
         """Let a tenant ask for so many decisions, or raise Overloaded. For threads."""
@@ -231,6 +242,9 @@ class DecisionServicer:
             for _, ask in admitted:
                 self._trace(ask, call)
             decided = self._engine.decide_many([ask for _, ask in admitted])
+            if self._traces is not None:
+                for _, ask in admitted:
+                    self._traces.end(ask.context)
             for (index, _), outcome in zip(admitted, decided, strict=True):
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
@@ -290,9 +304,8 @@ class DecisionServicer:
         self, ask: Ask, request_id: str, done: Callable[[bytes], object], context: grpc.aio.ServicerContext
     ) -> None:
         """Have a question of a stream decided, now that it is counted."""
-        self._trace(ask, context)
         take = cast("Callable[[bytes | CascadeError], object]", done)  # what a stream is told is bytes
-        self._batches.put(ask, partial(self._tell, take, partial(_streamed, request_id)))
+        self._put(ask, context, partial(self._tell, take, partial(_streamed, request_id)))
 
     def _put_counted(
         self,
@@ -335,6 +348,16 @@ def _parent_of(call: Any) -> str:
         if key == "traceparent" and isinstance(value, str):
             return value
     return ""
+
+
+def _ended(
+    traces: Traces,
+    context: Mapping[str, str],
+    tell: Callable[[Decided | CascadeError], object],
+    result: Decided | CascadeError,
+) -> None:
+    traces.end(context)
+    tell(result)
 
 
 def _settle(answer: asyncio.Future[bytes], message: bytes | CascadeError) -> None:

@@ -15,10 +15,12 @@ from cascade.ask import Ask
 from cascade.config.observe import TracesConfig
 from cascade.config.security import TenantConfig
 from cascade.demo.frontier import SimulatedFrontier
+from cascade.observe.ended import Ended
 from cascade.observe.metrics import Metrics
 from cascade.observe.open import Observing
-from cascade.observe.traces import open_traces
+from cascade.observe.traces import Traces, open_traces
 from cascade.server.gate import Gate
+from cascade.server.pool import ElasticPool
 from cascade.server.quotas import QuotaExceeded, Quotas
 from cascade.server.serve import CascadeServer
 from cascade.traffic import TrafficStore
@@ -73,6 +75,69 @@ class Begun:
 
     def begin(self, node: str, context: dict[str, str], parent: str) -> None:
         self.n += 1
+
+    def end(self, context: dict[str, str]) -> None:
+        pass
+
+
+class Kept:
+    """In place of the queue of spans."""
+
+    def __init__(self) -> None:
+        self.ended: list[Ended] = []
+
+    def put(self, *ended: Ended) -> None:
+        self.ended += ended
+
+
+@pytest.mark.parametrize("full", ["the queue", "threads that wait"])
+def test_a_call_that_goes_to_the_frontier_because_the_pool_is_too_full_ends_its_span(
+    models: Path, configure: Configure, store: TrafficStore, unseen: list[dict[str, Any]],
+    chatty: SimulatedFrontier, monkeypatch: pytest.MonkeyPatch, full: str,
+) -> None:  # fmt: skip
+    kept: Any = Kept()
+    traces = Traces(kept)
+    observing = Observing(traces=traces)
+    config = configure(chat={"base_url": chatty.url}, http={"listen": "127.0.0.1:0"})
+    side = Side(config, observing.watch(store), observing)
+    try:
+        if full == "the queue":
+            monkeypatch.setattr(ElasticPool, "overfull", True)
+        else:
+            monkeypatch.setattr(ElasticPool, "mostly_lent", True)
+            monkeypatch.setattr(side.engine, "alone", lambda _: True)
+        assert side.ask(unseen[0]["text"]).headers["x-cascade-served-by"] == "frontier"
+        assert [(each.node, each.decision_id) for each in kept.ended] == [(NODE, "")]
+        assert not traces._open
+    finally:
+        side.close()
+
+
+def test_what_is_answered_from_the_log_ends_its_span_then(
+    models: Path, configure: Configure, store: TrafficStore, unseen: list[dict[str, Any]],
+    chatty: SimulatedFrontier,
+) -> None:  # fmt: skip
+    kept: Any = Kept()
+    traces = Traces(kept)
+    observing = Observing(traces=traces)
+    config = configure(chat={"base_url": chatty.url}, http={"listen": "127.0.0.1:0"})
+    side = Side(config, observing.watch(store), observing)
+    grpc_side = CascadeServer(side.engine, "127.0.0.1:0", traces=traces)
+    asked = pb.DecideRequest(node=NODE, text=unseen[0]["text"], request_id="r-1")
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{grpc_side.start()}") as channel:
+            stub = decision_pb2_grpc.DecisionServiceStub(channel)
+            first = stub.Decide(asked, timeout=30)
+            assert store.flush(10)
+            stub.Decide(asked, timeout=30)
+            stub.BatchDecide(pb.BatchDecideRequest(requests=[asked]), timeout=30)
+            list(stub.StreamDecide(iter([pb.StreamDecideRequest(request=asked)]), timeout=30))
+        side.ask(unseen[0]["text"], extra_headers={"x-cascade-request-id": "r-1"})
+        assert [each.decision_id for each in kept.ended] == [first.decision_id, "", "", "", ""]
+        assert not traces._open
+    finally:
+        grpc_side.stop(0)
+        side.close()
 
 
 def test_what_a_quota_refuses_begins_no_span_over_http_either(
