@@ -265,7 +265,9 @@ def _show(said: dict[str, Any]) -> None:
             f"[{judged['audits']} audits, agreement {agreement}, evidence against the bar "
             f"{judged['evidence']:.3g} of {judged['needed']:.3g}, {judged['audit_rate']:.1%} audited]"
         )
-    if said["flags"]:
+    if said["flags_problem"]:
+        lines.append(f"  flag file {said['flags_problem']}")
+    elif said["flags"]:
         lines.append(f"  flags in the flag file, which win for whom they speak: {', '.join(said['flags'])}")
     lines += [f"  rolled back: {version}: {why}" for version, why in said["rolled_back"].items()]
     typer.echo("\n".join(lines))

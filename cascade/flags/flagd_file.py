@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,36 @@ _log = logging.getLogger(__name__)
 _Signature = tuple[int, int, int]
 
 
+Check = Callable[[Mapping[str, Flag]], None]
+"""Gets the flags, by key, of a file that was read; raises ValueError where they make no sense."""
+
+
+class FlagFileRefused(Exception):
+    """A file is not a valid flag file; the message says why."""
+
+
+def read_flags(path: Path, check: Check) -> tuple[dict[str, Any], Mapping[str, Flag]]:
+    """Give a flag file's document and its flags, by key.
+
+    Raises
+    ------
+    OSError, FlagFileRefused
+    """
+    try:
+        text = path.read_text("utf-8")
+        document = json.loads(text)
+        if not isinstance(document, dict) or not isinstance(document.get("flags"), dict):
+            raise ValueError("expected an object with `flags`, as in flagd's format")
+        # flagd's store takes its input apart, so each gets its own.
+        store = FlagStore()
+        store.update(json.loads(text))
+        check(store.flags)
+    except (ValueError, TypeError, AttributeError, RecursionError, OpenFeatureError) as error:
+        why = getattr(error, "error_message", None) or str(error) or type(error).__name__
+        raise FlagFileRefused(f"it is not a valid flag file: {why}") from error
+    return document, store.flags
+
+
 class FlagdFileProvider(AbstractProvider):
     """Evaluates the flags of a file.
 
@@ -40,15 +71,16 @@ class FlagdFileProvider(AbstractProvider):
     ----------
     path : Path
     check : callable
-        Gets the flags, by key, of a file that was read; raises ValueError where they make no sense.
+        See `Check`.
     seconds : float
         How often the file is looked at; 0 for never by itself.
     """
 
-    def __init__(self, path: Path, check: Callable[[Mapping[str, Flag]], None], seconds: float = 0.5) -> None:
+    def __init__(self, path: Path, check: Check, seconds: float = 0.5) -> None:
         super().__init__()
         self.path = path
         self.problem = ""
+        self.problem_since = 0.0
         self.failures = 0
         self._check = check
         self._seconds = seconds
@@ -58,6 +90,11 @@ class FlagdFileProvider(AbstractProvider):
         self._refused: _Signature | None = None
         self._ended = threading.Event()
         self._looking = threading.Lock()
+
+    @property
+    def flags(self) -> Mapping[str, Flag]:
+        """What is in force, by key."""
+        return self._flags
 
     def initialize(self, evaluation_context: EvaluationContext) -> None:
         """Read the file, and go on looking at it."""
@@ -99,15 +136,15 @@ class FlagdFileProvider(AbstractProvider):
             if signature == self._refused:
                 return False
             try:
-                self._take(self.path.read_text("utf-8"))
+                document, self._flags = read_flags(self.path, self._check)
             except OSError as error:
                 self._fail(f"it cannot be read: {error.strerror}")
                 return False
-            except (ValueError, TypeError, AttributeError, RecursionError, OpenFeatureError) as error:
+            except FlagFileRefused as error:
                 self._refused = signature
-                why = getattr(error, "error_message", None) or str(error) or type(error).__name__
-                self._fail(f"it is not a valid flag file: {why}")
+                self._fail(str(error))
                 return False
+            self._core.set_flags(document)
             self._read, self._refused = signature, None
             if self.problem:
                 _log.info("the flag file %s is good again", self.path)
@@ -118,20 +155,11 @@ class FlagdFileProvider(AbstractProvider):
         self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=list(self._flags)))
         return True
 
-    def _take(self, text: str) -> None:
-        document = json.loads(text)
-        if not isinstance(document, dict) or not isinstance(document.get("flags"), dict):
-            raise ValueError("expected an object with `flags`, as in flagd's format")
-        # flagd's store takes its input apart, so each gets its own.
-        store = FlagStore()
-        store.update(json.loads(text))
-        self._check(store.flags)
-        self._core.set_flags(document)
-        self._flags = store.flags
-
     def _fail(self, why: str) -> None:
         if why == self.problem:
             return
+        if not self.problem:
+            self.problem_since = time.time()
         self.problem = why
         self.failures += 1
         _log.error("flag file %s: %s; the last good flags stay", self.path, why)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascade.bundle import read_manifest, serving_version, verify_files
 from cascade.config import Config
@@ -17,6 +17,9 @@ from cascade.policy import steps
 from cascade.rollout.shelf import refuse_outside
 from cascade.rollout.state import Event, NodeRollout, What, apply, fold
 from cascade.rollout.store import RolloutStore
+
+if TYPE_CHECKING:
+    from cascade.flags.named import FlagsNamed
 
 _TRIES = 20
 
@@ -184,10 +187,21 @@ class Verbs:
         return describe(self.config, self.state(node))
 
 
-def describe(config: Config, state: NodeRollout) -> dict[str, Any]:
-    """Give where a rollout stands as JSON values, and the flags in the flag file that may say otherwise."""
-    from cascade.flags.named import flags_named  # OpenFeature takes a while to import
+def describe(config: Config, state: NodeRollout, flags: FlagsNamed | None = None) -> dict[str, Any]:
+    """Give where a rollout stands as JSON values, and the flags that may say otherwise.
 
+    Parameters
+    ----------
+    config : Config
+    state : NodeRollout
+    flags : FlagsNamed, optional
+        What is in force; by default what the flag file says, where there is no vendor's provider.
+    """
+    from cascade.flags.named import FlagsNamed, named_in_file  # OpenFeature takes a while to import
+
+    if flags is None:
+        of_vendor = config.flags_provider is not None
+        flags = FlagsNamed([]) if of_vendor else named_in_file(config.flags_path, config.nodes, state.node)
     plan = state.plan(pointer_of(config.models_path, state.node))
     rollout = state.rollout
     return {
@@ -204,7 +218,8 @@ def describe(config: Config, state: NodeRollout) -> dict[str, Any]:
         "why": "" if state.last is None else state.last.why,
         "who": "" if state.last is None else state.last.who,
         "rolled_back": dict(state.barred),
-        "flags": [] if config.flags_provider else flags_named(config.flags_path, state.node),
+        "flags": flags.keys,
+        "flags_problem": flags.problem,
     }
 
 

@@ -11,6 +11,8 @@ import grpc
 
 from cascade.config import Config
 from cascade.errors import InvalidInput, Overloaded, UnknownNode
+from cascade.flags import FlagdFileProvider, Flags
+from cascade.flags.named import named_in_force
 from cascade.rollout.state import Event, NodeRollout
 from cascade.rollout.verbs import Verbs, describe
 from cascade.server.call import Call
@@ -44,12 +46,14 @@ class RolloutServicer:
     rollouts : Rollouts
     gate : Gate
         Says who calls.
+    flags : Flags
+        What is in force in this process.
     """
 
-    def __init__(self, config: Config, rollouts: Rollouts, gate: Gate) -> None:
+    def __init__(self, config: Config, rollouts: Rollouts, gate: Gate, flags: Flags) -> None:
         self._config = config
         self._rollouts = rollouts
-        self._gate = gate
+        self._gate, self._flags = gate, flags
         self._verbs = Verbs(config, rollouts.store)
         self._watchers = threading.BoundedSemaphore(MOST_WATCHERS)
 
@@ -173,12 +177,15 @@ class RolloutServicer:
             abort(context, error)
 
     def _message(self, state: NodeRollout) -> Any:
-        said = describe(self._config, state)
+        provider = self._flags.provider
+        of_file = named_in_force(provider, state.node) if isinstance(provider, FlagdFileProvider) else None
+        said = describe(self._config, state, of_file)
         message = pb.Rollout(
             node=state.node, seq=state.seq, status=_STATUSES[said["status"]], bundle=said["bundle"],
             stable=said["stable"], candidate=said["candidate"], percent=said["percent"],
             shares=said["shares"], automatic=said["automatic"], who=said["who"], why=said["why"],
             rolled_back=said["rolled_back"], flags=said["flags"],
+            flags_problem=said["flags_problem"],
         )  # fmt: skip
         if state.since:
             message.since.FromNanoseconds(int(state.since * 1e9))

@@ -143,7 +143,12 @@ def _serve_process(
             gate=gate,
             base=config.base,
             traces=observing.traces,
-            admin=[partial(rollout_service.add_to_server, RolloutServicer(config, engine.rollouts, gate))],
+            admin=[
+                partial(
+                    rollout_service.add_to_server,
+                    RolloutServicer(config, engine.rollouts, gate, engine.flags),
+                )
+            ],
         )
         port = server.start()
         nodes = sorted(engine.nodes.items())

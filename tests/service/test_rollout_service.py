@@ -1,6 +1,7 @@
 """The verbs of rollouts over real gRPC and on the command line, on a service that follows by itself."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from cascade.config import Config
 from cascade.config.security import TlsConfig
 from cascade.demo.bundle_copies import copy_bundle
 from cascade.rollout.calls import RolloutCalls
+from cascade.rollout.verbs import Verbs
 from cascade.security.keys import create_key
 from cascade.server import rollout_service
 from cascade.server.engine import Engine
@@ -37,7 +39,10 @@ class Service:
         self.store = open_store(url)
         gate = open_gate(config)
         self.engine = Engine(config, self.store)
-        add = partial(rollout_service.add_to_server, RolloutServicer(config, self.engine.rollouts, gate))
+        add = partial(
+            rollout_service.add_to_server,
+            RolloutServicer(config, self.engine.rollouts, gate, self.engine.flags),
+        )
         self.server = CascadeServer(
             self.engine, "127.0.0.1:0", config.server, gate=gate, base=config.base, admin=[add]
         )
@@ -101,8 +106,11 @@ def test_a_rollout_is_started_held_approved_and_pulled_back_over_grpc(
     assert history[0]["why"] == "a try"
 
 
-def test_a_status_names_the_flags_that_say_otherwise(
-    serve: Callable[..., Service], tmp_path: Path, unseen: list[dict[str, Any]]
+def test_a_status_names_the_flags_that_say_otherwise_and_what_is_wrong_with_the_file(
+    serve: Callable[..., Service],
+    configure: Callable[..., Config],
+    tmp_path: Path,
+    unseen: list[dict[str, Any]],
 ) -> None:
     service = serve()
     off = {"state": "ENABLED", "variants": {"off": "passthrough"}, "defaultVariant": "off"}
@@ -122,9 +130,28 @@ def test_a_status_names_the_flags_that_say_otherwise(
         assert said["stable"], "the rollout alone would say that a bundle answers"
         assert said["flags"] == [mode]
         assert f"flags in the flag file, which win for whom they speak: {mode}\n" in shown()
-        for garbled in ("{", "[]", '{"flags": 3}', json.dumps({"flags": {mode: 7}})):
+        for garbled, why in (
+            ("{", "Expecting property name"),
+            ("[]", "expected an object with `flags`"),
+            (json.dumps({"flags": {mode: off | {"variants": {"off": "of"}}}}), "'of'; expected one of"),
+        ):
             file.write_text(garbled)
-            assert calls.status(NODE)["flags"] == []
+            wait_for(lambda why=why: why in calls.status(NODE)["flags_problem"])  # type: ignore[misc]
+            said = calls.status(NODE)
+            assert said["flags"] == [mode], "what was read last is in force"
+            assert re.search(rf"noticed at 20.*Z; in force: {mode} as read last$", said["flags_problem"])
+            assert re.search(
+                rf"\n  flag file {file}: it is not a valid flag file: .*{re.escape(why)}", shown()
+            )
+        beside = Verbs(configure(), service.engine.rollouts.store).describe(NODE)
+        assert re.search(
+            r"'of'; expected one of .*, changed at 20.*Z; who serves keeps the flags", beside["flags_problem"]
+        )
+        file.unlink()
+        wait_for(lambda: "the file is gone" in calls.status(NODE)["flags_problem"])
+        file.write_text(json.dumps({"flags": {}}))
+        wait_for(lambda: not calls.status(NODE)["flags_problem"])
+        assert "flag" not in shown()
 
 
 def test_whoever_watches_is_told_of_each_change_and_of_what_the_guard_says(
