@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cascade.config import Config
@@ -23,6 +18,7 @@ from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
 from cascade.server.gate import open_gate
 from cascade.server.http import HttpSide
+from cascade.server.metrics_folder import metrics_folder
 from cascade.server.node import Encoders
 from cascade.server.preload import preload
 from cascade.server.rollout_service import RolloutServicer
@@ -33,9 +29,6 @@ from cascade.traffic.open import retention_of
 from cascade.traffic.upkeep import Pruner
 
 _log = logging.getLogger(__name__)
-
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable of prometheus_client: the folder in which workers share their metrics."""
 
 Announce = Callable[[dict[str, Any]], None]
 """Told once what is served: `listen`, `port`, `workers`, `http` where there is that side, and each node's
@@ -78,7 +71,7 @@ def serve(
     held, address = reserve_port(address)
     held_http, http = reserve_port(config.http.listen, "http.listen") if config.http else (None, None)
     try:
-        with _metrics_folder() as on_exit:
+        with metrics_folder() as on_exit:
             supervisor = Supervisor(
                 _worker(config, address, http, cores),  # in no name of this frame: a reload lets go of it
                 count,
@@ -193,30 +186,3 @@ def _serve_process(
             pruner.close()
         store.close()
         observing.close()
-
-
-@contextmanager
-def _metrics_folder() -> Iterator[Callable[[int], None]]:
-    """Give the workers a folder for their metrics, unless the environment names one.
-
-    prometheus_client reads the variable when it is imported, so the parent must not import it before.
-
-    Yields
-    ------
-    callable
-        Told the process id of a worker that ended, so that its gauges are forgotten.
-    """
-    own = None if os.environ.get(METRICS_FOLDER) else tempfile.mkdtemp(prefix="cascade-metrics-")
-    if own is not None:
-        os.environ[METRICS_FOLDER] = own
-
-    def forget(pid: int) -> None:
-        for path in Path(os.environ[METRICS_FOLDER]).glob(f"gauge_live*_{pid}.db"):
-            path.unlink(missing_ok=True)
-
-    try:
-        yield forget
-    finally:
-        if own is not None:
-            del os.environ[METRICS_FOLDER]
-            shutil.rmtree(own, ignore_errors=True)
