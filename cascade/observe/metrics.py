@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_left
-from collections import Counter as Counted
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import (
@@ -42,14 +41,18 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 class Durations(Histogram):
     """A histogram that takes many observations by one step for each bucket that they fall into."""
 
-    def observe_all(self, seconds: Sequence[float]) -> None:
-        """Observe each, like `observe`."""
-        if len(seconds) == 1:
-            self.observe(seconds[0])
-            return
+    def observe_all(self, milliseconds: Mapping[float, int]) -> None:
+        """Observe each so many times, as `observe` does its seconds."""
         self._raise_if_not_observable()  # type: ignore[no-untyped-call]
-        self._sum.inc(sum(seconds))
-        for at, many in Counted(bisect_left(self._upper_bounds, each) for each in seconds).items():
+        total = 0.0
+        buckets: dict[int, int] = {}
+        for ms, many in milliseconds.items():
+            seconds = ms / 1e3
+            total += seconds * many
+            at = bisect_left(self._upper_bounds, seconds)
+            buckets[at] = buckets.get(at, 0) + many
+        self._sum.inc(total)
+        for at, many in buckets.items():
             self._buckets[at].inc(many)
 
 
@@ -127,32 +130,42 @@ class Metrics:
     def saw(self, *decisions: Decision) -> None:
         """Count decisions: those that are logged together by one step for each value that they change."""
         counts: defaultdict[tuple[Any, ...], float] = defaultdict(float)
-        durations: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+        durations: defaultdict[tuple[Any, ...], dict[float, int]] = defaultdict(dict)
         failed = 0
-        for decision in decisions:
-            node, rung = decision.node, decision.rung
-            if decision.error is None:
-                counts[self._decisions, node, rung, decision.mode] += 1
-                durations[self._latency, node, rung].append(decision.latency_ms / 1e3)
+        # What is logged together is mostly alike, settled at one time by one rung: it is counted first, so
+        # that what follows is done once for all of it.
+        alike: dict[tuple[str, str, str, str | None, float], int] = {}
+        tried: dict[tuple[str, str, str, float], int] = {}
+        for d in decisions:
+            key = (d.node, d.rung, d.mode, d.error, d.latency_ms)
+            alike[key] = alike.get(key, 0) + 1
+            for attempt in d.attempts:
+                one = (d.node, attempt["rung"], attempt["reason"], attempt["latency_ms"])
+                tried[one] = tried.get(one, 0) + 1
+            if d.usd:
+                counts[self._usd, d.node] += d.usd
+            if d.input_tokens or d.output_tokens:
+                counts[self._tokens, d.node, "input"] += d.input_tokens
+                counts[self._tokens, d.node, "output"] += d.output_tokens
+        for (node, rung, mode, error, ms), many in alike.items():
+            if error is None:
+                counts[self._decisions, node, rung, mode] += many
+                spent = durations[self._latency, node, rung]
+                spent[ms] = spent.get(ms, 0) + many
             else:
-                failed += 1
-                counts[self._errors, node, decision.error.partition(":")[0].lower()] += 1
-            for attempt in decision.attempts:
-                name, reason = str(attempt["rung"]), str(attempt["reason"])
-                word = reason.partition(":")[0].partition(" ")[0] if reason else "settled"
-                word = word if not reason or word in _WORDS else "other"
-                counts[self._attempts, node, name, word] += 1
-                if attempt["latency_ms"]:
-                    durations[self._attempt_latency, node, name].append(attempt["latency_ms"] / 1e3)
-            if decision.usd:
-                counts[self._usd, node] += decision.usd
-            if decision.input_tokens or decision.output_tokens:
-                counts[self._tokens, node, "input"] += decision.input_tokens
-                counts[self._tokens, node, "output"] += decision.output_tokens
-        for key, amount in counts.items():
-            self._of(key).inc(amount)
-        for key, seconds in durations.items():
-            self._of(key).observe_all(seconds)
+                failed += many
+                counts[self._errors, node, error.partition(":")[0].lower()] += many
+        for (node, name, reason, ms), many in tried.items():
+            word = reason.partition(":")[0].partition(" ")[0] if reason else "settled"
+            word = word if not reason or word in _WORDS else "other"
+            counts[self._attempts, node, name, word] += many
+            if ms:
+                spent = durations[self._attempt_latency, node, name]
+                spent[ms] = spent.get(ms, 0) + many
+        for labels, amount in counts.items():
+            self._of(labels).inc(amount)
+        for labels, spent in durations.items():
+            self._of(labels).observe_all(spent)
         self._worker.count(len(decisions) - failed, failed)
 
     def served(self, node: str | None, by: str) -> None:

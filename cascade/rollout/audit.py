@@ -35,6 +35,10 @@ _OWN_WORDS_SECONDS = 3600.0
 _GATHER_SECONDS = 0.02
 
 
+_new_coin = hashlib.blake2b(digest_size=7, person=b"audit").copy
+"""Gives a hash to put an id into; a copy takes half of what making one takes, and each decision needs one."""
+
+
 def coin(decision_id: str) -> float:
     """Give the number in [0, 1) that decides whether a decision is audited: the same for the same id.
 
@@ -43,10 +47,9 @@ def coin(decision_id: str) -> float:
     >>> coin("0001") == coin("0001")
     True
     """
-    return (
-        int.from_bytes(hashlib.blake2b(decision_id.encode(), digest_size=7, person=b"audit").digest(), "big")
-        / 2**56
-    )
+    hashed = _new_coin()
+    hashed.update(decision_id.encode())
+    return int.from_bytes(hashed.digest(), "big") / 2**56
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,10 +68,16 @@ def test_decisions_that_are_logged_together_count_as_they_would_one_by_one() -> 
     for each in many:
         one_by_one.saw(each)
 
-    def values(metrics: Metrics) -> list[str]:
-        return [line for line in metrics.page().decode().splitlines() if "_created" not in line]
+    def values(metrics: Metrics) -> dict[str, float]:
+        lines = [line for line in metrics.page().decode().splitlines() if not line.startswith("#")]
+        return {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+            for line in lines
+            if "_created" not in line
+        }
 
-    assert values(together) == values(one_by_one)
+    assert values(together) == pytest.approx(values(one_by_one), rel=1e-12)
+    assert values(together)['cascade_decision_duration_seconds_count{node="n",rung="b"}'] == 10
 
 
 def test_losses_and_bundles_are_looked_at() -> None:
