@@ -23,7 +23,7 @@ from cascade.server.node import Encoders
 from cascade.server.preload import preload
 from cascade.server.rollout_service import RolloutServicer
 from cascade.server.serve import CascadeServer
-from cascade.server.supervisor import EXIT_CONFIG, RunWorker, Supervisor, reserve_port
+from cascade.server.supervisor import RunWorker, Supervisor, reserve_port
 from cascade.traffic import open_traffic
 from cascade.traffic.open import retention_of
 from cascade.traffic.upkeep import Pruner
@@ -108,9 +108,11 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
             keep_to(cores[index])
         try:
             _serve_process(config, address, http, tell_ready, encoders)
+        except ConfigError:
+            raise
         except CascadeError as error:
             _log.error("worker %d cannot serve: %s", index, error)
-            return EXIT_CONFIG if isinstance(error, ConfigError) else 1
+            return 1
         return 0
 
     return run

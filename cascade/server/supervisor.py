@@ -32,12 +32,15 @@ EXIT_CONFIG = 2
 
 _STABLE_SECONDS = 30.0
 _KILL_AFTER = 5.0
+_MOST_SAID = 4000
 
 Facts = dict[str, Any]
 """What a worker says of itself once it serves, as JSON."""
 
 RunWorker = Callable[[int, Callable[[Facts], None]], int]
-"""Serves as one worker: takes its index and what it calls once it serves; gives its exit code."""
+"""Serves as one worker: takes its index and what it calls once it serves; gives its exit code.
+
+Raises ConfigError where the configuration cannot be served, which the parent says once for all workers."""
 
 
 @dataclass
@@ -52,6 +55,11 @@ class _Worker:
     @property
     def ready(self) -> bool:
         return self.said.endswith(b"\n")
+
+    @property
+    def complaint(self) -> str:
+        """Why it cannot serve, as far as it said so."""
+        return "" if self.ready else self.said.decode("utf-8", "replace")
 
 
 class Supervisor:
@@ -258,6 +266,8 @@ class Supervisor:
                 return
             worker = self._workers.pop(pid, None)
             if worker is not None:
+                with suppress(BlockingIOError):
+                    worker.said += os.read(worker.pipe, 65536)
                 os.close(worker.pipe)
                 if self._on_exit:
                     self._on_exit(pid)
@@ -267,8 +277,11 @@ class Supervisor:
         if self._stopping or worker.generation != self._generation:
             return
         if self._reload_until is not None:
-            self._give_up_reload(f"worker {worker.index} ended with code {code} before all served")
+            how = f"cannot serve: {worker.complaint}" if worker.complaint else f"ended with code {code}"
+            self._give_up_reload(f"worker {worker.index} {how} before all served")
             return
+        if worker.complaint:
+            _log.error("worker %d cannot serve: %s", worker.index, worker.complaint)
         if code == EXIT_CONFIG and not self._told:
             self._failed = self._stopping = True
             self._kill_at = time.monotonic() + self._drain_seconds + _KILL_AFTER
@@ -286,6 +299,7 @@ class Supervisor:
 
     def _start(self, index: int) -> None:
         ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
         # A signal that came before the child has its own handlers would be lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers)
         pid = os.fork()
@@ -297,6 +311,7 @@ class Supervisor:
 
     def _be_worker(self, index: int, pipe: int, not_mine: int, mask: set[int]) -> None:
         code = 1
+        serves = False
         try:
             signal.set_wakeup_fd(-1)
             for number in self._handlers:
@@ -312,10 +327,18 @@ class Supervisor:
                 trim()
 
             def tell_ready(facts: Facts) -> None:
+                nonlocal serves
+                serves = True
                 with os.fdopen(pipe, "wb") as told:
                     told.write(json.dumps(facts).encode() + b"\n")
 
             code = self._run(index, tell_ready)
+        except ConfigError as error:
+            code = EXIT_CONFIG
+            if serves:  # the pipe is closed
+                _log.error("worker %d cannot serve: %s", index, error)
+            else:
+                os.write(pipe, "; ".join(str(error).splitlines()).encode()[:_MOST_SAID])
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
         except BaseException:
