@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -10,10 +11,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options, met_a_drain
+from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options
 from cascade.client.credentials import PemFile, direct_options, identify
 from cascade.client.questions import Chat, Question, batch_request_of, outcome_request_of, request_of
 from cascade.client.results import Decision, DecisionError, decision_of, error_of, result_of
+from cascade.client.tries import Tries
 from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
 
@@ -109,6 +111,9 @@ class AsyncClient:
     ) -> Decision:
         """Decide one input; the arguments are those of `Question`.
 
+        With a `request_id`, a call whose server goes away under it is tried again within its time, up to
+        four times; so is a batch of which every question has one.
+
         Raises
         ------
         DecisionError
@@ -191,16 +196,13 @@ class AsyncClient:
         return self._timeout if timeout is None else timeout
 
     async def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
-        seconds = self._seconds(timeout)
-        try:
+        tries = Tries(request, self._seconds(timeout))
+        while True:
             try:
-                return await method(request, timeout=seconds, metadata=self._metadata)
+                return await method(request, timeout=tries.left(), metadata=self._metadata)
             except grpc.RpcError as error:
-                if not met_a_drain(error):
-                    raise
-            return await method(request, timeout=seconds, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+                wait = tries.pause(error)
+            await asyncio.sleep(wait)
 
 
 async def _requests(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -9,10 +10,11 @@ from typing import Any
 
 import grpc
 
-from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options, met_a_drain
+from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options
 from cascade.client.credentials import PemFile, direct_options, identify
 from cascade.client.questions import Chat, Question, batch_request_of, outcome_request_of, request_of
 from cascade.client.results import Decision, DecisionError, decision_of, error_of, result_of
+from cascade.client.tries import Tries
 from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
 
@@ -108,6 +110,9 @@ class Client:
     ) -> Decision:
         """Decide one input; the arguments are those of `Question`.
 
+        With a `request_id`, a call whose server goes away under it is tried again within its time, up to
+        four times; so is a batch of which every question has one.
+
         Raises
         ------
         DecisionError
@@ -189,13 +194,10 @@ class Client:
         return self._timeout if timeout is None else timeout
 
     def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
-        seconds = self._seconds(timeout)
-        try:
+        tries = Tries(request, self._seconds(timeout))
+        while True:
             try:
-                return method(request, timeout=seconds, metadata=self._metadata)
+                return method(request, timeout=tries.left(), metadata=self._metadata)
             except grpc.RpcError as error:
-                if not met_a_drain(error):
-                    raise
-            return method(request, timeout=seconds, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise error_of(error) from None
+                wait = tries.pause(error)
+            time.sleep(wait)

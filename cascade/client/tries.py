@@ -1,0 +1,72 @@
+"""How often a client tries one call, and when."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import grpc
+
+from cascade.client.channel import met_a_drain
+from cascade.client.results import DecisionError, error_of
+from cascade.v1 import decision_pb2 as pb
+
+_MOST = 5  # as gRPC's own retries allow
+_FIRST_SECONDS, _MOST_SECONDS = 0.1, 1.0
+
+
+class Tries:
+    """The tries of one call, within its time.
+
+    A call whose server went away under it, or that met nobody, is tried again where a `request_id` makes that
+    safe: its answer is the first one's, if there was one. What the server itself says, such as that the
+    teacher does not answer, it has tried already. gRPC's retry policy knows methods only, neither what is
+    asked nor who says UNAVAILABLE.
+
+    Parameters
+    ----------
+    request : message
+    seconds : float, optional
+        What the call may take, all tries together.
+    """
+
+    def __init__(self, request: object, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._repeatable = _repeatable(request)
+        self._made, self._drained = 0, False
+
+    def left(self) -> float | None:
+        """Give what is left of the time, for the next try."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def pause(self, error: grpc.RpcError) -> float:
+        """Give the seconds after which the call is to be tried again.
+
+        Raises
+        ------
+        DecisionError
+            It is not.
+        """
+        failure = error_of(error)
+        self._made += 1
+        if met_a_drain(error) and not self._drained:
+            self._drained = True
+            return 0.0
+        if not self._repeatable or self._made >= _MOST or not _lost(failure):
+            raise failure from None
+        wait = min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (self._made - 1)) * random.uniform(0.8, 1.2)
+        left = self.left()
+        if left is not None and wait >= left:
+            raise failure from None
+        return wait
+
+
+def _repeatable(request: object) -> bool:
+    if isinstance(request, pb.BatchDecideRequest):
+        return all(each.request_id for each in request.requests)
+    return isinstance(request, pb.DecideRequest) and bool(request.request_id)
+
+
+def _lost(failure: DecisionError) -> bool:
+    """Whether it is not the server who says UNAVAILABLE: that one gives a reason."""
+    return failure.code is grpc.StatusCode.UNAVAILABLE and not failure.reason
