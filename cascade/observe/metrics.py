@@ -11,6 +11,7 @@ import threading
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import (
@@ -24,6 +25,7 @@ from prometheus_client import (
 )
 from prometheus_client.metrics_core import Metric
 
+from cascade.observe.ended_workers import held_still
 from cascade.observe.span_queue import SpanStats
 from cascade.observe.worker_metrics import OnLoop, WorkerMetrics
 from cascade.traffic.records import Decision, StoreStats
@@ -228,11 +230,14 @@ class Metrics:
         more : iterable of Metric
             What is the same for all workers and read when it is asked for.
         """
-        shown = self.registry
-        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        text: bytes
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             shown = CollectorRegistry()
             multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
-        text: bytes = generate_latest(shown)
+            with held_still(Path(folder)):
+                text = generate_latest(shown)
+        else:
+            text = generate_latest(self.registry)
         extra = list(more)
         if extra:
             asked = CollectorRegistry()

@@ -53,6 +53,12 @@ def metrics_folder() -> Iterator[Callable[[int], None]]:
             os.close(lock)
 
 
+def own_folder() -> Path | None:
+    """Give the folder that this service made; None where there is none, or where it is the operator's."""
+    folder = os.environ.get(VARIABLE)
+    return Path(folder) if folder and Path(folder, _LOCK).exists() else None
+
+
 def remove_of_the_dead() -> None:
     """Remove this user's folders of services that are no more; one without a lock's file is left alone."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):

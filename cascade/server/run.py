@@ -18,7 +18,7 @@ from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
 from cascade.server.gate import open_gate
 from cascade.server.http import HttpSide
-from cascade.server.metrics_folder import metrics_folder
+from cascade.server.metrics_folder import metrics_folder, own_folder
 from cascade.server.node import Encoders
 from cascade.server.preload import preload
 from cascade.server.rollout_service import RolloutServicer
@@ -106,6 +106,10 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
     def run(index: int, tell_ready: Announce) -> int:
         if cores is not None:
             keep_to(cores[index])
+        if config.observe.metrics and (folder := own_folder()) is not None:
+            from cascade.observe.ended_workers import fold  # not in the parent, which never counts anything
+
+            fold(folder)
         try:
             _serve_process(config, address, http, tell_ready, encoders)
         except ConfigError:

@@ -189,6 +189,30 @@ def test_one_process_with_a_core_of_its_own_is_scheduled_as_a_batch_while_it_is_
         time.sleep(0.1)
 
 
+def test_files_of_metrics_that_dead_workers_leave_do_not_add_up(
+    serve: Callable[[int], Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    service = serve(2)
+    (folder,) = temporary.glob("cascade-metrics-*")
+    for round_ in (1, 2):
+        killed = min(service.workers())
+        assert (folder / f"counter_{killed}.db").exists()
+        os.kill(killed, signal.SIGKILL)
+        service.wait_for_log("ended by SIGKILL; it is started again", round_)
+        end = time.monotonic() + LONG
+        while len(list(folder.glob("gauge_livesum_*.db"))) < 2 or killed in service.workers():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        names = {f"counter_{pid}.db" for pid in service.workers()}
+        assert {path.name for path in folder.glob("counter_*")} == {*names, "counter_ended.db"}
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(LONG) == 0
+    assert list(temporary.glob("cascade-metrics-*")) == []
+
+
 def test_a_killed_worker_is_replaced_and_the_service_goes_on(
     serve: Callable[[int], Service], unseen: list[dict[str, Any]]
 ) -> None:
