@@ -35,6 +35,10 @@ MAX_SESSION_SHARE = 0.05
 MIN_BIG_SESSION = 20
 """A session is never ignored below this size: 5 % of a small data set is a handful of records."""
 
+MAX_LABELS = 1_000
+"""Labels that are learned where traffic brings them. A caller may report any number of them as right, and
+4,000 over 20,000 n-grams want 15 GiB to be learned."""
+
 _WINDOW = 32  # how many followers in its bucket a text is compared with: bounds the cost of huge buckets
 _MIN_EQUAL = 44  # of 64 minima; a pair at the threshold has fewer with a chance below 0.1 %
 _PAIRS_AT_ONCE = 1 << 13
@@ -169,7 +173,7 @@ def curate(
     Raises
     ------
     RetrainRefused
-        The contract is a JSON Schema, which has no classes to learn.
+        The contract is a JSON Schema, which has no classes to learn, or the records bring too many labels.
     """
     if contract is not None and not contract.is_labels:
         raise RetrainRefused("the contract is a JSON Schema; local rungs learn labels only")
@@ -207,6 +211,13 @@ def curate(
         )
     settled = len(kept)
     labels = fixed or tuple(sorted(label for label, n in votes.items() if n >= min_label_count))
+    if not fixed and len(labels) > MAX_LABELS:
+        rarest = sorted(labels, key=lambda label: (votes[label], label))[:3]
+        raise RetrainRefused(
+            f"the traffic brings {len(labels):,} different labels, and at most {MAX_LABELS:,} are learned; "
+            f"the rarest: {', '.join(repr(label[:40]) for label in rarest)}. Where some of them are none, list "
+            "those that are: `contract: {labels: [...]}`. Nothing was changed"
+        )
     column = {label: i for i, label in enumerate(labels)}
     kept = sorted((r for r in kept if r.label in column), key=_order_kept)
     y = np.array([column[r.label] for r in kept], dtype=np.int64)

@@ -8,14 +8,20 @@ from hypothesis import strategies as st
 from cascade.contract import Contract
 from cascade.errors import RetrainRefused
 from cascade.traffic import TrainingRecord
-from training.curate import curate
+from cascade.traffic.records import Source
+from training.curate import MAX_LABELS, curate
 from training.split import split
 
 
 def record(
-    number: int, text: str, label: object, session: str | None = None, time: float | None = None
+    number: int,
+    text: str,
+    label: object,
+    session: str | None = None,
+    time: float | None = None,
+    source: Source = "teacher",
 ) -> TrainingRecord:
-    return TrainingRecord(f"r{number:05d}", text, None, label, "teacher", session, time)  # type: ignore[arg-type]
+    return TrainingRecord(f"r{number:05d}", text, None, label, source, session, time)  # type: ignore[arg-type]
 
 
 def many(n: int, timed: bool = False) -> list[TrainingRecord]:
@@ -53,6 +59,16 @@ def test_what_breaks_the_contract_is_left_out_and_counted() -> None:
     found = curate([record(1, "one", "a"), record(2, "two", "c"), record(3, "three", {"x": 1})], LABELS)
     assert len(found) == 1
     assert found.counts.off_contract == 2
+
+
+def test_labels_without_end_are_refused_unless_those_that_count_are_listed() -> None:
+    rows = [record(i, f"text {i}", "ab"[i % 2]) for i in range(8)]
+    invented = [record(i, f"text {i}", f"x{i // 2}", source="outcome") for i in range(8, 8 + 2 * MAX_LABELS)]
+    assert len(curate(rows + invented[: 2 * MAX_LABELS - 4], None).labels) == MAX_LABELS
+    with pytest.raises(RetrainRefused, match=r"1,002 different labels, and at most 1,000 .* 'x1"):
+        curate(rows + invented, None)
+    found = curate(rows + invented, LABELS)
+    assert (len(found), found.counts.off_contract) == (8, 2 * MAX_LABELS)
 
 
 def test_a_session_and_near_copies_are_one_group() -> None:
