@@ -215,8 +215,8 @@ def curate(
         rarest = sorted(labels, key=lambda label: (votes[label], label))[:3]
         raise RetrainRefused(
             f"the traffic brings {len(labels):,} different labels, and at most {MAX_LABELS:,} are learned; "
-            f"the rarest: {', '.join(repr(label[:40]) for label in rarest)}. Where some of them are none, list "
-            "those that are: `contract: {labels: [...]}`. Nothing was changed"
+            f"the rarest: {', '.join(repr(label[:40]) for label in rarest)}. Where some of them are none, "
+            "list those that are: `contract: {labels: [...]}`. Nothing was changed"
         )
     column = {label: i for i, label in enumerate(labels)}
     kept = sorted((r for r in kept if r.label in column), key=_order_kept)
