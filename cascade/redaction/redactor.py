@@ -23,6 +23,12 @@ _HINT = re.compile(r"[\d@]")
 _ASCII_HINTS = b"0123456789@"
 # W3C trace context as it is written by us; whatever else a caller calls by its name is redacted.
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_SECRET_NAME = re.compile(
+    r"(?:.*[_. -])?(?:authorization|cookie|passw(?:or)?d|passphrase|pwd|secret|credentials?|bearer|token"
+    r"|(?:api|access|secret|private)[_. -]?key)",
+    re.IGNORECASE | re.DOTALL,
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MAX_PASSES = 8
 _LATELY, _SHORT = 512, 2048
 """So many texts are remembered with what was found in them, each of at most so many characters."""
@@ -62,6 +68,7 @@ class PatternEngine:
     """
 
     def __init__(self, kinds: Sequence[str] = patterns.DEFAULT_KINDS) -> None:
+        self.kinds = frozenset(kinds)
         # In the table's order, which is the order of precedence.
         self._detectors = [
             (kind, *detector) for kind, detector in patterns.DETECTORS.items() if kind in kinds
@@ -115,6 +122,7 @@ class Redactor:
         self._custom = [(kind, re.compile(text)) for kind, text in (custom or {}).items()]
         self._label_nodes = label_nodes
         # Only the built-in detectors are known to find nothing in a text without a hint.
+        self._by_name = not isinstance(self._engine, PatternEngine) or "SECRET" in self._engine.kinds
         self._hinted = isinstance(self._engine, PatternEngine) and not self._custom
         # What a request's rungs read is logged a moment later.
         self._found_lately = lru_cache(maxsize=_LATELY)(self._found)
@@ -179,13 +187,19 @@ class Redactor:
         return PLACEHOLDER.sub(r"<\1>", self._replaced(text, lambda span: f"<{span.kind}_anyvalue>"))
 
     def value(self, value: JsonValue, tenant: str = "") -> JsonValue:
-        """Redact the texts in a JSON value; keys, numbers and the rest stay."""
+        """Redact the texts in a JSON value; keys, numbers and the rest stay.
+
+        What stands under the name of a secret, such as `password`, is one, whatever it looks like.
+        """
         if isinstance(value, str):
             return self.text(value, tenant)
         if isinstance(value, list | tuple):
             return [self.value(each, tenant) for each in value]
         if isinstance(value, dict):
-            return {key: self.value(each, tenant) for key, each in value.items()}
+            return {
+                key: self._named(key, each, tenant) if isinstance(each, str) else self.value(each, tenant)
+                for key, each in value.items()
+            }
         return value
 
     def output(self, node: str | None, value: JsonValue, tenant: str = "") -> JsonValue:
@@ -198,13 +212,19 @@ class Redactor:
         """Redact a request's context.
 
         The tenant's name stays, since its records are found and kept by it; so does a `traceparent`, which
-        names a trace by numbers drawn at random, a few of which would pass for an account's.
+        names a trace by numbers drawn at random, a few of which would pass for an account's. Names of secrets
+        are as in `value`.
         """
         whose = context.get("tenant", "") if tenant is None else tenant
         return {
-            key: value if key == "tenant" or _is_trace(key, value) else self.text(value, whose)
+            key: value if key == "tenant" or _is_trace(key, value) else self._named(key, value, whose)
             for key, value in context.items()
         }
+
+    def _named(self, name: str, value: str, tenant: str) -> str:
+        if self._by_name and value and _names_secret(name) and not PLACEHOLDER.fullmatch(value):
+            return self.placeholder("SECRET", value, tenant)
+        return self.text(value, tenant)
 
     def placeholder(self, kind: str, value: str, tenant: str = "") -> str:
         """Give the placeholder of a value, `value` as `Span.value` has it."""
@@ -232,6 +252,12 @@ def _hints_at(text: str) -> bool:
         raw = text.encode()
         return len(raw.translate(None, _ASCII_HINTS)) < len(raw)
     return _HINT.search(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def _names_secret(name: str) -> bool:
+    parted = _CAMEL.sub("_", name[-64:])  # `accessToken`; what a name ends with says what it is of
+    return _SECRET_NAME.fullmatch(parted) is not None
 
 
 def _is_trace(key: str, value: str) -> bool:

@@ -20,6 +20,7 @@ from cascade.redaction.checksums import (
     is_nir,
     is_spanish_id,
 )
+from cascade.redaction.redactor import PatternEngine
 
 KEY = b"a-secret-of-the-tests"
 REDACT = Redactor(KEY)
@@ -103,6 +104,34 @@ def test_the_context_is_redacted_but_for_the_tenant() -> None:
     assert context["tenant"] == "shop@a.example"
     assert context["plan"] == "gold"
     assert context["user"] == REDACT.text("eve@x.example", "shop@a.example")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "authorization", "Proxy-Authorization", "api_key", "apikey", "x-api-key", "OPENAI_API_KEY", "token",
+        "access_token", "accessToken", "password", "db.passwd", "cookie", "set-cookie",
+        "client_secret", "credentials",
+    ],
+)  # fmt: skip
+def test_what_stands_under_the_name_of_a_secret_is_one_whatever_it_looks_like(name: str) -> None:
+    redactor = Redactor(KEY)
+    once = redactor.context({"tenant": "acme", name: "Basic hunter two"})
+    assert re.fullmatch(r"<SECRET_[a-z]{8}>", once[name])
+    assert redactor.context(once) == once
+    value = redactor.value({"a": [{name: "open sesame"}, {name: ""}, {name: 7}]}, "acme")
+    assert "sesame" not in str(value)
+    assert value["a"][1:] == [{name: ""}, {name: 7}]
+    without = Redactor(KEY, PatternEngine(["EMAIL"]))
+    assert without.context({name: "open sesame"}) == {name: "open sesame"}
+
+
+@pytest.mark.parametrize(
+    "name", ["tokens", "max_tokens", "keyboard", "language", "secretary", "monkey", "key"]
+)
+def test_other_names_are_no_names_of_secrets(name: str) -> None:
+    assert Redactor(KEY).context({name: "open sesame"}) == {name: "open sesame"}
+    assert Redactor(KEY).value({name: "open sesame"}) == {name: "open sesame"}
 
 
 def test_patterns_of_your_own_win_over_the_built_in_ones() -> None:
