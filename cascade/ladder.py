@@ -89,16 +89,20 @@ class LocalLadder:
         answers : Answers
             With `in_scope`, where there is a detector.
         confidence : float32 array of shape (n,)
-            P(answer is right); 0 where there is none.
+            P(answer is right); 0 where there is none. Of as many as were answered, see `Answers.places`.
 
         Raises
         ------
         RungError
             The rung failed for the whole batch.
+        NobodyWaits
+            Nobody waits for an answer any more.
         """
         asked, seen = self.rungs[rung], prepared.seen
         answers = asked.answer(prepared.batch)
         assert answers.scores is not None
+        if answers.places is not None:
+            seen = seen[answers.places]
         if isinstance(asked, LinearRung):
             confidence = seen.confidence
         else:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
+from cascade.rungs.protocol import NobodyWaits
 from cascade.waiting import waiting
 
 
@@ -20,10 +21,11 @@ R = TypeVar("R", bound=Results)
 
 
 class _Waiting(Generic[R]):
-    __slots__ = ("error", "results", "texts")
+    __slots__ = ("choose", "error", "results", "texts")
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], choose: Callable[[], Sequence[str]] | None) -> None:
         self.texts = texts
+        self.choose = choose
         self.results: R | None = None
         self.error: Exception | None = None
 
@@ -55,7 +57,39 @@ class Combining(Generic[R]):
 
     def __call__(self, texts: Sequence[str]) -> R:
         """Give what the model says of texts."""
-        mine: _Waiting[R] = _Waiting(texts)
+        return self._wait(_Waiting(texts, None))
+
+    def of_awaited(self, texts: Sequence[str], awaited: Callable[[int], bool]) -> tuple[list[int], R]:
+        """Give what the model says of those texts that are still awaited when it is their turn.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        awaited : callable
+            Says of a text's place whether anybody waits for it; called once, in any thread.
+
+        Returns
+        -------
+        places : list of int
+            Those texts'.
+        results : R
+            What is said of them.
+
+        Raises
+        ------
+        NobodyWaits
+            There are none; the model was not run for them.
+        """
+        places: list[int] = []
+
+        def still() -> Sequence[str]:
+            places.extend(place for place in range(len(texts)) if awaited(place))
+            return texts if len(places) == len(texts) else [texts[place] for place in places]
+
+        results = self._wait(_Waiting(texts, still))
+        return places, results
+
+    def _wait(self, mine: _Waiting[R]) -> R:
         self._queue.append(mine)
         if not self._running.acquire(blocking=False):
             with waiting():
@@ -71,11 +105,19 @@ class Combining(Generic[R]):
         return mine.results
 
     def _run_next(self) -> None:
-        batch = [self._queue.popleft()]
-        size = len(batch[0].texts)
-        while self._queue and size + len(self._queue[0].texts) <= self._max_batch:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1].texts)
+        batch: list[_Waiting[R]] = []
+        size = 0
+        while self._queue and (not size or size + len(self._queue[0].texts) <= self._max_batch):
+            item = self._queue.popleft()
+            if item.choose is not None:
+                item.texts = item.choose()
+                if not item.texts:
+                    item.error = NobodyWaits()
+                    continue
+            batch.append(item)
+            size += len(item.texts)
+        if not batch:
+            return
         texts = batch[0].texts if len(batch) == 1 else [text for item in batch for text in item.texts]
         try:
             results = self._run(texts)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.onnx_session import open_session
+from cascade.rungs.combining import Combining
 from cascade.rungs.protocol import Answers, Batch, Scores, best_labels
 from cascade.scope import HEAD_NAMES
 
@@ -67,9 +68,15 @@ class EncoderRung:
 
     def answer(self, batch: Batch) -> Answers:
         """Answer a batch, of which the linear model's probabilities are known."""
-        linear = batch.linear
+        queries, linear, places = batch.queries, batch.linear, None
         assert linear is not None
-        embedding = self._embed([query.text for query in batch.queries])
+        texts = [query.text for query in queries]
+        if isinstance(self._embed, Combining):
+            kept, embedding = self._embed.of_awaited(texts, lambda place: queries[place].awaited())
+            if len(kept) < len(texts):
+                places, linear = kept, linear[kept]
+        else:
+            embedding = self._embed(texts)
         scores, neighbours, nearest, scope = self._head(embedding, linear)
         answers = best_labels(scores, self._labels)
-        return Answers(answers, scores, neighbours, nearest, linear, scope)
+        return Answers(answers, scores, neighbours, nearest, linear, scope, places=places)

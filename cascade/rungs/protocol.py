@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contract import JsonValue
+
+if TYPE_CHECKING:
+    from cascade.server.gone import Gone
 
 Scores = NDArray[np.float32]
 
@@ -30,6 +34,8 @@ class Query:
         `time.monotonic()` at which nobody waits any more.
     trace : str
         The W3C `traceparent` that a chat rung sends along; empty for none.
+    gone : Gone, optional
+        Tells when whoever asked goes away.
     """
 
     text: str
@@ -37,6 +43,13 @@ class Query:
     choices: tuple[str, ...] = ()
     deadline: float | None = None
     trace: str = ""
+    gone: Gone | None = None
+
+    def awaited(self) -> bool:
+        """Say whether anybody still waits for the answer."""
+        if self.gone is not None and self.gone.fired:
+            return False
+        return self.deadline is None or self.deadline > time.monotonic()
 
 
 @dataclass(slots=True)
@@ -109,6 +122,8 @@ class Answers:
         How near the text is to the training records, from an encoder.
     in_scope : array of shape (n,), optional
         The out-of-scope detector's P(some label applies); set by the ladder, where it has one.
+    places : list of int, optional
+        Of the queries that these answers are to, where nobody waited for the others any more; else all.
     """
 
     each: list[Answer] = field(default_factory=list)
@@ -118,6 +133,11 @@ class Answers:
     linear: Scores | None = None
     scope: Scores | None = None
     in_scope: Scores | None = None
+    places: list[int] | None = None
+
+
+class NobodyWaits(Exception):
+    """Nobody waits for the answer to any of the queries: none was asked."""
 
 
 @runtime_checkable
@@ -131,7 +151,9 @@ class Rung(Protocol):
         """Answer a batch.
 
         One answer a query, in order. What fails for one query is that answer's `error`; what fails for
-        all may be raised. The answer to a query does not depend on what else is in the batch.
+        all may be raised. The answer to a query does not depend on what else is in the batch. A rung
+        whose queries have to wait leaves those out that are not awaited by then, see `Answers.places`, and
+        raises NobodyWaits where none is.
         """
         ...
 

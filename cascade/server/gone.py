@@ -50,11 +50,17 @@ class Gone:
             late = self.fired
             if not late:
                 self._tell.add(callback)
-            context = None if self._asked else self._context
-            self._asked = True
         if late:
             callback()
-        elif context is not None and not context.add_callback(self.fire):
+        else:
+            self.watch()
+
+    def watch(self) -> None:
+        """Have `fired` say so from now on when the call ends, without anybody to be told."""
+        with self._lock:
+            context = None if self._asked else self._context
+            self._asked = True
+        if context is not None and not context.add_callback(self.fire):
             self.fire()
 
     def forget(self, callback: Callable[[], object]) -> None:

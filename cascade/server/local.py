@@ -16,7 +16,7 @@ from cascade.ladder import Prepared
 from cascade.policy.slices import FENCED_SLICE
 from cascade.redaction import Redactor
 from cascade.rungs.linear import LinearRung
-from cascade.rungs.protocol import Query
+from cascade.rungs.protocol import NobodyWaits, Query
 from cascade.server.watchdog import watchdog
 from cascade.validators import Validator, identity, name_of
 from cascade.waiting import waiting
@@ -70,6 +70,8 @@ class Walk:
         What local chat rungs cost on the way, whether they settled or not.
     answers : list of JSON value
         What the rungs that ran so far answered; None for one that failed.
+    left : bool
+        Whether nobody waits for the answer any more, so that no further rung is asked.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -80,6 +82,7 @@ class Walk:
     input_tokens: int = 0
     output_tokens: int = 0
     answers: list[JsonValue] = field(default_factory=list)
+    left: bool = False
 
 
 def walk_local(
@@ -159,7 +162,7 @@ def walk_local(
                 told_slow = True
                 slow()
             done = _run_rung(r, run_at, asks, prepared, bundle, contract, validators, latency, walks)
-            open_at = [i for i in open_at if i not in done]  # settled, or for the teacher alone
+            open_at = [i for i in open_at if i not in done]  # settled, for the teacher alone, or for nobody
             at = [i for i in done if walks[i].rung]
             if at:
                 settled(at, [walks[i] for i in at])
@@ -170,7 +173,7 @@ def _query(ask: Ask, redactor: Redactor | None) -> Query:
     text, messages = ask.text, ask.messages
     if redactor is not None:
         text, messages = redactor.question(text, messages)
-    return Query(text, messages, ask.choices, ask.deadline)
+    return Query(text, messages, ask.choices, ask.deadline, gone=ask.gone)
 
 
 def _run_rung(
@@ -186,13 +189,21 @@ def _run_rung(
 ) -> dict[int, None]:
     name = bundle.policy.rungs[r].name
     part = prepared.take(run_at)
+    done: dict[int, None] = {}
     began = time.perf_counter()
     try:
         if isinstance(bundle.ladder.rungs[r], LinearRung):
             answers, confidences = bundle.ladder.run(r, part)
         else:
+            for i in run_at:
+                if (gone := asks[i].gone) is not None:
+                    gone.watch()
             with waiting():  # the thread is in onnxruntime, or behind another that is: Python is free
                 answers, confidences = bundle.ladder.run(r, part)
+    except NobodyWaits:
+        for i in run_at:
+            _leave(walks[i], name, float(prepared.p_right[i, r]))
+        return dict.fromkeys(run_at)
     except Exception as error:
         if not isinstance(error, RungError):
             _log.exception("node %s: rung %s failed", bundle.node, name)
@@ -204,9 +215,14 @@ def _run_rung(
         return {}
     seconds = time.perf_counter() - began
     latency[name].add(seconds)
+    if answers.places is not None:
+        kept = [run_at[place] for place in answers.places]
+        for i in set(run_at).difference(kept):
+            done[i] = None
+            _leave(walks[i], name, float(prepared.p_right[i, r]))
+        run_at, part = kept, part.take(answers.places)
     before, sure = part.p_right[:, r].tolist(), confidences.tolist()
     in_scope = [1.0] * len(run_at) if answers.in_scope is None else answers.in_scope.tolist()
-    done: dict[int, None] = {}
     for at, i in enumerate(run_at):
         answer, confidence, walk = answers.each[at], sure[at], walks[i]
         if answer.usd or answer.input_tokens or answer.output_tokens:
@@ -225,6 +241,11 @@ def _run_rung(
         elif reason.startswith((FENCED_SLICE, UNCERTIFIED_VALIDATOR)) or reason.endswith(BLOCKED):
             done[i] = None  # no rung above may settle it: see `LadderPolicy.uncovered`, `_refused`
     return done
+
+
+def _leave(walk: Walk, rung: str, p_right: float) -> None:
+    walk.left = True
+    walk.attempts.append(Attempt(rung, p_right, reason="deadline: nobody waits for the answer any more"))
 
 
 def _why_not(

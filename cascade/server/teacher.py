@@ -64,6 +64,14 @@ def ask_teacher(node: Node, ask: Ask, walk: Walk) -> Started:
     return Asked(future, time.perf_counter())
 
 
+def no_longer_awaited(ask: Ask, walk: Walk) -> CascadeError:
+    """Say why a question is given up, that a rung did not ask because nobody waited for its answer."""
+    if ask.gone is not None and ask.gone.fired:
+        return CallerGone()
+    name = walk.attempts[-1].rung
+    return DeadlineExceeded(name, f"no time was left once it was its turn at rung {name!r}")
+
+
 def _submit(node: Node, ask: Ask) -> Future[Answer]:
     query = Query(ask.text, ask.messages, ask.choices, ask.deadline, ask.context.get("traceparent", ""))
     if ask.teacher is not None:  # who asks in his own words is bounded where he comes in

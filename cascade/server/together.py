@@ -17,7 +17,7 @@ from cascade.server.decision_log import to_log
 from cascade.server.local import Walk, walk_local
 from cascade.server.node import Node
 from cascade.server.status import known
-from cascade.server.teacher import Started, ask_teacher, teacher_answer, when_answered
+from cascade.server.teacher import Started, ask_teacher, no_longer_awaited, teacher_answer, when_answered
 from cascade.traffic import Decision, TrafficStore
 
 _log = logging.getLogger(__name__)
@@ -71,6 +71,9 @@ class Together:
         try:
             walks = self._walk(slow)
             up = sorted(i for i, walk in walks.items() if not walk.rung)
+            for i in [i for i in up if walks[i].left]:  # neither settled nor escalated: nothing to count
+                up.remove(i)
+                self._finish([(i, walks[i])], no_longer_awaited(self._asks[i], walks[i]))
             # Counted before the teacher is waited for, see `Afterwards.walked`; asked before any is.
             for i in up:
                 bundle = self._served[i].bundle

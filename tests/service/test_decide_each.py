@@ -4,10 +4,11 @@ import gc
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from cascade.server import engine as engine_module
 from cascade.server import together
 from cascade.server.alone import Alone
 from cascade.server.batches import Batches
+from cascade.server.call import Call
 from cascade.server.engine import Engine
 from cascade.server.gone import CallerGone, Gone
 from cascade.server.pool import ElasticPool
@@ -192,6 +194,42 @@ def test_those_who_follow_leave_a_thread_to_the_one_they_follow(
     assert {r.rung for r in results if isinstance(r, Decided)} == {"frontier"}
     assert len({r.decision_id for r in results if isinstance(r, Decided)}) == 1
     pool.shutdown()
+
+
+@pytest.mark.parametrize("who", ["one left", "one ran out of time", "all left"])
+def test_the_encoder_is_not_run_for_whom_nobody_waits_once_it_is_their_turn(
+    engine: Engine, by_rung: dict[str, str], monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    node = engine.nodes[NODE]
+    assert node.bundle is not None
+    embed = node.bundle.ladder.rungs[1]._embed  # type: ignore[attr-defined]
+    run, ran = embed._run, list[str]()
+    monkeypatch.setattr(embed, "_run", lambda texts: [ran.extend(texts), run(texts)][1])
+    others = [by_rung["encoder"], by_rung["frontier"]]
+    alone = [result.output for result in engine.decide_many([Ask(NODE, text) for text in others])]  # type: ignore[union-attr]
+    ran.clear()
+    call, text = Call(SimpleNamespace(invocation_metadata=tuple, time_remaining=lambda: None)), "nobody waits"
+    left = Ask(NODE, text, gone=Gone(call))
+    if who == "one ran out of time":
+        left = Ask(NODE, text, deadline=time.monotonic() + 1.0)
+    asks = [left] if who == "all left" else [left, *(Ask(NODE, text) for text in others)]
+    counted: list[tuple[int, bool]] = []
+    monkeypatch.setattr(
+        engine.rollouts.alarms, "count", lambda _, __, some, settled: counted.append((len(some), settled))
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with embed._running:  # the encoder runs for others
+            result = pool.submit(engine.decide_many, asks)
+            assert comes(lambda: embed._queue)
+            call.end()
+            assert comes(lambda: left.deadline is None or left.deadline < time.monotonic())
+        first, *rest = result.result(LONG)
+    assert isinstance(first, DeadlineExceeded if who == "one ran out of time" else CallerGone)
+    assert ran == ([] if who == "all left" else others)
+    assert [each.output for each in rest if isinstance(each, Decided)] == alone[: len(asks) - 1]
+    assert counted == ([] if who == "all left" else [(1, True), (1, False)]), "it says nothing of the bundle"
+    assert engine._store.flush(LONG)
+    assert [d.text for d in engine._store.decisions(NODE) if d.error] == [text]
 
 
 @pytest.mark.parametrize("many", [False, True])

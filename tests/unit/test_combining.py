@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from cascade.rungs.combining import Combining
+from cascade.rungs.protocol import NobodyWaits
 
 
 class Model:
@@ -35,7 +37,7 @@ def crowd(model: Model, combined: Combining[NDArray[np.int64]], asked: list[list
     def ask(texts: list[str]) -> object:
         try:
             return combined(texts).tolist()
-        except ValueError as error:
+        except (ValueError, NobodyWaits) as error:
             return error
 
     with ThreadPoolExecutor(len(asked) + 1) as pool:
@@ -70,6 +72,28 @@ def test_a_batch_has_at_most_so_many_texts_unless_one_caller_brings_more() -> No
     got = crowd(model, Combining(model, max_batch=4), [["a"] * 3, ["b"] * 3, ["c"] * 9, ["d"]])
     assert got == [[1] * 3, [1] * 3, [1] * 9, [1]]
     assert sorted(model.batches) in ([1, 1, 3, 3, 9], [1, 3, 4, 9])
+
+
+def test_what_nobody_waits_for_any_more_when_its_turn_comes_is_left_out() -> None:
+    model = Model()
+    combined = Combining(model)
+
+    class Asking:
+        """Asks as a rung does; of some texts nobody waits for the answer."""
+
+        _queue = combined._queue
+
+        def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
+            places, results = combined.of_awaited(texts, lambda place: texts[place] not in ("bb", "x"))
+            assert [texts[place] for place in places] == [text for text in texts if text not in ("bb", "x")]
+            return results
+
+    asking: Any = Asking()
+    got = crowd(model, asking, [["a", "ccc"], ["bb", "dddd", "x"], ["bb"], ["eeeee"]])
+    assert got[:2] == [[1, 3], [4]]
+    assert isinstance(got[2], NobodyWaits)
+    assert got[3] == [5]
+    assert model.batches == [1, 4]
 
 
 def test_an_error_reaches_everybody_of_the_batch_and_nobody_after_it() -> None:
