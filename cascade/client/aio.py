@@ -12,12 +12,12 @@ import grpc
 import grpc.aio
 
 from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options
-from cascade.client.credentials import PemFile, direct_options, identify
+from cascade.client.credentials import PemFile, channel_credentials, direct_options, identify
+from cascade.client.lanes import Lane, Lanes
 from cascade.client.questions import Chat, Question, batch_request_of, outcome_request_of, request_of
 from cascade.client.results import Decision, DecisionError, decision_of, error_of, result_of
 from cascade.client.tries import Tries
 from cascade.v1 import decision_pb2 as pb
-from cascade.v1 import decision_pb2_grpc
 
 
 class AsyncClient:
@@ -42,7 +42,7 @@ class AsyncClient:
         `("grpc.ssl_target_name_override", name)`.
     cert, key : path, optional
         PEM files: the client's own certificate and its private key, where the server has `client_ca`.
-        All files are read once.
+        A file that is renewed is read again: the calls after it go over a new connection.
     tls : bool, optional
         True: TLS also where no file is given, trusting the public authorities that gRPC brings along. False:
         plain text, also for a key; for where a service mesh or a tunnel encrypts.
@@ -78,12 +78,15 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         options = [*DEFAULT_OPTIONS, *direct_options(target), *channel_options]
-        credentials, self._metadata = identify(target, metadata, api_key, ca, cert, key, tls, credentials)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options)
-        self._stub: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        _, self._metadata = identify(target, metadata, api_key, ca, cert, key, tls, credentials)
+
+        def make() -> grpc.aio.Channel:
+            used = credentials or channel_credentials(tls, ca, cert, key)
+            if used is None:
+                return grpc.aio.insecure_channel(target, options)
+            return grpc.aio.secure_channel(target, used, options)
+
+        self._lanes = Lanes([file for file in (ca, cert, key) if file is not None], make)
         self._timeout = timeout
 
     async def __aenter__(self) -> AsyncClient:
@@ -96,7 +99,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the channel; calls that run are cancelled."""
-        await self._channel.close()
+        for channel in self._lanes.all():
+            await channel.close()
 
     async def decide(
         self,
@@ -120,7 +124,7 @@ class AsyncClient:
             There is no decision.
         """
         question = Question(node, text, messages, context or {}, request_id, choices)
-        return decision_of(await self._call(self._stub.Decide, request_of(question), timeout))
+        return decision_of(await self._call("Decide", request_of(question), timeout))
 
     async def batch_decide(
         self,
@@ -148,7 +152,7 @@ class AsyncClient:
             The call failed as a whole.
         """
         request = batch_request_of(node, texts, inputs, context, request_ids, choices)
-        response = await self._call(self._stub.BatchDecide, request, timeout)
+        response = await self._call("BatchDecide", request, timeout)
         return [result_of(result) for result in response.results]
 
     async def stream_decide(
@@ -161,7 +165,8 @@ class AsyncClient:
         DecisionError
             The call failed as a whole.
         """
-        call = self._stub.StreamDecide(
+        lane = self._lanes.enter()
+        call = lane.stub.StreamDecide(
             _requests(questions), timeout=self._seconds(timeout), metadata=self._metadata
         )
         try:
@@ -171,6 +176,7 @@ class AsyncClient:
             raise error_of(error) from None
         finally:
             call.cancel()
+            await self._leave(lane)
 
     async def report_outcome(
         self,
@@ -190,18 +196,26 @@ class AsyncClient:
             The report was not taken.
         """
         request = outcome_request_of(decision_id, label, output, right, time)
-        return str((await self._call(self._stub.ReportOutcome, request, timeout)).outcome_id)
+        return str((await self._call("ReportOutcome", request, timeout)).outcome_id)
+
+    async def _leave(self, lane: Lane[grpc.aio.Channel]) -> None:
+        for channel in self._lanes.leave(lane):
+            await channel.close()
 
     def _seconds(self, timeout: float | None) -> float | None:
         return self._timeout if timeout is None else timeout
 
-    async def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
+    async def _call(self, method: str, request: Any, timeout: float | None) -> Any:
         tries = Tries(request, self._seconds(timeout))
         while True:
+            lane = self._lanes.enter()
             try:
-                return await method(request, timeout=tries.left(), metadata=self._metadata)
+                ask = getattr(lane.stub, method)
+                return await ask(request, timeout=tries.left(), metadata=self._metadata)
             except grpc.RpcError as error:
                 wait = tries.pause(error)
+            finally:
+                await self._leave(lane)
             await asyncio.sleep(wait)
 
 

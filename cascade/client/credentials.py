@@ -60,7 +60,7 @@ def channel_credentials(
 ) -> grpc.ChannelCredentials | None:
     """Give the credentials of a channel; None for plain text.
 
-    The files are read once: a certificate that is renewed needs a new client.
+    The files are read once; a client looks for renewed ones (`cascade.client.lanes`).
 
     Parameters
     ----------

@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 
 from cascade.client.channel import DEFAULT_OPTIONS, Metadata, Options
-from cascade.client.credentials import PemFile, direct_options, identify
+from cascade.client.credentials import PemFile, channel_credentials, direct_options, identify
+from cascade.client.lanes import Lane, Lanes
 from cascade.client.questions import Chat, Question, batch_request_of, outcome_request_of, request_of
 from cascade.client.results import Decision, DecisionError, decision_of, error_of, result_of
 from cascade.client.tries import Tries
 from cascade.v1 import decision_pb2 as pb
-from cascade.v1 import decision_pb2_grpc
 
 
 class Client:
@@ -41,7 +41,7 @@ class Client:
         `("grpc.ssl_target_name_override", name)`.
     cert, key : path, optional
         PEM files: the client's own certificate and its private key, where the server has `client_ca`.
-        All files are read once.
+        A file that is renewed is read again: the calls after it go over a new connection.
     tls : bool, optional
         True: TLS also where no file is given, trusting the public authorities that gRPC brings along. False:
         plain text, also for a key; for where a service mesh or a tunnel encrypts.
@@ -77,12 +77,15 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         options = [*DEFAULT_OPTIONS, *direct_options(target), *channel_options]
-        credentials, self._metadata = identify(target, metadata, api_key, ca, cert, key, tls, credentials)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(target, options)
-        else:
-            self._channel = grpc.secure_channel(target, credentials, options)
-        self._stub: Any = decision_pb2_grpc.DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        _, self._metadata = identify(target, metadata, api_key, ca, cert, key, tls, credentials)
+
+        def make() -> grpc.Channel:
+            used = credentials or channel_credentials(tls, ca, cert, key)
+            if used is None:
+                return grpc.insecure_channel(target, options)
+            return grpc.secure_channel(target, used, options)
+
+        self._lanes = Lanes([file for file in (ca, cert, key) if file is not None], make)
         self._timeout = timeout
 
     def __enter__(self) -> Client:
@@ -95,7 +98,8 @@ class Client:
 
     def close(self) -> None:
         """Close the channel; calls that run are cancelled."""
-        self._channel.close()
+        for channel in self._lanes.all():
+            channel.close()
 
     def decide(
         self,
@@ -119,7 +123,7 @@ class Client:
             There is no decision.
         """
         question = Question(node, text, messages, context or {}, request_id, choices)
-        return decision_of(self._call(self._stub.Decide, request_of(question), timeout))
+        return decision_of(self._call("Decide", request_of(question), timeout))
 
     def batch_decide(
         self,
@@ -147,7 +151,7 @@ class Client:
             The call failed as a whole.
         """
         request = batch_request_of(node, texts, inputs, context, request_ids, choices)
-        response = self._call(self._stub.BatchDecide, request, timeout)
+        response = self._call("BatchDecide", request, timeout)
         return [result_of(result) for result in response.results]
 
     def stream_decide(
@@ -161,7 +165,8 @@ class Client:
             The call failed as a whole.
         """
         requests = (pb.StreamDecideRequest(request=request_of(question)) for question in questions)
-        call = self._stub.StreamDecide(requests, timeout=self._seconds(timeout), metadata=self._metadata)
+        lane = self._lanes.enter()
+        call = lane.stub.StreamDecide(requests, timeout=self._seconds(timeout), metadata=self._metadata)
         try:
             for response in call:
                 yield result_of(response.result)
@@ -169,6 +174,7 @@ class Client:
             raise error_of(error) from None
         finally:
             call.cancel()
+            self._leave(lane)
 
     def report_outcome(
         self,
@@ -188,16 +194,24 @@ class Client:
             The report was not taken.
         """
         request = outcome_request_of(decision_id, label, output, right, time)
-        return str(self._call(self._stub.ReportOutcome, request, timeout).outcome_id)
+        return str(self._call("ReportOutcome", request, timeout).outcome_id)
+
+    def _leave(self, lane: Lane[grpc.Channel]) -> None:
+        for channel in self._lanes.leave(lane):
+            channel.close()
 
     def _seconds(self, timeout: float | None) -> float | None:
         return self._timeout if timeout is None else timeout
 
-    def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
+    def _call(self, method: str, request: Any, timeout: float | None) -> Any:
         tries = Tries(request, self._seconds(timeout))
         while True:
+            lane = self._lanes.enter()
             try:
-                return method(request, timeout=tries.left(), metadata=self._metadata)
+                ask = getattr(lane.stub, method)
+                return ask(request, timeout=tries.left(), metadata=self._metadata)
             except grpc.RpcError as error:
                 wait = tries.pause(error)
+            finally:
+                self._leave(lane)
             time.sleep(wait)
