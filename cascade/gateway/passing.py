@@ -19,6 +19,7 @@ from cascade.gateway.replies import error_reply, raw_body
 from cascade.gateway.upstream import Upstream, given_headers
 from cascade.server.gate import Gate
 
+_EMBEDDINGS = "/embeddings"
 _PATH = "/:@!$&'()*+,;=~"
 """What stands in a path as it is; an escaped `?` or `#` must not become the end of it."""
 
@@ -61,7 +62,8 @@ class Models:
 class Passing:
     """Passes a call on as it is, so that an agent can change its `base_url` for all that it does.
 
-    What a POST took, as its answer says (`cascade.gateway.bill`), counts as spent by its tenant.
+    What a POST took, as its answer says (`cascade.gateway.bill`), counts as spent by its tenant. Embeddings
+    do not: they cost a hundredth of what a chat model does, whose price is the only one that is known.
 
     Parameters
     ----------
@@ -99,17 +101,21 @@ class Passing:
         except CascadeError as error:
             return error_reply(error)
 
-        bill = Bill(content, response.headers.get("content-type", ""))
+        kind = response.headers.get("content-type", "")
+        billed = self._gate.quotas is not None and request.method == "POST" and response.status_code == 200
+        bill = Bill(content, kind) if billed and path != _EMBEDDINGS else None
 
         async def body() -> AsyncIterator[bytes]:
             async with stack:
                 async for part in response.aiter_raw():
-                    bill.feed(part)
+                    if bill is not None:
+                        bill.feed(part)
                     yield part
-                bill.end()
+                if bill is not None:
+                    bill.end()
 
         def pay() -> None:
-            if request.method == "POST" and response.status_code == 200 and self._gate.quotas is not None:
+            if bill is not None and self._gate.quotas is not None:
                 read, written = bill.used()
                 usd = (read * self._price.input + written * self._price.output) / 1e6
                 self._gate.quotas.spend(tenant, usd)

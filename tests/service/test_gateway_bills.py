@@ -1,4 +1,4 @@
-"""What calls cost that are passed on as they are: `/v1/responses`, `/v1/completions`, `/v1/embeddings`."""
+"""What calls cost that are passed on as they are: `/v1/responses`, `/v1/completions` and others."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def spent(side: Side, usd: float) -> bool:
 
 
 def test_a_limit_of_spending_holds_for_what_is_passed_on(side: Side, frontier: Frontier) -> None:
-    frontier.says(object="list", data=[], usage={"prompt_tokens": 4, "total_tokens": 4})
-    assert httpx2.post(f"{side.url}/v1/embeddings", json={"input": "x"}).status_code == 200
+    frontier.says(object="text_completion", choices=[], usage={"prompt_tokens": 4, "total_tokens": 4})
+    assert httpx2.post(f"{side.url}/v1/completions", json={"prompt": "x"}).status_code == 200
     assert spent(side, 4)
     frontier.says(id="r", object="response", usage={"input_tokens": 5, "output_tokens": 30})
     side.client.responses.create(model="m", input="x")
@@ -125,7 +125,7 @@ def test_who_leaves_a_stream_that_is_passed_on_pays_for_what_was_asked_and_said(
 def test_who_leaves_an_answer_in_the_middle_pays_for_what_was_asked(side: Side, frontier: Frontier) -> None:
     frontier.go.clear()
     frontier.parts = [b'{"object": "list", "data": [' + 9000 * b" ", b"]}"]
-    with httpx2.stream("POST", f"{side.url}/v1/embeddings", json={"input": "12345678"}) as reply:
+    with httpx2.stream("POST", f"{side.url}/v1/responses", json={"input": "12345678"}) as reply:
         assert next(reply.iter_raw())
     assert spent(side, 2)
 
@@ -138,6 +138,7 @@ def test_what_says_nothing_of_tokens_and_what_is_refused_or_only_looked_at_costs
     assert httpx2.post(f"{side.url}/v1/files", json={"input": "12345678"}).status_code == 200
     frontier.says(**usage)
     assert httpx2.get(f"{side.url}/v1/responses/r").status_code == 200
+    assert httpx2.post(f"{side.url}/v1/embeddings", json={"input": "12345678"}).status_code == 200
     frontier.status = 500
     assert httpx2.post(f"{side.url}/v1/responses", json={"input": "x"}).status_code == 500
     frontier.status = 200
