@@ -1,13 +1,16 @@
 """The service under load, all rows of one table in one run: `python -m benchmarks.serving`.
 
-Each server is pinned to one core, h2load (Debian's nghttp2-client) to another. The servers take turns, round
-after round, so that all see the same machine; figures are medians over rounds, and every bar is a ratio
-within a round. With two cores, two workers have to share them with the load; what the load took is printed.
+Each server is pinned to one core, h2load (Debian's nghttp2-client) and what takes the spans to another. The
+servers take turns, round after round, so that all see the same machine; figures are medians over rounds, and
+every bar is a ratio within a round. With two cores, two workers have to share them with the load; what the
+load took is printed.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +32,7 @@ from benchmarks import serving_peers, serving_tracer
 from benchmarks.serving_load import (
     CORES,
     ECHO_SERVER,
+    LOAD_CORE,
     SERVER_CORE,
     cascade,
     frames,
@@ -141,6 +145,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Measure every row of the table, server against server, taking turns."""
+    if shutil.which("taskset"):  # the collector of spans runs here, and would else share the server's core
+        os.sched_setaffinity(0, {LOAD_CORE})
     seen = Rounds()
     facts: dict[str, Any] = {"grpcio": grpc.__version__, "cores": len(CORES), "rounds": rounds}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:

@@ -76,8 +76,9 @@ class Load:
 
 
 def pinned(core: int | None) -> list[str]:
-    """Give the command that pins what follows to a core, where that can be done."""
-    return ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
+    """Give the command that pins what follows to a core, or if None to all, where that can be done."""
+    cores = CORES if core is None else [core]
+    return ["taskset", "-c", ",".join(map(str, cores))] if shutil.which("taskset") else []
 
 
 def free_port() -> int:
