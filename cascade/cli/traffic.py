@@ -228,10 +228,15 @@ def erase(
                     except ImportError as error:
                         _missing(error, "delta")
                     erase_from_delta(exported, found.record_ids)
-                deleted = found if dry_run else run(database, subject, redactor, cipher)
+                learned, unknown = bundles_that_learned(loaded.models_path, found.record_ids)
+                try:
+                    deleted = found if dry_run else run(database, subject, redactor, cipher)
+                except BaseException:  # the next run no longer finds what this one deleted
+                    typer.echo("not finished, run it again; of what was found at first:", err=True)
+                    _tell_bundles(learned, unknown, err=True)
+                    raise
         finally:
             store.close()
-        learned, unknown = bundles_that_learned(loaded.models_path, found.record_ids)
         if as_json:
             emit({
                 "deleted": deleted.rows, "dry_run": dry_run, "records": list(found.record_ids),
@@ -323,11 +328,12 @@ def _told(rows: dict[str, int], dry_run: bool) -> str:
     return f"{told} would be deleted" if dry_run else f"{told} deleted"
 
 
-def _tell_bundles(learned: list[dict[str, object]], unknown: list[str]) -> None:
+def _tell_bundles(learned: list[dict[str, object]], unknown: list[str], err: bool = False) -> None:
     for bundle in learned:
         state = "serving" if bundle["serving"] else "not serving"
-        typer.echo(f"{bundle['node']}/{bundle['version']} ({state}) learned from {bundle['records']} of them")
+        said = f"{bundle['node']}/{bundle['version']} ({state}) learned from {bundle['records']} of them"
+        typer.echo(said, err=err)
     if not learned:
-        typer.echo("no bundle with a lineage learned from them")
+        typer.echo("no bundle with a lineage learned from them", err=err)
     for name in unknown:
-        typer.echo(f"{name} has no lineage: it may have")
+        typer.echo(f"{name} has no lineage: it may have", err=err)

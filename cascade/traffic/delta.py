@@ -157,8 +157,8 @@ def erase_from_delta(folder: Path, decision_ids: Sequence[str]) -> int:
             part = decision_ids[at : at + _IDS_AT_ONCE]
             quoted = ", ".join("'" + id_.replace("'", "''") + "'" for id_ in part)
             deleted += int(table.delete(f"decision_id IN ({quoted})")["num_deleted_rows"])
-        if deleted:
-            table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+        # Also where nothing was deleted now: an erasure or an export that was cut short leaves files behind.
+        table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
     except (DeltaError, TableNotFoundError, OSError) as error:
         raise InvalidInput("export", f"nothing can be erased from {folder}: {error}") from error
     return deleted

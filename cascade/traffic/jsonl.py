@@ -16,6 +16,7 @@ from cascade.errors import InvalidInput, TrafficFileError
 from cascade.traffic.records import BadLine, ImportCount, Labelled, Messages
 from cascade.traffic.store import TrafficStore
 from cascade.traffic.strict_json import SHOWN, Refused, kind_of, parse
+from cascade.whole_file import written_whole
 
 _KEYS = ("id", "text", "messages", "label", "output", "session", "time", "tenant", "context")
 _CONTEXT_ENTRIES = 32  # as many as a request may have by default
@@ -150,7 +151,7 @@ def export_file(store: TrafficStore, node: str, path: Path | str) -> int:
     """
     count = 0
     try:
-        with open(path, "w", encoding="utf-8") as file:
+        with written_whole(Path(path)) as file:
             for record in store.labelled(node):
                 file.write(json.dumps(_line_of(record), ensure_ascii=False) + "\n")
                 count += 1

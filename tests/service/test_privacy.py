@@ -15,7 +15,7 @@ from cascade.cli.app import app
 from cascade.errors import ConfigError, StoreError
 from cascade.lineage import FILE, bundles_that_learned, write_lineage
 from cascade.redaction import Redactor
-from cascade.traffic import Call, Labelled, TrafficStore, open_store, upkeep
+from cascade.traffic import Call, Labelled, SqliteStore, TrafficStore, open_store, upkeep
 from cascade.traffic.aes import AesCipher, cipher_from_environment, new_key
 from cascade.traffic.rows import Rows
 from cascade.traffic.upkeep import Pruner, erase, prune, reseal
@@ -81,6 +81,14 @@ def test_what_was_said_is_stored_encrypted_and_read_with_the_key_only(url: str) 
     wrong.close()
 
 
+def cut(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def held(folder: Path) -> bool:
+    return b"Zyxwvut" in b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+
+
 def test_keys_are_rotated_and_plain_traffic_is_encrypted_later(url: str) -> None:
     plain = open_store(url)
     fill(plain)
@@ -93,6 +101,20 @@ def test_keys_are_rotated_and_plain_traffic_is_encrypted_later(url: str) -> None
     only_new = open_store(url, AesCipher({"new": b"n" * 32}))
     assert {r.text for r in only_new.training_records("n")} == {SECRET, f"user: {SECRET}", "other"}
     only_new.close()
+
+
+def test_what_was_plain_is_in_no_file_of_the_database_once_a_reseal_was_not_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SqliteStore(tmp_path / "t.db") as store:
+        fill(store)
+        with monkeypatch.context() as cut_short:
+            cut_short.setattr(store.database, "reclaim", cut)
+            with pytest.raises(KeyboardInterrupt):
+                reseal(store.database, OLD)
+        assert held(tmp_path)
+        assert reseal(store.database, OLD) == 0
+        assert not held(tmp_path)
 
 
 def test_an_encrypted_value_cannot_be_moved_to_another_row(url: str) -> None:
@@ -207,15 +229,21 @@ def test_a_person_is_erased_from_everything_and_nobody_else(url: str, cipher: An
     store.close()
 
 
-def test_what_is_erased_is_in_no_file_of_the_database(tmp_path: Path) -> None:
+def test_what_is_erased_is_in_no_file_of_the_database_once_a_run_was_not_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store(f"sqlite:///{tmp_path}/t.db")
     for number in range(50):
         store.record(decision(f"f{number}", text="filler " * 20))
     fill(store)
-    held = lambda: b"Zyxwvut" in b"".join(p.read_bytes() for p in tmp_path.iterdir() if p.is_file())  # noqa: E731
-    assert held()
-    erase(store.database, "Zyxwvut", None, None)
-    assert not held()
+    assert held(tmp_path)
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr(store.database, "reclaim", cut)
+        with pytest.raises(KeyboardInterrupt):
+            erase(store.database, "Zyxwvut", None, None)
+    assert held(tmp_path), "in the log"
+    assert erase(store.database, "Zyxwvut", None, None).rows == {}
+    assert not held(tmp_path)
     assert store.counts("n")["decisions"] == 50
     store.close()
 
@@ -271,6 +299,10 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "0 rows" in command("reseal")
     assert "nothing deleted" in command("prune")
     assert "1 labelled would be deleted" in command("erase", "--subject", "EVE@x.example", "--dry-run")
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr("cascade.traffic.sqlite.SqliteDatabase.reclaim", cut)
+        said = command("erase", "--subject", "nobody", code=130)
+        assert "not finished, run it again; of what was found at first:\nno bundle with a lineage" in said
     erased = json.loads(command("erase", "--subject", "EVE@x.example", "--json").splitlines()[-1])
     assert (erased["deleted"], erased["records"]) == ({"labelled": 1}, ["1"])
     assert "no bundle" in command("lineage", "--record", "1")

@@ -2,7 +2,9 @@
 
 import json
 import string
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -237,6 +239,27 @@ def test_import_file(tmp_path: Path) -> None:
         assert import_file(store, "n", path, skip_bad=True).added == 0
         with pytest.raises(InvalidInput):
             import_file(store, "n", tmp_path / "missing.jsonl")
+
+
+def test_an_export_that_is_cut_short_leaves_the_file_of_before(tmp_path: Path) -> None:
+    class CutShort:
+        def labelled(self, node: str) -> Iterator[Labelled]:
+            yield Labelled(node, "a", "t", None, "x")
+            raise KeyboardInterrupt
+
+    store: Any = CutShort()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(tmp_path / "kept.jsonl")
+    (tmp_path / "kept.jsonl").write_text("of before")
+    for path in (link, tmp_path / "new.jsonl"):
+        with pytest.raises(KeyboardInterrupt):
+            export_file(store, "n", path)
+    assert (tmp_path / "kept.jsonl").read_text() == "of before"
+    assert {path.name for path in tmp_path.iterdir()} == {"link.jsonl", "kept.jsonl"}
+    with SqliteStore(tmp_path / "t.db") as store:
+        assert export_file(store, "n", link) == 0
+        assert export_file(store, "n", "/dev/null") == 0
+    assert (link.is_symlink(), link.read_text()) == (True, "")
 
 
 def test_what_was_imported_is_exported_and_read_again(tmp_path: Path) -> None:
