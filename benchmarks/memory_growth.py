@@ -94,13 +94,60 @@ def growth(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
     cycle_seconds : float
         How long it takes until everything that is done was done once.
     """
-    end = samples[-1].second if samples else 0.0
+    return _growth([s.second for s in samples], [s.total / MB for s in samples], cycle_seconds)
+
+
+def growth_of_parent(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
+    """Fit the same line to the parent alone."""
+    own = [next(iter(s.own.values())) / MB for s in samples]
+    return _growth([s.second for s in samples], own, cycle_seconds)
+
+
+def growth_beyond_age(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
+    """Fit the same line to what a worker holds beyond what workers of its age hold.
+
+    Where workers are killed and begin anew, their ages, and how long two generations are there at a reload,
+    move the memory of all of them by more than what is looked for. What a worker of each age holds is the
+    mean over the last two thirds. A leak that makes every worker grow alike, however late it began, is a
+    part of that mean and not seen here: to see it, leave the kills out.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    cycle_seconds : float
+        As for `growth`.
+    """
+    seen_first: dict[int, float] = {}
+    by_age: list[list[tuple[int, float]]] = []  # of each sample's workers: tens of seconds, and MB
+    for one in samples:
+        workers = list(one.own.items())[1:]
+        for pid, _ in workers:
+            seen_first.setdefault(pid, one.second)
+        by_age.append([(round((one.second - seen_first[pid]) / 10), held / MB) for pid, held in workers])
+    of_age: dict[int, list[float]] = {}
+    for one, workers_held in zip(samples, by_age, strict=True):
+        for age, held_mb in workers_held if one.second > samples[-1].second / 3 else ():
+            of_age.setdefault(age, []).append(held_mb)
+    usual = {age: float(np.mean(held)) for age, held in of_age.items()}
+    seconds, beyond = [], []
+    for one, workers_held in zip(samples, by_age, strict=True):
+        each = [held_mb - usual[age] for age, held_mb in workers_held if age in usual]
+        if each:
+            seconds.append(one.second)
+            beyond.append(float(np.mean(each)))
+    return _growth(seconds, beyond, cycle_seconds)
+
+
+def _growth(seconds: Sequence[float], held: Sequence[float], cycle_seconds: float) -> Growth:
+    end = seconds[-1] if seconds else 0.0
     n = int(end * 2 / 3 / cycle_seconds + 0.01)
     means = []
     for k in range(n):
         # Counted from the end, so that the part of a cycle that is left over is the oldest.
         first, last = end - (n - k) * cycle_seconds, end - (n - k - 1) * cycle_seconds
-        means.append(np.mean([s.total / MB for s in samples if first < s.second <= last]))
+        means.append(
+            np.mean([mb for second, mb in zip(seconds, held, strict=True) if first < second <= last])
+        )
     if n < 3:
         return Growth(math.nan, math.nan, math.nan, n)
     line = stats.linregress(np.arange(n) * cycle_seconds / 60, means)

@@ -3,7 +3,8 @@
 Two workers serve the sample node; the teacher fails, hangs and talks nonsense; a worker is killed every
 minute, the configuration is reloaded, the bundle is replaced, callers give up. Every answer is compared with
 what the rung that gave it says by itself. Wanted: no wrong answer, no error that the faults do not explain,
-and memory that does not grow once it has warmed up: the slope of the last two thirds, with its interval.
+and memory that does not grow once it has warmed up: the slope of the last two thirds, with its interval, also
+of the parent alone, and of a worker beside workers of its age, as those that were killed are young again.
 To find out what makes it grow, leave some of it out: `--without kills --without load`.
 """
 
@@ -29,7 +30,7 @@ import grpc
 import typer
 import yaml
 
-from benchmarks.memory_growth import MB, Sample, growth, sample
+from benchmarks.memory_growth import MB, Sample, growth, growth_beyond_age, growth_of_parent, sample
 from benchmarks.serving_load import free_port
 from benchmarks.table import save, show
 from cascade.bundle import POINTER, serving_version
@@ -232,6 +233,9 @@ def main(
             str(mean(some)) for some in (sizes[:third], sizes[third : 2 * third], sizes[2 * third :]) if some
         ),
         "growth in the last two thirds, MB a minute": str(growth(sizes, CYCLE_SECONDS)),
+        "of the parent": str(growth_of_parent(sizes, CYCLE_SECONDS)),
+        "of a worker, beyond its age": str(growth_beyond_age(sizes, CYCLE_SECONDS)),
+        "samples in which a reload had two generations": sum(len(s.own) > 3 for s in sizes),
         "exit code": code,
     }
     show(f"soak of {minutes:g} minutes", [{"what": k, "measured": v} for k, v in figures.items()])
