@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -54,11 +55,14 @@ class Log:
         By decision id, or an imported record's.
     imported : list of Decision
         Imported records in the window, in the form of decisions that the teacher answered.
+    teachers : dict of str to int
+        How many of the truths each teacher gave, by `cascade.fences.Teacher.name`, as far as it is known.
     """
 
     window: Window
     truths: dict[str, Truth]
     imported: list[Decision] = field(repr=False)
+    teachers: dict[str, int] = field(default_factory=dict)
 
     def decisions(self, store: TrafficStore, node: str) -> Iterator[Decision]:
         """Go through all of it."""
@@ -71,13 +75,16 @@ def read_log(store: TrafficStore, node: str, since: float | None, until: float |
     window = Window(since, until)
     truths: dict[str, Truth] = {}
     imported: list[Decision] = []
+    teachers: Counter[str] = Counter()
     for record in store.training_records(node):
         if not window.holds(record.time):
             continue
         truths[record.id] = Truth(record.output, 1 / record.propensity)
+        if record.source == "teacher" and record.teacher:
+            teachers[record.teacher] += 1
         if record.source == "import":
             imported.append(_as_decision(node, record))
-    return Log(window, truths, imported)
+    return Log(window, truths, imported, dict(teachers))
 
 
 def last_week(store: TrafficStore, node: str) -> tuple[float | None, float | None]:

@@ -130,6 +130,11 @@ class Replay:
         Why local answers did not settle, the commonest first.
     blind : str
         Which stratum nothing is known about; empty for none.
+    fence : str
+        Why the bundle would settle nothing if it was served with the present configuration; empty where it
+        would settle as it does here.
+    n_other_teacher : int
+        Right answers in the window that another teacher than the configured one gave.
     wrong_examples : list of dict
         Decisions that would have been settled wrong: id, text, truth, answer, rung and confidence.
     """
@@ -153,6 +158,8 @@ class Replay:
     reasons: list[tuple[str, int]]
     blind: str
     wrong_examples: list[dict[str, Any]] = field(repr=False)
+    fence: str = ""
+    n_other_teacher: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Give everything as JSON values."""

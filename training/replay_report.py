@@ -49,6 +49,16 @@ def notes(found: Replay) -> list[str]:
         f"The right answer is known for {found.n_known:,} of them; audits count by their odds, and what the "
         "teacher answered and what was settled locally count by their shares of the log."
     ]
+    if found.fence:
+        lines.append(
+            f"With this configuration the bundle would settle nothing: {found.fence}. These figures are what "
+            "its ladder does, and no certificate covers them."
+        )
+    if found.n_other_teacher:
+        lines.append(
+            f"{found.n_other_teacher:,} of the right answers in this window are of another teacher than the "
+            "configured one: they count here, while retraining leaves them out."
+        )
     if found.n_trained_on:
         lines.append(f"{found.n_trained_on:,} decisions were left out: the bundle was trained on them.")
     if not found.knows_training:

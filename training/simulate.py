@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from cascade.ask import Ask
 from cascade.config import Config
 from cascade.contract import JsonValue
+from cascade.fences import teacher_fence, teacher_of
 from cascade.policy.slices import SliceRules
 from cascade.policy.walk import rungs_that_agree
 from cascade.traffic import Decision, TrafficStore
-from cascade.validators import identity
+from cascade.validators import identity, validators_fence
 from training.evaluate import Row, Scored, compare
 from training.held_out import read_trained, text_hashes
 from training.journal import read_journal
@@ -49,10 +50,18 @@ def replay_node(
         config.costs.cpu_hour, dict(zip((r.name for r in node.bundle.policy.rungs), rung_ms, strict=True)),
         config.costs.audit_share, per_retraining / config.costs.decisions_per_retraining,
     )  # fmt: skip
-    return replay(
+    found = replay(
         log.decisions(store, node.name), log.truths, node.bundle, node.contract, node.validators, charges,
         price, read_trained(node.folder), seed, progress,
     )  # fmt: skip
+    # Only said: what a bundle does is of interest while it is fenced, too, say to see what a change costs.
+    teacher, manifest = teacher_of(config, node.name), node.bundle.manifest
+    fences = (
+        teacher_fence(manifest["certificate"], teacher),
+        validators_fence(manifest.get("validators", ()), node.validators),
+    )
+    others = sum(count for name, count in log.teachers.items() if name != teacher.name)
+    return replace(found, fence="; ".join(filter(None, fences)), n_other_teacher=others)
 
 
 def known_decisions(node: OfflineNode, log: Log, store: TrafficStore) -> list[tuple[Decision, JsonValue]]:

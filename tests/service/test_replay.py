@@ -132,6 +132,33 @@ def test_a_replay_settles_what_the_service_then_settles_and_asks_nobody(
     assert low <= len(wrong) / N <= high
 
 
+def test_what_would_settle_nothing_as_served_is_said_and_answers_of_another_teacher_are_counted(
+    config: Config,
+    configure: Callable[..., Config],
+    store: TrafficStore,
+    passthrough: list[Decision],
+    tmp_path: Path,
+) -> None:
+    store.close()
+
+    def simulate(config: Config) -> dict[str, Any]:
+        done = CliRunner().invoke(
+            app, ["simulate", NODE, "-c", str(write_config(tmp_path, config)), "--json"]
+        )
+        assert done.exit_code == 0, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    same, other = simulate(config), simulate(configure(chat={"model": "another"}))
+    assert (same["fence"], same["n_other_teacher"]) == ("", 0)
+    assert other["fence"].startswith("the teacher changed: the model was simulated-frontier and is another;")
+    assert other["n_other_teacher"] == N
+    assert other["settled"] == same["settled"], "what the ladder does is of interest all the same"
+    new = [note for note in other["notes"] if note not in same["notes"]]
+    assert new[0].startswith("With this configuration the bundle would settle nothing: the teacher changed")
+    assert new[1].startswith(f"{N} of the right answers in this window are of another teacher")
+
+
 def test_what_it_costs_is_the_teachers_price_of_what_escalates_and_the_rungs_time(
     config: Config, passthrough: list[Decision]
 ) -> None:
