@@ -146,7 +146,10 @@ class Relay:
         self.begun.set()
         waited_for = self._answer.set_running_or_notify_cancel()
         if not (self.taught and waited_for):  # who left may have had the engine stop waiting
-            self._pay(self.usd())
+            try:
+                self._pay(self.usd())
+            except Exception:  # nor whoever waits for the end
+                _log.exception("a call was not charged")
         if waited_for:
             try:
                 answer = self.answer()

@@ -15,7 +15,7 @@ import pytest
 
 from cascade.ask import Ask, Decided
 from cascade.errors import CascadeError
-from cascade.gateway.relay import _AHEAD
+from cascade.gateway.relay import _AHEAD, Relay
 from cascade.traffic import TrafficStore
 from tests.conftest import NODE
 from tests.gateway_side import CHATTER, SYSTEM, Configure, Side
@@ -161,7 +161,8 @@ def test_who_follows_an_agent_that_left_in_the_middle_of_a_stream_is_decided(
     with httpx2.stream(
         "POST", f"{side.url}/v1/chat/completions", json=ASKED | {"model": "any"}, headers=headers, timeout=10
     ) as reply:
-        assert next(reply.iter_lines())
+        lines = reply.iter_lines()  # kept: with it the connection would go
+        assert next(lines)
         assert side.engine._ids._answering
         follower = Ask(NODE, "zzqx", request_id="r-1")
         following = threading.Thread(target=lambda: told.extend(side.engine.decide_many([follower])))
@@ -237,3 +238,15 @@ def test_what_the_frontier_refuses_or_never_got_costs_nothing(side: Side, thinki
     reply = httpx2.post(f"{side.url}/v1/chat/completions", json=ASKED | {"model": "any"}, timeout=10)
     assert reply.status_code == 502
     assert quotas.spent("") == 0
+
+
+def test_a_call_that_cannot_be_charged_still_comes_to_its_end(
+    side: Side, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Relay) -> float:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Relay, "usd", broken)
+    reply = httpx2.post(f"{side.url}/v1/chat/completions", json=ASKED | {"model": "any"}, timeout=10)
+    assert reply.text.endswith("data: [DONE]\n\n")
+    assert "a call was not charged" in caplog.text
