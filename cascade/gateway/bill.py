@@ -34,7 +34,7 @@ class Bill:
         self._json = kind.startswith("application/json")
         self._parts: list[bytes] = []
         self._size = self._said = 0
-        self._usage: dict[str, Any] | None = None
+        self._usage: dict[str, Any] = {}
         self._whole = False
 
     def feed(self, raw: bytes) -> None:
@@ -58,20 +58,18 @@ class Bill:
 
     def used(self) -> tuple[int, int]:
         """Give the tokens that went in and came out."""
-        usage = self._usage
-        if usage is not None:
-            read, written = (
-                next((token_count(usage[name]) for name in names if name in usage), 0)
-                for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-            )
+        read, written = (
+            next((token_count(self._usage[name]) for name in names if name in self._usage), 0)
+            for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+        )
+        known = bool(self._usage) or (self._events is None and self._size <= _MOST_BYTES)
+        if self._whole and known:
             return read, written
-        if self._whole and self._events is None and self._size <= _MOST_BYTES:
-            return 0, 0
         asked = 0
         with suppress(Refused):
             body = parse(self._content, repeated_keys=True)
             asked = said_bytes([body.get(name) for name in _ASKED])
-        return tokens(asked), tokens(self._said)
+        return max(read, tokens(asked)), max(written, tokens(self._said))
 
     def _take(self, data: Any) -> None:
         if not isinstance(data, dict):
@@ -80,8 +78,7 @@ class Bill:
         for said in (data, *(choices if isinstance(choices, list) else ())):
             if isinstance(said, dict):
                 self._said += said_bytes([said.get("delta"), said.get("text")])
-        response = data.get("response")
-        for holder in (data, response if isinstance(response, dict) else {}):
-            usage = holder.get("usage")
-            if isinstance(usage, dict) and usage:
-                self._usage = usage
+        for holder in (data, data.get("response"), data.get("message")):
+            usage = holder.get("usage") if isinstance(holder, dict) else None
+            if isinstance(usage, dict):  # of which some streams give a part at the start, another at the end
+                self._usage |= usage

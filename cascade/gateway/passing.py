@@ -144,5 +144,7 @@ class _Closing(StreamingResponse):
             # The status has been given; breaking off is how HTTP says that there is no more.
             raise
         finally:
-            self._pay()
-            await self._stack.aclose()
+            try:
+                self._pay()
+            finally:
+                await self._stack.aclose()

@@ -105,6 +105,20 @@ def test_a_stream_that_is_passed_on_says_what_it_took_in_its_last_event(
     assert spent(side, 2.007)
 
 
+def test_a_stream_may_say_what_it_took_in_parts(side: Side, frontier: Frontier) -> None:
+    begin = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
+    said = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": 400 * "w"}}
+    frontier.streams(begin, said, {"type": "message_delta", "usage": {"output_tokens": 90}})
+    asked = {"messages": [{"role": "user", "content": "hi"}]}
+    assert httpx2.post(f"{side.url}/v1/messages", json=asked).text.count("data: ") == 3
+    assert spent(side, 3.09)
+    frontier.go.clear()
+    with httpx2.stream("POST", f"{side.url}/v1/messages", json=asked) as reply:
+        lines = reply.iter_lines()
+        assert sum("data: " in next(lines) for _ in range(3)) == 2
+    assert spent(side, 6.19), "what was said when the agent left is more than was told at the start"
+
+
 @pytest.mark.parametrize(
     ("path", "asked", "said"),
     [
