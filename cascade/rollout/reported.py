@@ -69,9 +69,12 @@ class Reported:
         return blocks
 
     def _read_settled(self) -> None:
+        _, end = self._store.marks()
         while True:
             more = self._store.settled(self._node, self._version, self._last, _PAGE)
             if not more:
+                # Else a node that rests beside busy ones would go through what they decide again each time.
+                self._last = max(self._last, end)
                 return
             self._last = more[-1]
             self._begun += more

@@ -70,6 +70,9 @@ class Long:
     def settled(self, node: str, version: str, after: int, limit: int) -> list[int]:
         return list(range(after + 2, min(after + 2 * limit, self.last) + 1, 2))
 
+    def marks(self) -> tuple[int, int]:
+        return 0, self.last
+
 
 def test_a_long_life_of_a_bundle_takes_little_memory() -> None:
     store: Any = Long(500_000)
@@ -91,3 +94,29 @@ def test_what_is_new_is_read_without_going_through_what_is_old(tmp_path: Path) -
     with SqliteStore(tmp_path / "traffic.db") as traffic, traffic.database.reading() as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {sql.SELECT_SETTLED}", ("n", "v1", 7, 10)).fetchall()
     assert [row[-1] for row in plan] == ["SEARCH decisions USING INTEGER PRIMARY KEY (rowid>?)"]
+
+
+def test_a_node_that_rests_does_not_go_through_what_others_decide_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SqliteStore(tmp_path / "traffic.db") as traffic:
+        store = DatabaseRolloutStore(traffic)
+        for n in range(1, 31):
+            traffic.record(decision(f"d{n}", node="n" if n <= 3 else "busy", bundle_version="v1"))
+        assert traffic.flush(10)
+        store.add_reports([Report("d2", "n", "v1", 0.0, False)])
+        begun: list[int] = []
+        settled = store.settled
+
+        def seen(node: str, bundle: str, after: int, limit: int) -> list[int]:
+            begun.append(after)
+            return settled(node, bundle, after, limit)
+
+        monkeypatch.setattr(store, "settled", seen)
+        follows = Reported(store, "n", "v1", 0)
+        for _ in range(3):
+            assert follows.blocks(1000) == [ReportedBlock(3, 1)]
+        assert begun == [0, 3, 30]
+        traffic.record(decision("d31", node="n", bundle_version="v1"))
+        assert traffic.flush(10)
+        assert follows.blocks(1000) == [ReportedBlock(4, 1)]
