@@ -1,6 +1,7 @@
 """Traffic files: every bad line is named with its reason, and nothing that stands in a file raises."""
 
 import json
+import os
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -260,6 +261,20 @@ def test_an_export_that_is_cut_short_leaves_the_file_of_before(tmp_path: Path) -
         assert export_file(store, "n", link) == 0
         assert export_file(store, "n", "/dev/null") == 0
     assert (link.is_symlink(), link.read_text()) == (True, "")
+
+
+def test_an_export_is_read_by_whom_the_file_of_before_was_and_goes_where_no_link_of_another_leads(
+    tmp_path: Path,
+) -> None:
+    kept, elsewhere = tmp_path / "kept.jsonl", tmp_path / "elsewhere"
+    kept.touch(mode=0o600)
+    elsewhere.write_text("")
+    (tmp_path / f".kept.jsonl-{os.getpid()}").symlink_to(elsewhere)
+    with SqliteStore(tmp_path / "t.db") as store:
+        store.import_labelled([Labelled("n", "a", "t", None, "x")])
+        assert export_file(store, "n", kept) == 1
+    assert (kept.stat().st_mode & 0o777, kept.is_symlink()) == (0o600, False)
+    assert elsewhere.read_text() == ""
 
 
 def test_what_was_imported_is_exported_and_read_again(tmp_path: Path) -> None:
