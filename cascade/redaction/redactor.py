@@ -23,12 +23,17 @@ _HINT = re.compile(r"[\d@]")
 _ASCII_HINTS = b"0123456789@"
 # W3C trace context as it is written by us; whatever else a caller calls by its name is redacted.
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# What a name ends with says what it is of: `accessToken`, `DBPassword`, `header:authorization`.
 _SECRET_NAME = re.compile(
-    r"(?:.*[_. -])?(?:authorization|cookie|passw(?:or)?d|passphrase|pwd|secret|credentials?|bearer|token"
-    r"|(?:api|access|secret|private)[_. -]?key)",
+    r".*(?:passw(?:or)?ds?|passphrase|secrets?|token|(?:api|access|secret|private)[\W_]?keys?)\W*"
+    r"|(?:.*[\W_])?(?:authorization|cookies?|pwd|credentials?|bearer)\W*",
     re.IGNORECASE | re.DOTALL,
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+# Without one of these JSON in a text names no secret, and need not be taken apart.
+_SECRET_HINT = re.compile(
+    "passw|passphrase|secret|token|key|authorization|cookie|pwd|credential|bearer", re.I
+)
 _MAX_PASSES = 8
 _LATELY, _SHORT = 512, 2048
 """So many texts are remembered with what was found in them, each of at most so many characters."""
@@ -189,17 +194,15 @@ class Redactor:
     def value(self, value: JsonValue, tenant: str = "") -> JsonValue:
         """Redact the texts in a JSON value; keys, numbers and the rest stay.
 
-        What stands under the name of a secret, such as `password`, is one, whatever it looks like.
+        What stands under the name of a secret, such as `password`, is one, whatever it looks like, as are all
+        texts in a list or an object there; also in a text that is JSON itself, as a tool call's `arguments`.
         """
         if isinstance(value, str):
-            return self.text(value, tenant)
+            return self.text(self._json_text(value, tenant), tenant)
         if isinstance(value, list | tuple):
             return [self.value(each, tenant) for each in value]
         if isinstance(value, dict):
-            return {
-                key: self._named(key, each, tenant) if isinstance(each, str) else self.value(each, tenant)
-                for key, each in value.items()
-            }
+            return {key: self._named(key, each, tenant) for key, each in value.items()}
         return value
 
     def output(self, node: str | None, value: JsonValue, tenant: str = "") -> JsonValue:
@@ -217,14 +220,35 @@ class Redactor:
         """
         whose = context.get("tenant", "") if tenant is None else tenant
         return {
-            key: value if key == "tenant" or _is_trace(key, value) else self._named(key, value, whose)
+            key: value if key == "tenant" or _is_trace(key, value) else str(self._named(key, value, whose))
             for key, value in context.items()
         }
 
-    def _named(self, name: str, value: str, tenant: str) -> str:
-        if self._by_name and value and _names_secret(name) and not PLACEHOLDER.fullmatch(value):
-            return self.placeholder("SECRET", value, tenant)
-        return self.text(value, tenant)
+    def _named(self, name: str, value: JsonValue, tenant: str) -> JsonValue:
+        if self._by_name and _names_secret(name):
+            return self._secrets(value, tenant)
+        return self.value(value, tenant)
+
+    def _json_text(self, text: str, tenant: str) -> str:
+        if not (self._by_name and text.lstrip()[:1] in ("{", "[") and _SECRET_HINT.search(text)):
+            return text
+        try:
+            found = json.loads(text)
+            redacted = self.value(found, tenant)
+        except (ValueError, RecursionError):  # it only looked like JSON
+            return text
+        # An escaped half of a surrogate pair, which no database takes, stays escaped.
+        return text if redacted == found else json.dumps(redacted, ensure_ascii="\\u" in text)
+
+    def _secrets(self, value: JsonValue, tenant: str) -> JsonValue:
+        if isinstance(value, str):
+            kept = not value or PLACEHOLDER.fullmatch(value)
+            return value if kept else self.placeholder("SECRET", value, tenant)
+        if isinstance(value, list | tuple):
+            return [self._secrets(each, tenant) for each in value]
+        if isinstance(value, dict):
+            return {key: self._secrets(each, tenant) for key, each in value.items()}
+        return value
 
     def placeholder(self, kind: str, value: str, tenant: str = "") -> str:
         """Give the placeholder of a value, `value` as `Span.value` has it."""
@@ -256,8 +280,7 @@ def _hints_at(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _names_secret(name: str) -> bool:
-    parted = _CAMEL.sub("_", name[-64:])  # `accessToken`; what a name ends with says what it is of
-    return _SECRET_NAME.fullmatch(parted) is not None
+    return _SECRET_NAME.fullmatch(_CAMEL.sub("_", name[-64:])) is not None
 
 
 def _is_trace(key: str, value: str) -> bool:

@@ -304,6 +304,8 @@ def _mentions(value: str, redactor: Redactor | None, tenants: Sequence[str]) -> 
     needles = {value}
     if redactor is not None:
         needles |= {redactor.text(value, tenant) for tenant in tenants}
+        # As it is stored where it stood under the name of a secret.
+        needles |= {redactor.placeholder("SECRET", value, tenant) for tenant in tenants}
     # JSON columns hold a text escaped.
     needles |= {json.dumps(needle)[1:-1] for needle in needles}
     words = "|".join(re.escape(needle) for needle in sorted(needles, key=len, reverse=True))

@@ -197,6 +197,7 @@ def test_a_person_is_erased_from_everything_and_nobody_else(url: str, cipher: An
     store.record(decision("other tenant", text=f"mail {eve.lower()}", context={"tenant": "t2"}))
     store.record(decision("by chat", text=None, messages=(("user", f"it's {eve}"),)))
     store.record(decision("by context", context={"user": ida}))
+    store.record(decision("by secret", context={"tenant": "t1", "access_token": ida}))
     store.record(decision("by outcome"))
     store.record(decision("longer", text="customer-421 and xcustomer-42", context={"user": "customer-4"}))
     store.record(decision("nobody", text="mail bob@x.example"))
@@ -216,10 +217,12 @@ def test_a_person_is_erased_from_everything_and_nobody_else(url: str, cipher: An
         connection.execute("INSERT INTO mine VALUES (?, ?)", ("by text", "Unerased"))
     dry = erase(store.database, eve, REDACTOR, cipher, dry_run=True)
     assert set(dry.record_ids) == {"by text", "other tenant", "by chat", "by outcome", "import"}
-    assert store.counts("n")["decisions"] == 7
+    assert store.counts("n")["decisions"] == 8
     gone = erase(store.database, eve, REDACTOR, cipher)
     assert gone.rows == {"decisions": 4, "outcomes": 2, "calls": 1, "labelled": 1, "mine": 1}
-    assert set(erase(store.database, ida, REDACTOR, cipher).record_ids) == {"by context", "session", "with"}
+    assert set(erase(store.database, ida, REDACTOR, cipher).record_ids) == {
+        "by context", "by secret", "session", "with",
+    }  # fmt: skip
     assert {d.decision_id for d in store.decisions("n")} == {"longer", "nobody"}
     assert [c.call_id for c in store.calls()] == ["c2"]
     assert [r.id for r in store.training_records("n")] == ["kept"]

@@ -111,7 +111,8 @@ def test_the_context_is_redacted_but_for_the_tenant() -> None:
     [
         "authorization", "Proxy-Authorization", "api_key", "apikey", "x-api-key", "OPENAI_API_KEY", "token",
         "access_token", "accessToken", "password", "db.passwd", "cookie", "set-cookie",
-        "client_secret", "credentials",
+        "client_secret", "credentials", "APIToken", "DBPassword", "sessionCookie", "authtoken",
+        "header:authorization", "headers[cookie]", "passwords",
     ],
 )  # fmt: skip
 def test_what_stands_under_the_name_of_a_secret_is_one_whatever_it_looks_like(name: str) -> None:
@@ -122,8 +123,21 @@ def test_what_stands_under_the_name_of_a_secret_is_one_whatever_it_looks_like(na
     value = redactor.value({"a": [{name: "open sesame"}, {name: ""}, {name: 7}]}, "acme")
     assert "sesame" not in str(value)
     assert value["a"][1:] == [{name: ""}, {name: 7}]
+    assert "sesame" not in str(redactor.value({name: ["open sesame", {"is": "open sesame"}]}))
     without = Redactor(KEY, PatternEngine(["EMAIL"]))
     assert without.context({name: "open sesame"}) == {name: "open sesame"}
+
+
+def test_a_tool_calls_arguments_and_an_answer_written_as_json_are_read_as_json() -> None:
+    redactor = Redactor(KEY)
+    arguments = '{"user": "eve@x.example", "card": 4111111111111111, "password": "open sesame"}'
+    call = {"content": '[{"apiKey": "open sesame"}]', "tool_calls": [{"function": {"arguments": arguments}}]}
+    once = redactor.value(call, "acme")
+    assert not any(said in str(once) for said in ("sesame", "eve@x", "4111"))
+    assert redactor.value(once, "acme") == once
+    assert redactor.value('{"token": "open sesame", "name": "\\ud800"}').endswith('"name": "\\ud800"}')
+    for other in ('{"password": 7}', '{"password" ', "[token]", '{"maxTokens": "7"}', '{"monkey":  "x"}'):
+        assert redactor.value(other) == other
 
 
 @pytest.mark.parametrize(
