@@ -158,3 +158,38 @@ def test_what_says_nothing_of_tokens_and_what_is_refused_or_only_looked_at_costs
     frontier.status = 200
     assert httpx2.post(f"{side.url}/v1/responses", json={"input": "x"}).status_code == 200
     assert spent(side, 5)
+
+
+def test_a_large_answer_pays_what_it_says_at_its_end(side: Side, frontier: Frontier) -> None:
+    # A few hundred tokens with twenty `top_logprobs` each are a megabyte, which any agent may ask for.
+    output = [{"text": 'x "usage": {"output_tokens": 9}', "logprobs": ["{" * 1_500_000]}]
+    frontier.says(
+        output=output, usage={"input_tokens": 5, "details": {"x": {}}, "output_tokens": 30}, user="u"
+    )
+    assert httpx2.post(f"{side.url}/v1/responses", json={"input": "x"}).status_code == 200
+    assert spent(side, 5.03)
+
+
+def test_what_a_stream_says_in_pieces_and_then_once_more_is_paid_once(side: Side, frontier: Frontier) -> None:
+    frontier.go.clear()
+    text = 400 * "w"
+    frontier.streams(
+        {"type": "response.output_text.delta", "delta": text},
+        {"type": "response.output_text.done", "text": text},
+        {"type": "response.completed"},
+    )
+    asked = {"input": "12345678", "stream": True}
+    with httpx2.stream("POST", f"{side.url}/v1/responses", json=asked) as reply:
+        lines = reply.iter_lines()
+        while "output_text.done" not in next(lines):
+            pass
+    assert spent(side, 2.1)
+
+
+def test_a_part_of_the_usage_that_is_not_known_yet_takes_nothing_back(side: Side, frontier: Frontier) -> None:
+    frontier.streams(
+        {"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}},
+        {"type": "message_delta", "usage": {"input_tokens": None, "output_tokens": 15}},
+    )
+    assert httpx2.post(f"{side.url}/v1/messages", json={"messages": []}).status_code == 200
+    assert spent(side, 25.015)
