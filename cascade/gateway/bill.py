@@ -93,7 +93,9 @@ class Bill:
                 self._said += said_bytes([choice.get("delta"), choice.get("text")])
         for holder in (data, data.get("response"), data.get("message")):
             usage = holder.get("usage") if isinstance(holder, dict) else None
+            if not isinstance(usage, dict):
+                continue
             # Some streams give a part of it at the start, and another, or what there is so far, later.
-            for name in _READ + _WRITTEN if isinstance(usage, dict) else ():
+            for name in _READ + _WRITTEN:
                 if name in usage:
                     self._usage[name] = max(token_count(usage[name]), self._usage.get(name, 0))
