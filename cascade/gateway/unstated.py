@@ -61,6 +61,14 @@ def request_tokens(body: Mapping[str, Any]) -> int:
 
 
 def most_tokens(body: Mapping[str, Any]) -> float:
-    """Give how many tokens a request lets the model write; without end where it does not say."""
+    """Give how many tokens a request lets the model write; without end where it does not say.
+
+    Of two names the upstream knows one, and not the one that an agent would rather be charged by.
+
+    Examples
+    --------
+    >>> most_tokens({"max_completion_tokens": 500, "max_tokens": 1})
+    500
+    """
     stated = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    return min((n for n in stated if type(n) is int and n > 0), default=float("inf"))
+    return max((n for n in stated if type(n) is int and n > 0), default=float("inf"))

@@ -6,6 +6,7 @@ which `cascade serve` sets before this module is imported), and whoever is asked
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from bisect import bisect_left
@@ -29,6 +30,8 @@ from cascade.observe.ended_workers import held_still
 from cascade.observe.span_queue import SpanStats
 from cascade.observe.worker_metrics import OnLoop, WorkerMetrics
 from cascade.traffic.records import Decision, StoreStats
+
+_log = logging.getLogger(__name__)
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _WORDS = frozenset({
@@ -212,9 +215,17 @@ class Metrics:
         """Call `look` every two seconds, in a thread."""
 
         def run() -> None:
-            self.look(stats, queue, bundles, spans, on_loop)
-            while not self._stop.wait(_EVERY_SECONDS):
-                self.look(stats, queue, bundles, spans, on_loop)
+            complained = False
+            while True:
+                try:
+                    self.look(stats, queue, bundles, spans, on_loop)
+                    complained = False
+                except Exception:  # ended for good, it would make the worker pass for one that hangs
+                    if not complained:
+                        _log.exception("the metrics could not be brought up to date; it is tried again")
+                    complained = True
+                if self._stop.wait(_EVERY_SECONDS):
+                    return
 
         threading.Thread(target=run, name="cascade-metrics", daemon=True).start()
 

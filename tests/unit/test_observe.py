@@ -7,12 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from cascade.observe import metrics as metrics_module
 from cascade.observe.logs import set_up_logs
 from cascade.observe.metrics import Metrics
 from cascade.observe.watcher import watched
@@ -218,3 +220,25 @@ def test_json_logs_are_one_object_a_line(logs: Any) -> None:
     assert (first["event"], first["level"], first["logger"]) == (f"node {FORGED}", "warning", "cascade.x")
     assert first["process"] == os.getpid()
     assert "ValueError" in second["exception"]
+
+
+def test_what_fails_once_does_not_end_the_looking(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or a worker would pass for one that hangs, and be killed."""
+    monkeypatch.setattr(metrics_module, "_EVERY_SECONDS", 0.001)
+    metrics = Metrics()
+    looked, again = 0, threading.Event()
+
+    def stats() -> StoreStats:
+        nonlocal looked
+        looked += 1
+        if looked < 4:
+            raise OSError("no room")
+        again.set()
+        return StoreStats(0, 0, 0, 0)
+
+    metrics.follow(stats, lambda: 0, dict)
+    assert again.wait(60)
+    metrics.close()
+    assert caplog.text.count("could not be brought up to date") == 1
