@@ -107,23 +107,31 @@ class Events:
     """Cuts the bytes of a `text/event-stream` into its events."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._searched = 0  # so many of those bytes end no event: one may be a picture of megabytes
 
     def feed(self, raw: bytes) -> Iterator[bytes]:
         """Add bytes, and give each event that is whole, with the empty line that ends it."""
         self._rest += raw
         while True:
-            ends = [at + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if (at := self._rest.find(mark)) >= 0]
+            ends = [
+                at + len(mark)
+                for mark in (b"\n\n", b"\r\n\r\n")
+                if (at := self._rest.find(mark, self._searched)) >= 0
+            ]
             if not ends:
                 break
-            event, self._rest = self._rest[: min(ends)], self._rest[min(ends) :]
+            event = bytes(self._rest[: min(ends)])
+            del self._rest[: min(ends)]
+            self._searched = 0
             yield event
+        self._searched = max(0, len(self._rest) - 3)
         if len(self._rest) > _MAX_EVENT:  # whatever this is, it is not held up
             yield self.rest()
 
     def rest(self) -> bytes:
         """Give what came after the last whole event."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest, self._searched = bytes(self._rest), bytearray(), 0
         return rest
 
 
