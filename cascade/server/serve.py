@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _READY_SECONDS = 0.25
+_SIGNAL_SECONDS = 0.5
 
 AddService = Callable[[grpc.aio.Server, Entrance], None]
 """Adds a service to a server; the entrance makes handlers of functions that block."""
@@ -207,7 +209,7 @@ class CascadeServer:
         before = [signal.signal(number, lambda found, _: signals.put(found)) for number in numbers]
         try:
             on_ready()
-            while (found := signals.get()) == signal.SIGHUP:
+            while (found := _next_of(signals)) == signal.SIGHUP:
                 _log.warning(
                     "SIGHUP is ignored: one process cannot reload; restart it, or set server.workers to 2"
                 )
@@ -251,6 +253,15 @@ class CascadeServer:
         status = health_pb2.HealthCheckResponse
         for name in ("", SERVICE):
             await self._health.set(name, status.SERVING if ready else status.NOT_SERVING)
+
+
+def _next_of(signals: SimpleQueue[int]) -> int:
+    """Wait for a signal. For the main thread."""
+    while True:
+        # The kernel may give a signal to another thread, as it does while the process is stopped. Python's
+        # handler runs in the main thread, which then has to wake up by itself.
+        with suppress(Empty):
+            return signals.get(timeout=_SIGNAL_SECONDS)
 
 
 def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
