@@ -184,16 +184,16 @@ def comes(condition: Callable[[], bool]) -> bool:
 
 @pytest.fixture
 def hold(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Have another process hold locks on the whole file, or its first bytes, as one that hangs does."""
+    """Have another process hold locks on the whole file, or some of its bytes, as one that hangs does."""
     made: list[subprocess.Popen[str]] = []
 
-    def begin(size: int = 0) -> subprocess.Popen[str]:
+    def begin(size: int = 0, start: int = 0) -> subprocess.Popen[str]:
         code = (
             "import fcntl, sys, time; file = open(sys.argv[1], 'r+b')\n"
-            "fcntl.lockf(file, fcntl.LOCK_EX, int(sys.argv[2]))\n"
+            "fcntl.lockf(file, fcntl.LOCK_EX, int(sys.argv[2]), int(sys.argv[3]))\n"
             "print('held', flush=True); time.sleep(600)\n"
         )
-        command = [sys.executable, "-c", code, str(tmp_path / "state"), str(size)]
+        command = [sys.executable, "-c", code, str(tmp_path / "state"), str(size), str(start)]
         made.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         assert made[-1].stdout.readline() == "held\n"
         return made[-1]
@@ -362,4 +362,42 @@ def test_a_slot_that_another_process_is_changing_is_not_taken_from_it(
     with file.change("acme"):
         pass
     assert file._table[:] != whose
+    file.close()
+
+
+def test_a_slot_whose_tenant_comes_back_in_the_moment_before_it_is_taken_stays_its_own(
+    tmp_path: Path, few: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = (TenantFile(tmp_path / "state") for _ in range(2))
+    for n in range(7):  # idle at once
+        with there.change(f"n{n}"):
+            pass
+    locked, back = here._locked, [f"n{n}" for n in range(7)]
+
+    def a_moment_late(at: int, size: int) -> AbstractContextManager[None]:
+        while back and size == 64:  # a slot's, not the table's
+            with there.change(back.pop()) as slot:
+                slot.usd, slot.day = 1.0, few[0] // 86_400
+        return locked(at, size)
+
+    monkeypatch.setattr(here, "_locked", a_moment_late)
+    with pytest.raises(Held), here.change("acme"):
+        pass
+    assert [there.read(f"n{n}").usd for n in range(7)] == 7 * [1.0]
+    for file in (here, there):
+        file.close()
+
+
+def test_nobody_is_given_a_slot_while_another_process_gives_one(
+    tmp_path: Path, few: list[float], hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Two that look at once may see different slots as free, and a tenant would have two."""
+    file = TenantFile(tmp_path / "state")
+    with file.change("known"):
+        pass
+    hold(1, start=8 * 64)
+    with pytest.raises(Held), file.change("new"):
+        pass
+    with file.change("known"):
+        pass
     file.close()
