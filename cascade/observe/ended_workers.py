@@ -49,7 +49,7 @@ def fold(folder: Path) -> None:
                 dead = [path for path in folder.glob(f"{kind}_*.db") if _is_of_the_dead(path)]
                 if dead:
                     _add_up(folder / f"{kind}_{_ENDED}.db", dead)
-    except OSError as error:  # a full disk, above all: no reason not to serve
+    except OSError as error:  # no reason not to serve
         _log.warning("what ended workers counted stays in files of their own: %s", error)
 
 

@@ -82,6 +82,18 @@ def test_what_cannot_be_read_goes_and_what_cannot_be_written_stays(
     assert counted(run(PAGE))[OF_NODE] == 3
 
 
+def test_what_one_left_that_was_killed_while_it_folded_is_not_counted(
+    run: Callable[[str], str], tmp_path: Path
+) -> None:
+    run(COUNT)
+    (process,) = tmp_path.glob("counter_*.db")
+    (tmp_path / "counter_ended.new").write_bytes(process.read_bytes().replace(b'"n0"', b'"n9"'))
+    fold(tmp_path)
+    page = counted(run(PAGE))
+    assert page[OF_NODE] == 3
+    assert OF_NODE.replace("n0", "n9") not in page
+
+
 def no_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, "no space left")
 

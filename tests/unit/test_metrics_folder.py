@@ -1,5 +1,6 @@
 """The workers' folder of metrics goes with its service; that of a killed service with the next one."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -101,3 +102,20 @@ def test_what_may_be_somebody_elses_is_left_alone(temporary: Path, monkeypatch: 
     assert not theirs.exists()  # so it was the owner that saved it
     assert without.is_dir()
     assert (behind / "service.lock").is_file()
+
+
+def test_it_is_locked_before_another_that_begins_can_take_it_for_one_of_the_dead(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, others = fcntl.flock, [remove_of_the_dead]
+
+    def a_moment_late(descriptor: int, operation: int) -> None:
+        while others:
+            others.pop()()
+        lock(descriptor, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", a_moment_late)
+        with metrics_folder():
+            remove_of_the_dead()
+            assert Path(os.environ[VARIABLE]).is_dir()
