@@ -132,6 +132,12 @@ def test_files_are_looked_at_once_a_second_and_only_where_there_are_any(
     ask(lanes)
     ask(lanes)
     assert made == ["a", "a", "ab"]
+    file.write_text("abc")
+    now[0] += 1
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", lambda _: (_ for _ in ()).throw(FileNotFoundError()))
+        ask(lanes)  # it went between the look and the reading
+    assert len(lanes.all()) == 1
     file.unlink()
     now[0] += 1
     ask(lanes)

@@ -168,6 +168,24 @@ def test_all_tries_together_have_the_time_of_one_call(monkeypatch: pytest.Monkey
     assert Tries(pb.DecideRequest(), None).left() is None
 
 
+def test_a_call_that_meets_one_drain_after_another_is_asked_again_once() -> None:
+    class Drained(grpc.RpcError):  # type: ignore[misc]
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.CANCELLED
+
+        def details(self) -> str:
+            return "CANCELLED"
+
+        def trailing_metadata(self) -> None:
+            return None
+
+    for request in (pb.DecideRequest(), pb.DecideRequest(request_id="r")):
+        tries = Tries(request, None)
+        assert tries.pause(Drained()) == 0.0
+        with pytest.raises(DecisionError, match="CANCELLED"):
+            tries.pause(Drained())
+
+
 class StuckTeacher:
     """A frontier model that answers everybody but the first."""
 

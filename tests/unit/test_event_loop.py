@@ -65,6 +65,31 @@ def test_the_reader_of_grpc_is_known_for_one() -> None:
     assert not wakes_grpc(print)
 
 
+def test_the_loop_of_the_server_goes_round_once_for_all_bytes_of_grpc() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    loop = fastest_loop()
+    rounds: list[bytes] = []
+
+    class Poller:
+        def _handle_events(self) -> None:
+            rounds.append(ours.recv(1))
+
+    async def read() -> None:
+        loop.add_reader(ours, partial(Poller()._handle_events))
+        theirs.sendall(b"123")
+        while not rounds:
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        loop.remove_reader(ours)
+
+    with ours, theirs:
+        loop.run_until_complete(read())
+    loop.close()
+    assert rounds == [b"3"]
+
+
 def test_calls_side_by_side_are_all_answered() -> None:
     """An event whose byte was taken with others must not be forgotten."""
     background = BackgroundLoop("test-grpc", fastest_loop)
