@@ -94,6 +94,9 @@ def test_what_nobody_waits_for_any_more_when_its_turn_comes_is_left_out() -> Non
     assert isinstance(got[2], NobodyWaits)
     assert got[3] == [5]
     assert model.batches == [1, 4]
+    with pytest.raises(NobodyWaits):
+        combined.of_awaited(["x"], lambda _: False)
+    assert model.batches == [1, 4]
 
 
 def test_an_error_reaches_everybody_of_the_batch_and_nobody_after_it() -> None:

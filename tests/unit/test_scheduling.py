@@ -43,8 +43,11 @@ class Process:
 
 def test_a_busy_process_is_scheduled_as_a_batch_until_it_rests() -> None:
     process = Process()
+    as_batch = []
     for share in (0.1, 0.39, 0.41, 0.9, 0.3, 0.26, 0.24, 0.3):
         process.takes(share)
+        as_batch.append(process.set[-1:] == [True])
+    assert as_batch == [False, False, True, True, True, True, False, False]
     assert process.set == [True, False]
 
 
