@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_reading = threading.Lock()
+
 
 class BackgroundLoop:
     """An event loop whose thread starts with the first use and never ends.
@@ -75,13 +77,15 @@ def once_for_all(sock: socket, callback: Callable[..., object]) -> Callable[...,
     """
 
     def read(*args: object) -> None:
-        try:
-            there = len(sock.recv(4096, MSG_PEEK))
-            if there > 1:
-                sock.recv(there - 1)
-            callback(*args)
-        except BlockingIOError:  # another loop of this process has taken them
-            pass
+        # Two such loops could each take the byte that the other had left for itself, and nobody the events.
+        with _reading:
+            try:
+                there = len(sock.recv(4096, MSG_PEEK))
+                if there > 1:
+                    sock.recv(there - 1)
+                callback(*args)
+            except BlockingIOError:  # another loop of this process has taken them
+                pass
 
     return read
 

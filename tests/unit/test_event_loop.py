@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -29,6 +30,36 @@ def test_a_reader_is_called_once_for_all_bytes_and_finds_one() -> None:
             pass
         read("loop")
         assert len(found) == 3  # nothing was there
+
+
+def test_of_two_loops_that_look_at_once_one_finds_the_events() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    did = {(mine, looked): threading.Event() for mine in (0, 1) for looked in (False, True)}
+    found: list[bytes] = []
+
+    class Slow:
+        """Waits, once it has looked or taken something, for the other one to do so, too."""
+
+        def __init__(self, mine: int) -> None:
+            self.mine = mine
+
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            there = ours.recv(size, flags)
+            did[self.mine, bool(flags)].set()
+            did[1 - self.mine, bool(flags)].wait(0.3)
+            return there
+
+    with ours, theirs:
+        theirs.sendall(b"111")
+        slow: list[Any] = [Slow(0), Slow(1)]
+        readers = [once_for_all(each, lambda: found.append(ours.recv(1))) for each in slow]
+        threads = [threading.Thread(target=reader) for reader in readers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert found == [b"1"]
 
 
 def test_what_is_called_does_not_lose_its_errors() -> None:
