@@ -27,7 +27,13 @@ _ENDED = "ended"
 @contextmanager
 def held_still(folder: Path, shared: bool = True) -> Iterator[None]:
     """Keep files from being folded meanwhile: a page would miss them, or have them twice."""
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:  # in a folder of the operator's, another user's, where nothing is folded; or a full disk
+        if not shared:
+            raise
+        yield
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield

@@ -94,6 +94,16 @@ def test_what_one_left_that_was_killed_while_it_folded_is_not_counted(
     assert OF_NODE.replace("n0", "n9") not in page
 
 
+def test_where_the_lock_cannot_be_had_there_is_a_page_all_the_same_and_nothing_is_folded(
+    run: Callable[[str], str], tmp_path: Path
+) -> None:
+    (tmp_path / "pages.lock").mkdir()  # as good as another user's file
+    run(COUNT)
+    fold(tmp_path)
+    assert counted(run(PAGE))[OF_NODE] == 3
+    assert not (tmp_path / "counter_ended.db").exists()
+
+
 def no_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, "no space left")
 
