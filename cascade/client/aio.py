@@ -99,7 +99,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the channel; calls that run are cancelled."""
-        for channel in self._lanes.all():
+        for channel in self._lanes.end():
             await channel.close()
 
     async def decide(

@@ -68,6 +68,12 @@ class Lanes(Generic[C]):
             self._old = [old for old in self._old if old.users]
             return done
 
+    def end(self) -> list[C]:
+        """Give all channels, to be closed; no other one is made from here on."""
+        with self._lock:
+            self._files = ()
+        return self.all()
+
     def all(self) -> list[C]:
         """Give all channels that are open."""
         with self._lock:

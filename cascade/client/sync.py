@@ -98,7 +98,7 @@ class Client:
 
     def close(self) -> None:
         """Close the channel; calls that run are cancelled."""
-        for channel in self._lanes.all():
+        for channel in self._lanes.end():
             channel.close()
 
     def decide(

@@ -142,5 +142,9 @@ def test_files_are_looked_at_once_a_second_and_only_where_there_are_any(
     now[0] += 1
     ask(lanes)
     assert made == ["a", "a", "ab"], "where they are gone for a moment, what there is stays"
-    for open_ in (*lanes.all(), *without.all()):
+    for open_ in (*lanes.end(), *without.end()):
         open_.close()
+    file.write_text("abcd")
+    now[0] += 1
+    ask(lanes)
+    assert made == ["a", "a", "ab"], "who was closed opens nothing that nobody would close"
