@@ -22,7 +22,7 @@ from cascade.server.gate import overloaded
 from cascade.server.pool import ElasticPool
 from cascade.server.yielding import Yielding
 
-MOST = 32
+MOST = 64
 """Questions that are decided together at most."""
 
 _PASSES = 4
