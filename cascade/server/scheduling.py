@@ -17,7 +17,7 @@ SetPolicy = Callable[[bool], object]
 """Has all threads of the process scheduled as a batch, or, if false, as usual. Raises OSError."""
 
 
-def set_batch(batch: bool, threads: Path = _THREADS) -> None:
+def set_batch(batch: bool) -> None:
     """Have the threads of this process scheduled as a batch (sched(7)), or as usual; those to come as well.
 
     Whoever wakes up in a batch waits until the one that runs on its core rests or has had its share, as
@@ -29,7 +29,7 @@ def set_batch(batch: bool, threads: Path = _THREADS) -> None:
         It is forbidden here, as a seccomp filter may.
     """
     policy = os.SCHED_BATCH if batch else os.SCHED_OTHER
-    for thread in threads.iterdir():
+    for thread in _THREADS.iterdir():
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setscheduler(int(thread.name), policy, os.sched_param(0))
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.server.engine import Engine
 from cascade.traffic import TrafficStore, open_store
+from tests.conftest import NODE
 from tests.gateway_side import CHATTER, Configure, Side
 from tests.service.fake_engine import Running
 from tests.service.rollout_world import World
 from tests.service.store_places import Place, PostgresPlace, SqlitePlace
+from tests.service.worker_processes import LONG, Service
 
 
 @pytest.fixture
@@ -90,3 +93,25 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return SqlitePlace(tmp_path / "traffic.db")
     new_schema: Callable[[], str] = request.getfixturevalue("new_postgres")
     return PostgresPlace(new_schema())
+
+
+@pytest.fixture
+def document(configure: Callable[..., Config], models: Path, tmp_path: Path) -> dict[str, Any]:
+    config = configure(store=f"sqlite:///{tmp_path}/traffic.db", models=str(models))
+    document: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude_none=True)
+    document["nodes"][NODE]["contract"] = {"labels": "from-traffic"}
+    return document
+
+
+@pytest.fixture
+def serve(document: dict[str, Any], tmp_path: Path) -> Iterator[Callable[[int], Service]]:
+    started: list[Service] = []
+
+    def start(workers: int) -> Service:
+        started.append(Service(tmp_path, document, workers))
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.process.kill()
+        service.process.wait(LONG)

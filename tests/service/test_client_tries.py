@@ -25,7 +25,7 @@ from cascade.config import Config
 from cascade.v1 import decision_pb2 as pb
 from tests.conftest import NODE
 from tests.service.fake_engine import LONG, Running, comes
-from tests.service.test_workers import Service
+from tests.service.worker_processes import Service
 
 ANSWER = pb.DecideResponse(output=json_value.to_message("x"), label="x")
 Ask = Callable[..., Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -90,38 +91,39 @@ class Kept:
         self.ended += ended
 
 
-@pytest.mark.parametrize("full", ["the queue", "threads that wait"])
-def test_a_call_that_goes_to_the_frontier_because_the_pool_is_too_full_ends_its_span(
-    models: Path, configure: Configure, store: TrafficStore, unseen: list[dict[str, Any]],
-    chatty: SimulatedFrontier, monkeypatch: pytest.MonkeyPatch, full: str,
-) -> None:  # fmt: skip
+@pytest.fixture
+def traced(
+    models: Path, configure: Configure, store: TrafficStore, chatty: SimulatedFrontier
+) -> Iterator[tuple[Side, Traces, Any]]:
+    """An HTTP side whose decisions are traced, its traces, and what keeps the spans that ended."""
     kept: Any = Kept()
     traces = Traces(kept)
     observing = Observing(traces=traces)
     config = configure(chat={"base_url": chatty.url}, http={"listen": "127.0.0.1:0"})
     side = Side(config, observing.watch(store), observing)
-    try:
-        if full == "the queue":
-            monkeypatch.setattr(ElasticPool, "overfull", True)
-        else:
-            monkeypatch.setattr(ElasticPool, "mostly_lent", True)
-            monkeypatch.setattr(side.engine, "alone", lambda _: True)
-        assert side.ask(unseen[0]["text"]).headers["x-cascade-served-by"] == "frontier"
-        assert [(each.node, each.decision_id) for each in kept.ended] == [(NODE, "")]
-        assert not traces._open
-    finally:
-        side.close()
+    yield side, traces, kept
+    side.close()
+
+
+@pytest.mark.parametrize("full", ["the queue", "threads that wait"])
+def test_a_call_that_goes_to_the_frontier_because_the_pool_is_too_full_ends_its_span(
+    traced: tuple[Side, Traces, Any], unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    side, traces, kept = traced
+    if full == "the queue":
+        monkeypatch.setattr(ElasticPool, "overfull", True)
+    else:
+        monkeypatch.setattr(ElasticPool, "mostly_lent", True)
+        monkeypatch.setattr(side.engine, "alone", lambda _: True)
+    assert side.ask(unseen[0]["text"]).headers["x-cascade-served-by"] == "frontier"
+    assert [(each.node, each.decision_id) for each in kept.ended] == [(NODE, "")]
+    assert not traces._open
 
 
 def test_what_is_answered_from_the_log_ends_its_span_then(
-    models: Path, configure: Configure, store: TrafficStore, unseen: list[dict[str, Any]],
-    chatty: SimulatedFrontier,
-) -> None:  # fmt: skip
-    kept: Any = Kept()
-    traces = Traces(kept)
-    observing = Observing(traces=traces)
-    config = configure(chat={"base_url": chatty.url}, http={"listen": "127.0.0.1:0"})
-    side = Side(config, observing.watch(store), observing)
+    traced: tuple[Side, Traces, Any], store: TrafficStore, unseen: list[dict[str, Any]]
+) -> None:
+    side, traces, kept = traced
     grpc_side = CascadeServer(side.engine, "127.0.0.1:0", traces=traces)
     asked = pb.DecideRequest(node=NODE, text=unseen[0]["text"], request_id="r-1")
     try:
@@ -137,7 +139,6 @@ def test_what_is_answered_from_the_log_ends_its_span_then(
         assert not traces._open
     finally:
         grpc_side.stop(0)
-        side.close()
 
 
 def test_what_a_quota_refuses_begins_no_span_over_http_either(

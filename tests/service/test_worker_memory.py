@@ -14,7 +14,7 @@ from cascade.rollout.records import Report
 from cascade.server.decision_ids import new_decision_ids
 from cascade.traffic import SqliteStore
 from tests.conftest import NODE
-from tests.service.test_workers import LONG, Service
+from tests.service.worker_processes import LONG, Service
 from tests.traffic_records import decision
 
 ROWS = 30_000

@@ -5,14 +5,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,96 +18,8 @@ import pytest
 from benchmarks.memory_growth import proportional
 from cascade.bundle import POINTER
 from cascade.client import Client, DecisionError
-from cascade.config import Config
-from cascade.server.scheduling import can_be_set
 from tests.conftest import NODE
-
-LONG = 60.0
-
-
-class Service:
-    """`cascade serve` in a process of its own."""
-
-    def __init__(self, folder: Path, document: dict[str, Any], workers: int) -> None:
-        self.file = folder / "cascade.yaml"
-        self.write(document)
-        self.log = folder / "log"
-        command = ["-m", "cascade.cli", "serve", "-c", str(self.file), "--listen", "127.0.0.1:0"]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *command, "--workers", str(workers), "--json"],
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.log.read_text()
-        self.facts = json.loads(line)
-        self.target = f"127.0.0.1:{self.facts['port']}"
-
-    def write(self, document: dict[str, Any]) -> None:
-        self.file.write_text(json.dumps(document))
-
-    def workers(self) -> set[int]:
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return set(map(int, path.read_text().split()))
-
-    def wait_for_log(self, text: str, count: int = 1) -> None:
-        end = time.monotonic() + LONG
-        while self.log.read_text().count(text) < count:
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.05)
-
-
-@pytest.fixture
-def document(configure: Callable[..., Config], models: Path, tmp_path: Path) -> dict[str, Any]:
-    config = configure(store=f"sqlite:///{tmp_path}/traffic.db", models=str(models))
-    document: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude_none=True)
-    document["nodes"][NODE]["contract"] = {"labels": "from-traffic"}
-    return document
-
-
-@pytest.fixture
-def serve(document: dict[str, Any], tmp_path: Path) -> Iterator[Callable[[int], Service]]:
-    started: list[Service] = []
-
-    def start(workers: int) -> Service:
-        started.append(Service(tmp_path, document, workers))
-        return started[-1]
-
-    yield start
-    for service in started:
-        service.process.kill()
-        service.process.wait(LONG)
-
-
-@contextmanager
-def load(target: str, texts: list[str]) -> Iterator[list[Any]]:
-    """Ask without a pause, on connections opened anew again and again; collect answers and errors.
-
-    With request ids: a connection that a worker has not accepted when it closes its port is reset, and its
-    call asked again (docs/operations.md).
-    """
-    stop, seen = threading.Event(), []
-
-    def ask() -> None:
-        while not stop.is_set():
-            with Client(target, timeout=LONG) as client:
-                for text in texts[:20]:
-                    try:
-                        seen.append(client.decide(node=NODE, text=text, request_id=uuid.uuid4().hex))
-                    except DecisionError as error:
-                        seen.append(error)
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+from tests.service.worker_processes import LONG, Service, load
 
 
 def test_workers_share_port_and_memory_and_all_of_them_drain_at_sigterm(
@@ -132,66 +40,6 @@ def test_workers_share_port_and_memory_and_all_of_them_drain_at_sigterm(
     assert not [s for s in seen if isinstance(s, DecisionError)]
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(LONG) == 0
-
-
-def cores_of(pid: int) -> set[int]:
-    """The cores that some thread of a process may run on."""
-    cores: set[int] = set()
-    with suppress(FileNotFoundError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(ProcessLookupError):
-                cores |= os.sched_getaffinity(int(thread))
-    return cores
-
-
-def policies_of(pid: int) -> set[int]:
-    """By which policies the threads of a process are scheduled."""
-    policies = set()
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with suppress(ProcessLookupError):
-            policies.add(os.sched_getscheduler(int(thread)))
-    return policies
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
-def test_every_thread_of_a_worker_keeps_to_the_workers_core_and_so_does_the_one_in_its_place(
-    serve: Callable[[int], Service], document: dict[str, Any]
-) -> None:
-    document["server"] = {**document.get("server", {}), "pin_workers": True}
-    service = serve(2)
-    expected = sorted(os.sched_getaffinity(0))[:2]
-    assert sorted(cores_of(pid).pop() for pid in service.workers()) == expected
-    assert all(len(cores_of(pid)) == 1 for pid in service.workers())
-    assert len(cores_of(service.process.pid)) > 1
-    killed, left = service.workers()
-    core = cores_of(killed)
-    os.kill(killed, signal.SIGKILL)
-    service.wait_for_log("ended by SIGKILL; it is started again")
-    end = time.monotonic() + LONG
-    while not any(cores_of(pid) == core for pid in service.workers() - {killed, left}):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
-@pytest.mark.skipif(not can_be_set(), reason="this system has no batch scheduling")
-def test_one_process_with_a_core_of_its_own_is_scheduled_as_a_batch_while_it_is_busy(
-    serve: Callable[[int], Service], document: dict[str, Any], unseen: list[dict[str, Any]]
-) -> None:
-    document["server"] = {**document.get("server", {}), "pin_workers": True}
-    service = serve(1)
-    pid = service.process.pid
-    assert cores_of(pid) == {min(os.sched_getaffinity(0))}
-    assert policies_of(pid) == {os.SCHED_OTHER}
-    with Client(service.target) as client:
-        many = [record["text"] for record in (unseen * 256)[:256]]
-        end = time.monotonic() + LONG
-        while policies_of(pid) != {os.SCHED_BATCH}:
-            assert time.monotonic() < end
-            client.batch_decide(node=NODE, texts=many)
-    while policies_of(pid) != {os.SCHED_OTHER}:
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_files_of_metrics_that_dead_workers_leave_do_not_add_up(
@@ -400,50 +248,3 @@ def test_workers_end_when_their_parent_is_killed(serve: Callable[[int], Service]
     while any(Path(f"/proc/{pid}/fd").exists() and os.path.exists(f"/proc/{pid}/exe") for pid in workers):
         assert time.monotonic() < end
         time.sleep(0.05)
-
-
-def test_a_keys_file_that_is_not_there_is_said_once(document: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "cascade.yaml").write_text(json.dumps(document | {"auth": {"keys": "keys.json"}}))
-    command = ["-m", "cascade.cli", "serve", "-c", str(tmp_path / "cascade.yaml"), "--workers", "2"]
-    done = subprocess.run(
-        [sys.executable, *command, "--listen", "127.0.0.1:0"], capture_output=True, timeout=LONG
-    )
-    assert done.returncode == 2
-    assert done.stderr.count(b"no file at") == 1
-    assert b"cannot serve" not in done.stderr, "and before there are workers to say it again"
-
-
-def test_what_no_worker_can_serve_is_said_once_at_the_start_and_in_a_reload(
-    serve: Callable[[int], Service], document: dict[str, Any], tmp_path: Path
-) -> None:
-    bad = document | {"flags_provider": "no.such:thing"}
-    (tmp_path / "bad.yaml").write_text(json.dumps(bad))
-    command = ["-m", "cascade.cli", "serve", "-c", str(tmp_path / "bad.yaml"), "--workers", "2"]
-    done = subprocess.run(
-        [sys.executable, *command, "--listen", "127.0.0.1:0"], capture_output=True, timeout=LONG
-    )
-    assert done.returncode == 2
-    assert done.stderr.count(b"cannot serve: flags_provider: 'no.such:thing' gives no provider") == 1
-    assert done.stderr.count(b"flags_provider") == 1
-    service = serve(2)
-    before = service.workers()
-    service.write(bad)
-    service.process.send_signal(signal.SIGHUP)
-    service.wait_for_log("the new configuration is given up, the old one keeps serving: worker ")
-    why = "keeps serving: worker . cannot serve: flags_provider: 'no.such:thing' gives no provider"
-    assert re.search(why, service.log.read_text())
-    time.sleep(0.5)
-    assert service.log.read_text().count("flags_provider") == 1
-    assert service.workers() >= before
-
-
-def test_a_port_in_use_is_said_before_any_worker_starts(document: dict[str, Any], tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        (tmp_path / "cascade.yaml").write_text(json.dumps(document))
-        command = ["-m", "cascade.cli", "serve", "-c", str(tmp_path / "cascade.yaml"), "--workers", "2"]
-        done = subprocess.run(
-            [sys.executable, *command, "--listen", f"127.0.0.1:{port}"], capture_output=True, timeout=LONG
-        )
-    assert done.returncode == 2
-    assert b"cannot listen on" in done.stderr

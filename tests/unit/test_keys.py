@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from cascade.errors import ConfigError
 from cascade.security import keys as keys_module
 from cascade.security.keys import KeyRing, create_key, read_keys, revoke_key
+from tests.soon import comes
 
 
 @pytest.fixture
@@ -100,13 +100,6 @@ def test_nobody_looks_at_the_file_of_a_ring_that_nobody_has(tmp_path: Path) -> N
     del ring
     thread.join(10)
     assert not thread.is_alive()
-
-
-def comes(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 10
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.005)
-    return condition()
 
 
 def test_a_changed_file_is_read_by_whoever_read_it_before(tmp_path: Path) -> None:
