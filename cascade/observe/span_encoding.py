@@ -1,7 +1,6 @@
 """Spans as OTLP: from what ended straight to the messages of `opentelemetry-proto`, without span objects.
 
-Whatever is the same for many spans (name, kind, most attributes) is encoded once, and merged into each span
-as bytes.
+Whatever is the same for many spans (name, kind, most attributes) is encoded once; see `span_shape`.
 """
 
 from __future__ import annotations
@@ -12,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, SpanFlags, Status
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
 from cascade.observe.ended import Ended
+from cascade.observe.span_shape import SpanShape, delimited
 
 _log = logging.getLogger(__name__)
 
-_MOST_KEPT = 1000  # encoded parts; bundles come and go
+_MOST_KEPT = 1000  # shapes; bundles come and go
 _MOST_TEXT = 200  # characters of a reason
 _FAILED = ("error", "deadline", "contract")  # how the reasons begin that make an attempt a failure
 
@@ -45,12 +45,11 @@ class SpanEncoder:
 
     def __init__(self, resource: Resource, models: Mapping[str, tuple[str, str]]) -> None:
         self._models = models
-        whole = ExportTraceServiceRequest()
-        ours = whole.resource_spans.add(schema_url=resource.schema_url)
+        ours = ResourceSpans(schema_url=resource.schema_url)
         ours.resource.attributes.extend(_attributes(resource.attributes))
-        ours.scope_spans.add().scope.name = "cascade"
-        self._whole = whole.SerializeToString()
-        self._kept: dict[tuple[str | bool, ...], bytes] = {}
+        self._resource = ours.SerializeToString()
+        self._scope = ScopeSpans(scope=InstrumentationScope(name="cascade")).SerializeToString()
+        self._kept: dict[tuple[str | bool | int, ...], SpanShape] = {}
         self._random = random.Random()
 
     def encode(self, batch: Sequence[Ended]) -> tuple[bytes, int]:
@@ -58,59 +57,61 @@ class SpanEncoder:
 
         What cannot be encoded is left out, with a line in the log.
         """
-        whole = ExportTraceServiceRequest.FromString(self._whole)
-        spans = whole.resource_spans[0].scope_spans[0].spans
+        spans: list[bytes] = []
         for ended in batch:
-            before = len(spans)
             try:
-                self._encode(ended, spans)
+                spans += self._encode(ended)
             except Exception:  # of this one, and the others are not to blame
-                del spans[before:]
                 _log.exception("the spans of a decision of %s cannot be sent", ended.node)
-        return whole.SerializeToString(), len(spans)
+        ours = delimited(ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, self._scope + b"".join(spans))
+        whole = ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER
+        return delimited(whole, self._resource + ours), len(spans)
 
-    def _encode(self, ended: Ended, spans: Any) -> None:
-        trace_id, span_id = bytes.fromhex(ended.traceparent[3:35]), bytes.fromhex(ended.traceparent[36:52])
-        span = spans.add(
-            trace_id=trace_id, span_id=span_id, parent_span_id=bytes.fromhex(ended.parent),
-            start_time_unix_nano=ended.began, end_time_unix_nano=ended.until,
-        )  # fmt: skip
-        span.MergeFromString(self._of_decision(ended))
+    def _encode(self, ended: Ended) -> list[bytes]:
+        """Give a decision's span and those of its attempts, each a field of `ScopeSpans`."""
+        ids = bytes.fromhex(ended.traceparent[3:35]), bytes.fromhex(ended.traceparent[36:52])
+        values: list[bytes | int | float] = [*ids, ended.began, ended.until]
+        if ended.parent:
+            values.insert(2, bytes.fromhex(ended.parent))
         if not ended.decision_id:
-            return
-        span.attributes.add(key="cascade.decision_id").value.string_value = ended.decision_id
-        span.attributes.add(key="cascade.usd").value.double_value = ended.usd
-        if ended.error is not None:
-            _fail(span, ended.error)
+            return [self._of_decision(ended, 0).encode(*values)]
+        decision_id = ended.decision_id.encode()
+        failed = b"" if ended.error is None else _failed(ended.error).SerializeToString()
+        shape = self._of_decision(ended, len(decision_id))
+        spans = [shape.encode(*values, decision_id, ended.usd, more=failed)]
         at = ended.time
         for attempt in ended.attempts:
             until = at + attempt["latency_ms"] / 1e3
-            below = spans.add(
-                trace_id=trace_id, span_id=self._random.randbytes(8), parent_span_id=span_id,
-                start_time_unix_nano=int(at * 1e9), end_time_unix_nano=int(until * 1e9),
-            )  # fmt: skip
-            self._fill_attempt(below, ended, attempt)
+            spans.append(self._encode_attempt(ended, attempt, ids, int(at * 1e9), int(until * 1e9)))
             at = until
+        return spans
 
-    def _fill_attempt(self, span: Any, ended: Ended, attempt: Mapping[str, Any]) -> None:
-        rung = str(attempt["rung"])
-        span.MergeFromString(self._of_attempt(rung))
+    def _encode_attempt(
+        self, ended: Ended, attempt: Mapping[str, Any], ids: tuple[bytes, bytes], at: int, until: int
+    ) -> bytes:
+        rung, reason = str(attempt["rung"]), str(attempt["reason"])
+        before, after = attempt.get("p_right_before"), attempt.get("confidence_after")
+        numbers = [value for value in (before, after) if value is not None]
+        more = b""
+        if reason or (ended.by_teacher and rung in self._models):
+            more = self._more(ended, rung, reason).SerializeToString()
+        trace_id, parent = ids
+        shape = self._of_attempt(rung, before is not None, after is not None)
+        return shape.encode(trace_id, self._random.randbytes(8), parent, at, until, *numbers, more=more)
+
+    def _more(self, ended: Ended, rung: str, reason: str) -> Span:
+        """Give what few attempts have."""
+        span = _failed(reason) if reason.startswith(_FAILED) else Span()
         if ended.by_teacher and rung in self._models:
             span.attributes.add(key="gen_ai.usage.input_tokens").value.int_value = ended.input_tokens
             span.attributes.add(key="gen_ai.usage.output_tokens").value.int_value = ended.output_tokens
-        for name in ("p_right_before", "confidence_after"):
-            value = attempt.get(name)
-            if value is not None:
-                span.attributes.add(key=f"cascade.{name}").value.double_value = value
-        reason = str(attempt["reason"])
         if reason:
             span.attributes.add(key="cascade.reason").value.string_value = _short(reason)
-            if reason.startswith(_FAILED):
-                _fail(span, reason)
+        return span
 
-    def _of_decision(self, ended: Ended) -> bytes:
-        logged, below = bool(ended.decision_id), bool(ended.parent)
-        key = (ended.node, ended.rung, ended.mode, ended.bundle, logged, below)
+    def _of_decision(self, ended: Ended, id_length: int) -> SpanShape:
+        below = bool(ended.parent)
+        key = (ended.node, ended.rung, ended.mode, ended.bundle, id_length, below)
         found = self._kept.get(key)
         if found is not None:
             return found
@@ -120,13 +121,16 @@ class SpanEncoder:
             "cascade.mode": ended.mode,
             "cascade.bundle": ended.bundle,
         }
-        return self._keep(key, Span(
+        constant = Span(
             name=f"decide {ended.node}", kind=Span.SPAN_KIND_SERVER, flags=_flags(remote=below),
-            attributes=_attributes(attributes if logged else {}),
-        ))  # fmt: skip
+            attributes=_attributes(attributes if id_length else {}),
+        )  # fmt: skip
+        if not id_length:
+            return self._keep(key, SpanShape(constant, below))
+        return self._keep(key, SpanShape(constant, below, "cascade.decision_id", id_length, ("cascade.usd",)))
 
-    def _of_attempt(self, rung: str) -> bytes:
-        found = self._kept.get((rung,))
+    def _of_attempt(self, rung: str, before: bool, after: bool) -> SpanShape:
+        found = self._kept.get((rung, before, after))
         if found is not None:
             return found
         model, host = self._models.get(rung, (rung, ""))
@@ -141,16 +145,18 @@ class SpanEncoder:
         }
         if host:
             attributes["server.address"] = host
-        return self._keep((rung,), Span(
+        constant = Span(
             name=f"{operation} {model}", kind=Span.SPAN_KIND_CLIENT if chat else Span.SPAN_KIND_INTERNAL,
             flags=_flags(remote=False), attributes=_attributes(attributes),
-        ))  # fmt: skip
+        )  # fmt: skip
+        numbers = ["cascade.p_right_before"] * before + ["cascade.confidence_after"] * after
+        return self._keep((rung, before, after), SpanShape(constant, True, doubles=numbers))
 
-    def _keep(self, key: tuple[str | bool, ...], span: Span) -> bytes:
+    def _keep(self, key: tuple[str | bool | int, ...], shape: SpanShape) -> SpanShape:
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
-        encoded = self._kept[key] = span.SerializeToString()
-        return encoded
+        self._kept[key] = shape
+        return shape
 
 
 def _flags(remote: bool) -> int:
@@ -158,10 +164,12 @@ def _flags(remote: bool) -> int:
     return known | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK if remote else known
 
 
-def _fail(span: Any, why: str) -> None:
-    span.status.code = Status.STATUS_CODE_ERROR
-    span.status.message = _short(why)
-    span.attributes.add(key="error.type").value.string_value = _short(why.partition(":")[0])
+def _failed(why: str) -> Span:
+    """Give what a span has besides that failed."""
+    return Span(
+        status=Status(code=Status.STATUS_CODE_ERROR, message=_short(why)),
+        attributes=_attributes({"error.type": _short(why.partition(":")[0])}),
+    )
 
 
 def _short(text: str) -> str:

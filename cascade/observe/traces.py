@@ -78,14 +78,20 @@ class Traces:
         if above is None:
             if self._sample < 1 and self._random.random() >= self._sample:
                 return
-            above = _Above(f"{self._random.getrandbits(128) or 1:032x}", "", _SAMPLED | _RANDOM)
+            drawn = f"{self._random.getrandbits(192):048x}"  # both ids; one of zeros comes once in 2**64
+            own = f"00-{drawn[:32]}-{drawn[32:]}-03"
+            self._begin(own, node, "")
+            context[PARENT] = own
+            return
         flags = above.flags & (_SAMPLED | _RANDOM)
         own = f"00-{above.trace_id}-{self._random.getrandbits(64) or 1:016x}-{flags:02x}"
         context[PARENT] = own
-        if not flags & _SAMPLED:
-            return
+        if flags & _SAMPLED:
+            self._begin(own, node, above.span_id)
+
+    def _begin(self, own: str, node: str, parent: str) -> None:
         with self._lock:
-            self._open[own] = node, time.time_ns(), above.span_id
+            self._open[own] = node, time.time_ns(), parent
             left = self._open.popitem(last=False) if len(self._open) > _MOST_OPEN else None
         if left is not None:
             self._queue.put(Ended(left[0], *left[1], time.time_ns()))
