@@ -41,7 +41,8 @@ from pathlib import Path
 import logging
 from cascade.config import load_config
 from cascade.server.run import _worker
-from cascade.server.supervisor import Supervisor, reserve_port
+from cascade.server.listening import reserve_port
+from cascade.server.supervisor import Supervisor
 logging.basicConfig(level=logging.INFO)
 held, address = reserve_port("127.0.0.1:0")
 run = _worker(load_config(Path(sys.argv[1])), address, None, None)

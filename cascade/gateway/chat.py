@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +23,17 @@ from cascade.errors import CascadeError, ContractViolation
 from cascade.gateway.audit_call import AuditCall
 from cascade.gateway.completion import completion_of, stream_of
 from cascade.gateway.entry import context_of, enter
-from cascade.gateway.fixed_part import CONTEXT_KEY, fingerprint, has_fixed_part
+from cascade.gateway.exchange import Exchange, call_of, headers_of
 from cascade.gateway.load import Load
-from cascade.gateway.question import NoQuestion, Question, question_of
-from cascade.gateway.recognise import HEADER, Recognised, Recogniser
+from cascade.gateway.question import NoQuestion, question_of
+from cascade.gateway.recognise import HEADER, Recogniser
 from cascade.gateway.relay import Relay
-from cascade.gateway.replies import chat_request, error_reply, header_text, raw_body
-from cascade.gateway.shape import AnswerShape, Unfit, shape_of
+from cascade.gateway.replies import chat_request, error_reply, raw_body
+from cascade.gateway.shape import Unfit, shape_of
 from cascade.gateway.upstream import Upstream
 from cascade.server.alone import Alone
 from cascade.server.deciding import Deciding
 from cascade.server.gate import Caller, Gate, overloaded
-from cascade.server.gone import Gone
 from cascade.server.lease import QuotaExceeded
 from cascade.server.pool import ElasticPool
 from cascade.traffic.records import Call
@@ -50,34 +47,6 @@ _SETTLE_SECONDS = 2.0  # how long a decision may still take once the frontier's 
 
 Told = Callable[[Call], None]
 """Takes a captured call; must not raise."""
-
-
-@dataclass
-class _Exchange:
-    """One request on its way."""
-
-    body: dict[str, Any]
-    relay: Relay
-    began: float
-    found: Recognised | None = None
-    why_not: str = ""
-    question: Question | None = None
-    shape: AnswerShape | None = None
-    audit_call: AuditCall | None = None
-    decided: Decided | None = None
-    error: CascadeError | None = None
-    context: dict[str, str] = field(default_factory=dict)
-    request_id: str = ""
-    gone: Gone = field(default_factory=Gone)
-    logged: bool = False
-
-    @property
-    def tenant(self) -> str:
-        return self.context.get("tenant", "")
-
-    @property
-    def streams(self) -> bool:
-        return bool(self.body.get("stream"))
 
 
 class ChatCompletions:
@@ -144,7 +113,7 @@ class ChatCompletions:
             watching.cancel()
             exchange.gone.end()
 
-    async def _answer(self, exchange: _Exchange) -> Response:
+    async def _answer(self, exchange: Exchange) -> Response:
         if exchange.question is not None:
             try:
                 response = await self._by_node(exchange)
@@ -157,14 +126,12 @@ class ChatCompletions:
             try:
                 self._gate.quotas.check_spending(exchange.tenant)
             except QuotaExceeded as error:
-                return error_reply(error, self._headers(exchange))
+                return error_reply(error, headers_of(exchange))
         exchange.relay.start()
         await exchange.relay.begun.wait()
         return await self._passed_on(exchange)
 
-    async def _exchange(
-        self, request: Request, caller: Caller, body: dict[str, Any], raw: bytes
-    ) -> _Exchange:
+    async def _exchange(self, request: Request, caller: Caller, body: dict[str, Any], raw: bytes) -> Exchange:
         """Say whose call this is, count it, and prepare passing it on.
 
         Raises
@@ -214,12 +181,12 @@ class ChatCompletions:
         audit_call = None
         if shape is not None and question is not None:
             audit_call = AuditCall(upstream, sent_body, headers, shape, asyncio.get_running_loop())
-        return _Exchange(
+        return Exchange(
             body, relay, time.time(), found, why_not, question, shape, audit_call, context=context,
             request_id=request_id,
         )  # fmt: skip
 
-    async def _by_node(self, exchange: _Exchange) -> Response | None:
+    async def _by_node(self, exchange: Exchange) -> Response | None:
         """Let the node decide; None where the call is to be passed on as it is."""
         assert exchange.found is not None
         assert exchange.question is not None
@@ -261,7 +228,7 @@ class ChatCompletions:
             await relay.begun.wait()
             if strict and isinstance(exchange.error, ContractViolation):
                 self._log_call(exchange)
-                return error_reply(exchange.error, self._headers(exchange))
+                return error_reply(exchange.error, headers_of(exchange))
             return await self._passed_on(exchange)
         if exchange.decided is not None:
             return self._settled(exchange, exchange.decided)
@@ -269,11 +236,11 @@ class ChatCompletions:
             exchange.why_not = f"{exchange.error.reason.lower()}: {exchange.error}"
         return None
 
-    def _end_span(self, exchange: _Exchange) -> None:
+    def _end_span(self, exchange: Exchange) -> None:
         if self._traces is not None:
             self._traces.end(exchange.context)
 
-    def _settled(self, exchange: _Exchange, decided: Decided) -> Response | None:
+    def _settled(self, exchange: Exchange, decided: Decided) -> Response | None:
         """Give the ladder's answer; None where it does not have the request's shape."""
         assert exchange.shape is not None
         try:
@@ -282,115 +249,54 @@ class ChatCompletions:
             exchange.why_not = str(error)
             return None
         self._log_call(exchange, completion["choices"][0]["message"])
-        headers = self._headers(exchange)
+        headers = headers_of(exchange)
         if exchange.streams:
             events = stream_of(exchange.body, completion)
             return StreamingResponse(_each(events), 200, headers, media_type="text/event-stream")
         return JSONResponse(completion, 200, headers)
 
-    async def _passed_on(self, exchange: _Exchange) -> Response:
+    async def _passed_on(self, exchange: Exchange) -> Response:
         """Give what the frontier answered."""
         relay = exchange.relay
         if relay.status == 0:
             self._log_call(exchange)
             failure = relay.failure or exchange.error
             assert failure is not None
-            return error_reply(failure, self._headers(exchange))
-        headers = {**relay.headers, **self._headers(exchange)}
+            return error_reply(failure, headers_of(exchange))
+        headers = {**relay.headers, **headers_of(exchange)}
         if relay.streams:
             return StreamingResponse(self._events(exchange), relay.status, headers)
         self._log_call(exchange)
         return Response(relay.body, relay.status, headers)
 
-    async def _events(self, exchange: _Exchange) -> AsyncIterator[bytes]:
+    async def _events(self, exchange: Exchange) -> AsyncIterator[bytes]:
         try:
             async for event in exchange.relay.events():
                 yield event
         finally:
             self._log_call(exchange)
 
-    def _headers(self, exchange: _Exchange) -> dict[str, str]:
-        headers = {"x-cascade-served-by": "frontier"}
-        if exchange.found is None:
-            body = exchange.body
-            fixed = body["messages"], body.get("tools"), body.get("response_format")
-            headers["x-cascade-fingerprint"] = fingerprint(*fixed) if has_fixed_part(*fixed) else ""
-        else:
-            headers |= {"x-cascade-node": exchange.found.node, "x-cascade-recognised-by": exchange.found.how}
-        decided = exchange.decided
-        if decided is not None:
-            local = not exchange.relay.asked
-            headers |= {
-                "x-cascade-served-by": "ladder" if local else "frontier",
-                "x-cascade-rung": decided.rung,
-                "x-cascade-mode": decided.mode,
-                "x-cascade-decision-id": decided.decision_id,
-                "x-cascade-bundle": decided.bundle_version,
-            }
-            if decided.confidence is not None:
-                headers["x-cascade-confidence"] = f"{decided.confidence:.4f}"
-            reasons = [f"{attempt.rung}: {attempt.reason}" for attempt in decided.attempts if attempt.reason]
-            if reasons:
-                headers["x-cascade-why"] = "; ".join(reasons)
-        elif exchange.error is not None:
-            headers["x-cascade-why"] = f"{exchange.error.reason.lower()}: {exchange.error}"
-        elif exchange.why_not:
-            headers["x-cascade-why"] = exchange.why_not
-        if isinstance(exchange.error, ContractViolation):
-            headers["x-cascade-contract"] = "broken"
-        return {name: header_text(value) for name, value in headers.items() if value}
-
     def _pay(self, tenant: str, usd: float) -> None:
         if self._gate.quotas is not None:
             self._gate.quotas.spend(tenant, usd)
 
-    def _log_call(self, exchange: _Exchange, message: Mapping[str, Any] | None = None) -> None:
+    def _log_call(self, exchange: Exchange, message: Mapping[str, Any] | None = None) -> None:
         """Log a call once; nothing that fails here fails the call."""
         if exchange.logged:
             return
         exchange.logged = True
-        relay = exchange.relay
         by = "ladder" if message is not None else "frontier"
         if self._metrics is not None:
             self._metrics.served(exchange.found.node if exchange.found else None, by)
         if not self._http.capture:
             return
         try:
-            error = relay.error() if relay.asked else None
-            context = dict(exchange.context)
-            context["served_by"] = by
-            body = exchange.body
-            asked = (body["messages"], body.get("tools"), body.get("response_format"))
-            if has_fixed_part(*asked):  # of what was sent: what is stored is redacted
-                context[CONTEXT_KEY] = fingerprint(*asked)
-            if exchange.decided is not None:
-                context["decision_id"] = exchange.decided.decision_id
-            output = message if message is not None else relay.said.message
-            read, written = relay.used()
-            self._told(
-                Call(
-                    call_id=f"{time.time_ns():016x}{secrets.token_hex(8)}",
-                    time=exchange.began,
-                    tenant=exchange.context.get("tenant"),
-                    node=exchange.found.node if exchange.found else None,
-                    model=relay.said.model or str(exchange.body.get("model", "")),
-                    messages=exchange.body["messages"],
-                    tools=exchange.body.get("tools"),
-                    response_format=exchange.body.get("response_format"),
-                    output=None if error else dict(output),
-                    context=context,
-                    usd=relay.usd(),
-                    input_tokens=read,
-                    output_tokens=written,
-                    latency_ms=(time.time() - exchange.began) * 1e3,
-                    error=f"{error.reason}: {error}" if error else None,
-                )
-            )
+            self._told(call_of(exchange, message))
         except Exception:
             _log.exception("a call was not captured")
 
 
-async def _cancel_when_gone(request: Request, exchange: _Exchange) -> None:
+async def _cancel_when_gone(request: Request, exchange: Exchange) -> None:
     """Drop the call upstream once the agent has gone; its answer would be paid for and read by nobody."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -18,12 +18,14 @@ from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
 from cascade.server.gate import open_gate
 from cascade.server.http import HttpSide
+from cascade.server.listening import reserve_port
 from cascade.server.metrics_folder import metrics_folder, own_folder
 from cascade.server.node import Encoders
 from cascade.server.preload import preload
 from cascade.server.rollout_service import RolloutServicer
 from cascade.server.serve import CascadeServer
-from cascade.server.supervisor import RunWorker, Supervisor, reserve_port
+from cascade.server.supervisor import Supervisor
+from cascade.server.worker_process import RunWorker
 from cascade.traffic import open_traffic
 from cascade.traffic.open import retention_of
 from cascade.traffic.upkeep import Pruner

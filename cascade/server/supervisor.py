@@ -13,53 +13,19 @@ import logging
 import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 from cascade.errors import ConfigError
 from cascade.heap import trim
-from cascade.observe import worker_number
 from cascade.server import sd_notify
+from cascade.server.worker_process import EXIT_CONFIG, Facts, RunWorker, Worker, be_worker
 
 _log = logging.getLogger(__name__)
 
-EXIT_CONFIG = 2
-"""With this code a worker says that its configuration cannot be served: restarting it would not help."""
-
 _STABLE_SECONDS = 30.0
 _KILL_AFTER = 5.0
-_MOST_SAID = 4000
-
-Facts = dict[str, Any]
-"""What a worker says of itself once it serves, as JSON."""
-
-RunWorker = Callable[[int, Callable[[Facts], None]], int]
-"""Serves as one worker: takes its index and what it calls once it serves; gives its exit code.
-
-Raises ConfigError where the configuration cannot be served, which the parent says once for all workers."""
-
-
-@dataclass
-class _Worker:
-    index: int
-    generation: int
-    pid: int
-    pipe: int
-    began: float = field(default_factory=time.monotonic)
-    said: bytes = b""
-
-    @property
-    def ready(self) -> bool:
-        return self.said.endswith(b"\n")
-
-    @property
-    def complaint(self) -> str:
-        """Why it cannot serve, as far as it said so."""
-        return "" if self.ready else self.said.decode("utf-8", "replace")
 
 
 class Supervisor:
@@ -104,7 +70,7 @@ class Supervisor:
             longest_pause,
             ready_seconds,
         )
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._pauses: dict[int, float] = {}
         self._due: dict[int, float] = {}  # index: when it is started again
         self._generation = 0
@@ -273,7 +239,7 @@ class Supervisor:
                     self._on_exit(pid)
                 self._ended(worker, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, worker: _Worker, code: int) -> None:
+    def _ended(self, worker: Worker, code: int) -> None:
         if self._stopping or worker.generation != self._generation:
             return
         if self._reload_until is not None:
@@ -304,48 +270,18 @@ class Supervisor:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers)
         pid = os.fork()
         if pid == 0:
-            self._be_worker(index, theirs, ours, before)
+            others = (*self._wake, ours, *(worker.pipe for worker in self._workers.values()))
+            be_worker(self._work, index, theirs, others, self._handlers, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(theirs)
-        self._workers[pid] = _Worker(index, self._generation, pid, ours)
+        self._workers[pid] = Worker(index, self._generation, pid, ours)
 
-    def _be_worker(self, index: int, pipe: int, not_mine: int, mask: set[int]) -> None:
-        code = 1
-        serves = False
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in self._handlers:
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            for descriptor in (*self._wake, not_mine, *(w.pipe for w in self._workers.values())):
-                os.close(descriptor)
-            _die_with_parent()
-            os.environ[worker_number.VARIABLE] = str(index)
-            if self._previous is not None:  # of a reload: the old workers' models, which this one never needs
-                self._previous = None
-                trim()
-
-            def tell_ready(facts: Facts) -> None:
-                nonlocal serves
-                serves = True
-                with os.fdopen(pipe, "wb") as told:
-                    told.write(json.dumps(facts).encode() + b"\n")
-
-            code = self._run(index, tell_ready)
-        except ConfigError as error:
-            code = EXIT_CONFIG
-            if serves:  # the pipe is closed
-                _log.error("worker %d cannot serve: %s", index, error)
-            else:
-                os.write(pipe, "; ".join(str(error).splitlines()).encode()[:_MOST_SAID])
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        except BaseException:
-            _log.exception("worker %d failed", index)
-        finally:
-            logging.shutdown()
-            os._exit(code)  # the parent's exit handlers are not the worker's
+    def _work(self, index: int, tell_ready: Callable[[Facts], None]) -> int:
+        """Do what a worker does. In the child."""
+        if self._previous is not None:  # of a reload: the old workers' models, which this one never needs
+            self._previous = None
+            trim()
+        return self._run(index, tell_ready)
 
 
 def _settle_memory() -> None:
@@ -354,44 +290,3 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     trim()
-
-
-def reserve_port(listen: str, key: str = "listen") -> tuple[socket.socket, str]:
-    """Take an address for all workers: a bound socket to hold on to, and the address with its real port.
-
-    The socket never listens, so it gets no connection; it keeps the port while workers come and go.
-
-    Raises
-    ------
-    ConfigError
-        The address is in use by something else, not this machine's, or a unix socket, which cannot be shared.
-    """
-    if listen.startswith("unix:"):
-        raise ConfigError("listen: several workers cannot share a unix socket; set server.workers to 1")
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        for reuse in (0, 1):  # first alone, because SO_REUSEPORT would silently share it with another service
-            held = socket.socket(family, socket.SOCK_STREAM)
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse:
-                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind((host, int(port)))
-            if not reuse:
-                port = str(held.getsockname()[1])
-                held.close()
-    except OSError as error:
-        raise ConfigError(
-            f"{key}: cannot listen on {listen}; it is in use, or not an address of this machine"
-        ) from error
-    shown = f"[{host}]" if family == socket.AF_INET6 else host
-    return held, f"{shown}:{port}"
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies, whatever it dies of (Linux only)."""
-    with suppress(OSError, AttributeError):
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
