@@ -95,6 +95,8 @@ _ODD = dict(zip("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", (
 
 def is_codice_fiscale(compact: str) -> bool:
     """Check an Italian codice fiscale's last letter."""
+    if not compact.isascii():  # other scripts' digits, and letters that only resemble Latin ones without case
+        return False
     total = sum(
         (_ODD[c] if at % 2 == 0 else int(c) if c.isdigit() else ord(c) - 65)
         for at, c in enumerate(compact[:15])

@@ -6,7 +6,9 @@ Every expression is linear in the text: repetitions are bounded and no two of th
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from cascade.redaction.checksums import (
     IBAN_LENGTHS,
@@ -29,7 +31,7 @@ Found = tuple[int, int, str]
 
 Detector = Callable[[str], Iterator[Found]]
 
-_DIGITS = "0123456789"
+_LETTERS, _DIGITS = string.ascii_letters.encode(), string.digits.encode()
 _NOT_DIGIT = re.compile(r"\D")
 _NOT_ALNUM = re.compile(r"[\W_]")
 
@@ -108,7 +110,37 @@ _BIRTH_MONTH = re.compile(
 
 def count_digits(text: str) -> int:
     """Give how many digits a text has; never fewer than an expression takes for digits."""
-    return sum(map(text.count, _DIGITS)) if text.isascii() else sum(map(str.isdigit, text))
+    if text.isascii():
+        return len(text) - len(text.encode().translate(None, _DIGITS))
+    return sum(map(str.isdigit, text))
+
+
+_SHAPES = bytes.maketrans(_LETTERS + _DIGITS, b"a" * len(_LETTERS) + b"0" * len(_DIGITS))
+_IN_WORDS = bytes.maketrans(_LETTERS + _DIGITS + b"_.-", b"w" * (len(_LETTERS) + len(_DIGITS) + 3))
+
+
+@lru_cache(maxsize=4)  # several detectors ask about one text
+def _shape(text: str) -> bytes:
+    """Give a text that is ASCII with `a` for each letter and `0` for each digit."""
+    return text.encode().translate(_SHAPES)
+
+
+def _may_hold(text: str, *shapes: bytes) -> bool:
+    """Say in a tenth of an expression's time whether it can match, by a shape that every match holds."""
+    if not text.isascii():  # \\d and \\w are more than these, and so are letters whose case is ignored
+        return True
+    shape = _shape(text)
+    for each in shapes:  # noqa: SIM110 - a generator takes longer
+        if each in shape:
+            return True
+    return False
+
+
+def _has_long_word(text: str) -> bool:
+    """Say whether `_LONG_WORD` matches."""
+    if text.isascii():
+        return b"w" * _LONG in text.encode().translate(_IN_WORDS)
+    return _LONG_WORD.search(text) is not None
 
 
 def _names_one(text: str, words: tuple[str, ...]) -> bool:
@@ -127,8 +159,7 @@ def _credentials(text: str) -> Iterator[Found]:
 
 
 def _secrets(text: str) -> Iterator[Found]:
-    # What no space divides is looked at before what no other character does: no expression is needed for it.
-    if max(map(len, text.split()), default=0) >= _LONG and _LONG_WORD.search(text) is not None:
+    if _has_long_word(text):
         for m in _KNOWN_SECRET.finditer(text):
             yield m.start(), m.end(), m[0]
     if "PRIVATE KEY" in text:
@@ -151,6 +182,8 @@ def _emails(text: str) -> Iterator[Found]:
 
 
 def _ibans(text: str) -> Iterator[Found]:
+    if not _may_hold(text, b"aa00"):
+        return
     for m in _IBAN_START.finditer(text):
         length = IBAN_LENGTHS.get(m[0][:2].upper(), 0)
         compact: list[str] = []
@@ -182,8 +215,8 @@ def _national_ids(text: str) -> Iterator[Found]:
                 yield m.start(), m.end(), number
         for m in _NAMED_SSN.finditer(text):
             yield m.start(1), m.end(1), _NOT_DIGIT.sub("", m[1])
-    for at_least, pattern, check in _CHECKED_IDS:
-        if digits < at_least:
+    for at_least, shapes, pattern, check in _CHECKED_IDS:
+        if digits < at_least or not _may_hold(text, *shapes):
             continue
         for m in pattern.finditer(text):
             compact = _NOT_ALNUM.sub("", m[0]).upper()
@@ -191,18 +224,18 @@ def _national_ids(text: str) -> Iterator[Found]:
                 yield m.start(), m.end(), compact
 
 
-_CHECKED_IDS: tuple[tuple[int, re.Pattern[str], Callable[[str], bool] | None], ...] = (
-    (6, _NINO, None),
-    (7, _DNI, is_spanish_id),
-    (7, _CODICE, is_codice_fiscale),
-    (11, _CPF, is_cpf),
-    (15, _NIR, is_nir),
+_CHECKED_IDS: tuple[tuple[int, tuple[bytes, ...], re.Pattern[str], Callable[[str], bool] | None], ...] = (
+    (6, (b"aa00", b"aa 00"), _NINO, None),
+    (7, (b"0000000",), _DNI, is_spanish_id),
+    (7, (b"aaaaaa00a00a000a",), _CODICE, is_codice_fiscale),
+    (11, (b"000.000.000-00",), _CPF, is_cpf),
+    (15, (b"",), _NIR, is_nir),
 )
-"""Each with the digits that a text needs for it at least."""
+"""Each with the digits that a text needs for it at least, and shapes of which it needs one."""
 
 
 def _addresses(text: str) -> Iterator[Found]:
-    if text.count(".") >= 3:
+    if text.count(".") >= 3 and _may_hold(text, b"0.0"):
         for m in _IPV4.finditer(text):
             if is_ip(m[0]) and not _VERSION.search(text, max(0, m.start() - 12), m.start()):
                 yield m.start(), m.end(), m[0]
@@ -214,7 +247,7 @@ def _addresses(text: str) -> Iterator[Found]:
 
 def _phones(text: str) -> Iterator[Found]:
     for mark, pattern in (("+", _PHONE_PLUS), ("00", _PHONE_00), ("", _PHONE_US), ("0", _PHONE_0)):
-        if mark in text:
+        if mark in text and (mark or _may_hold(text, b"000 0000", b"000.0000", b"000-0000")):
             for m in pattern.finditer(text):
                 yield m.start(), m.end(), _phone(m[0])
     if _names_one(text, _PHONE_WORDS):

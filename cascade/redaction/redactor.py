@@ -185,11 +185,21 @@ class Redactor:
             return flatten_messages(chat), chat
         return self.kinds(text), messages
 
+    def questions(self, asked: Sequence[tuple[str, Messages]]) -> list[tuple[str, Messages]]:
+        """Give the same of several questions."""
+        return [
+            (text, messages)
+            if self._hinted and not messages and "<" not in text and not _hints_at(text)
+            else self.question(text, messages)
+            for text, messages in asked
+        ]
+
     def kinds(self, text: str) -> str:
         """Replace each value, and each placeholder that is there already, by its kind."""
         if self._hinted and "<" not in text and not _hints_at(text):
             return text
-        return PLACEHOLDER.sub(r"<\1>", self._replaced(text, lambda span: f"<{span.kind}_anyvalue>"))
+        text = self._replaced(text, lambda span: f"<{span.kind}_anyvalue>")
+        return PLACEHOLDER.sub(r"<\1>", text) if "<" in text else text
 
     def value(self, value: JsonValue, tenant: str = "") -> JsonValue:
         """Redact the texts in a JSON value; keys, numbers and the rest stay.

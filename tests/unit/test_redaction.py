@@ -1,5 +1,6 @@
 """Redaction: values become placeholders, everything else stays, and the same value stays the same value."""
 
+import random
 import re
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.redaction import score
 from benchmarks.redaction_set import HARD_NEGATIVES, Row, rows
-from cascade.redaction import PLACEHOLDER, Redactor, holds_placeholder
+from cascade.redaction import PLACEHOLDER, Redactor, holds_placeholder, patterns
 from cascade.redaction.checksums import (
     is_card,
     is_codice_fiscale,
@@ -209,5 +210,30 @@ def test_checksums() -> None:
     assert is_nir("185017832101159")
     assert is_codice_fiscale("RSSMRA85T10A562S")
     assert not is_codice_fiscale("RSSMRA85T10A562T")
+    assert not is_codice_fiscale("RSSMRA8\u0665T10A562S")
     assert not is_ip("127.0.0.1")
     assert not is_ip("1.2.3.400")
+
+
+def test_a_shape_hides_no_text_from_an_expression(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [
+        "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "078-05-1120", "AB 12 34 56 C", "AB123456C",
+        "12345678Z", "X-1234567L", "RSSMRA85T10A562S", "529.982.247-25", "1 84 12 76 451 089 46", "8.8.8.8",
+        "2001:db8::1", "+49 30 1234567", "(212) 555-1234", "212.555.1234", "030/1234567", "pin is 1234",
+        "sk-proj-abcdefghijklmnop1234", "ghp_" + "a1" * 16, "e\u0301 ٣ é", "\u017f", "v1.2", "no 62 63 87 a",
+        "",
+    ]  # fmt: skip
+    draw = random.Random(3)
+    texts = [value + end for value in values for end in ("", ".", " é", "x", "1")]
+    for _ in range(4000):
+        text = list(draw.choice([" ", "-", ""]).join(draw.choices(values, k=draw.randint(1, 3))))
+        for at in draw.sample(range(len(text)), min(len(text), draw.randint(0, 2))):
+            text[at] = draw.choice("0aZ -.+/(:_é٣")
+        texts.append("".join(text))
+    engine = PatternEngine(tuple(patterns.DETECTORS))
+    found = [list(engine.find(text)) for text in texts]
+    monkeypatch.setattr(patterns, "_may_hold", lambda text, *shapes: True)
+    monkeypatch.setattr(patterns, "_has_long_word", lambda text: True)
+    monkeypatch.setattr(patterns, "count_digits", lambda text: 99)
+    assert found == [list(engine.find(text)) for text in texts]
+    assert sum(map(len, found)) > 3000
