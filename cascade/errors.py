@@ -43,6 +43,10 @@ class InvalidInput(CascadeError):
         self.field = field
         self.description = description
 
+    def within(self, path: str) -> InvalidInput:
+        """Give the same of a message that is part of another; `path` is what stands before its fields."""
+        return InvalidInput(f"{path}{self.field}", self.description)
+
 
 class UnknownNode(CascadeError):
     """No node has that name."""

@@ -112,7 +112,10 @@ class InferenceServicer:
                 node=request.model_name, text=text, context=_context(request),
                 request_id=request.id if len(texts) == 1 else "",
             )  # fmt: skip
-            ask = self._asks.ask(asked, deadline, f"inputs[0].{index}.", caller.tenant, gone)
+            try:
+                ask = self._asks.ask(asked, deadline, caller.tenant, gone)
+            except InvalidInput as error:
+                raise error.within(f"inputs[0].{index}.") from None
             caller.check_node(ask.node)
             asks.append(ask)
         self._gate.count(asks[0].context.get("tenant", ""), len(asks))

@@ -46,7 +46,6 @@ class Asks:
         self,
         request: Any,
         deadline: float | None,
-        path: str = "",
         tenant: str | None = None,
         gone: Gone | None = None,
         on_wait: Callable[[], object] | None = None,
@@ -58,8 +57,6 @@ class Asks:
         request : DecideRequest
         deadline : float, optional
             `time.monotonic()` at which the caller gives up.
-        path : str
-            What stands before the field's name where the request is part of another message: `requests[3].`.
         tenant : str, optional
             The tenant of the caller's key, which takes the place of what the request says.
         gone : Gone, optional
@@ -70,51 +67,42 @@ class Asks:
         Raises
         ------
         InvalidInput
-            A field is wrong.
+            A field is wrong. Whose message has the request as a part says so by `InvalidInput.within`.
         UnknownNode
             Choices are named for a node that does not exist.
         """
-        node = request.node
+        limits, node, request_id, text = self._limits, request.node, request.request_id, request.text
         if not node:
-            raise InvalidInput(f"{path}node", "must name the node that is asked")
+            raise InvalidInput("node", "must name the node that is asked")
         if len(node) > MAX_NODE:
-            raise InvalidInput(
-                f"{path}node", f"a node's name has at most {MAX_NODE} characters, found {len(node)}"
-            )
-        request_id = request.request_id
+            raise InvalidInput("node", f"a node's name has at most {MAX_NODE} characters, found {len(node)}")
         if request_id:
-            self._bounded(f"{path}request_id", request_id, self._limits.max_request_id_bytes)
-        text = request.text
+            _bounded("request_id", request_id, limits.max_request_id_bytes)
         messages: tuple[tuple[str, str], ...] = ()
         if text:
-            self._bounded(f"{path}text", text, self._limits.max_text_bytes)
+            _bounded("text", text, limits.max_text_bytes)
             if text.isspace():
-                raise InvalidInput(f"{path}text", "holds nothing but white space")
+                raise InvalidInput("text", "holds nothing but white space")
         elif request.HasField("messages"):
-            messages = self._messages(request.messages.messages, f"{path}messages")
+            messages = self._messages(request.messages.messages, "messages")
             text = flatten_messages(messages)
         elif request.HasField("text"):
-            raise InvalidInput(f"{path}text", "is empty")
+            raise InvalidInput("text", "is empty")
         else:
-            raise InvalidInput(f"{path}input", "one of text and messages must be set")
-        said = request.context
-        context = dict(said) if said else {}
-        if context:
-            self._check_context(context, f"{path}context")
+            raise InvalidInput("input", "one of text and messages must be set")
+        context: dict[str, str] = {}
+        if said := request.context:
+            context = dict(said)
+            self._check_context(context, "context")
         if tenant is not None:
             context["tenant"] = tenant
-        choices = tuple(request.choices)
-        if choices:
-            self._check_choices(choices, self._contract_of(node), f"{path}choices")
-        return Ask(node, text, messages, context, request_id, choices, deadline, gone, on_wait=on_wait)
-
-    def _bounded(self, field: str, value: str, limit: int) -> None:
-        # A character has at most 4 bytes, so short texts are not encoded for this.
-        if len(value) * 4 <= limit:
-            return
-        size = _size(value)
-        if size > limit:
-            raise InvalidInput(field, f"has {size} bytes of UTF-8; the limit is {limit}")
+        choices: tuple[str, ...] = ()
+        if allowed := request.choices:  # to ask is a third of what it takes to make none of them a tuple
+            choices = tuple(allowed)
+            self._check_choices(choices, self._contract_of(node), "choices")
+        return Ask(
+            node, text, messages, context, request_id, choices, deadline, gone, None, None, None, on_wait
+        )  # fmt: skip
 
     def _messages(self, messages: Sequence[Any], field: str) -> tuple[tuple[str, str], ...]:
         limits = self._limits
@@ -168,6 +156,12 @@ class Asks:
             seen.add(label)
         if closed is None and sum(map(_size, choices)) > self._limits.max_text_bytes:
             raise InvalidInput(field, f"have more than {self._limits.max_text_bytes} bytes of UTF-8")
+
+
+def _bounded(field: str, value: str, limit: int) -> None:
+    # A character has at most 4 bytes, so short texts are not encoded for this.
+    if len(value) * 4 > limit and (size := _size(value)) > limit:
+        raise InvalidInput(field, f"has {size} bytes of UTF-8; the limit is {limit}")
 
 
 def _size(text: str) -> int:

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import grpc
 
 from cascade import json_value
-from cascade.ask import Decided, Mode
-from cascade.contract import MAX_LABEL, JsonValue
+from cascade.ask import Decided
 from cascade.errors import CascadeError, InvalidInput
+from cascade.server.response_template import written
 from cascade.v1 import decision_pb2 as pb
 
 _MODES = {"passthrough": pb.MODE_PASSTHROUGH, "shadow": pb.MODE_SHADOW, "live": pb.MODE_LIVE}
 
 
-def response_of(decided: Decided) -> pb.DecideResponse:
-    """Make a decision a `DecideResponse`."""
+def response_of(decided: Decided) -> bytes:
+    """Make a decision a `DecideResponse`, as bytes."""
+    return written(decided, _response)
+
+
+def _response(decided: Decided) -> bytes:
     response = pb.DecideResponse()
     _fill(response, decided)
-    return response
+    return response.SerializeToString()
 
 
 def _fill(response: pb.DecideResponse, decided: Decided) -> None:
-    # Set in place: this is the hot path, and nested constructors copy.
+    # Set in place: nested constructors copy.
     output = decided.output
-    if type(output) is str and len(output) <= MAX_LABEL:
-        response.CopyFrom(_of_label(output, decided.rung, decided.bundle_version, decided.mode))
+    response.rung = decided.rung
+    response.bundle_version = decided.bundle_version
+    response.mode = _MODES[decided.mode]
+    if isinstance(output, str):
+        response.output.string_value = output
+        response.label = output
     else:
-        _fill_common(response, output, decided.rung, decided.bundle_version, decided.mode)
+        response.output.CopyFrom(json_value.to_message(output))
     response.decision_id = decided.decision_id
     if decided.confidence is not None:
         response.confidence = decided.confidence
@@ -47,33 +54,12 @@ def _fill(response: pb.DecideResponse, decided: Decided) -> None:
         said.latency_ms = attempt.latency_ms
         if attempt.reason:
             said.reason = attempt.reason
+    cost = response.cost
+    cost.SetInParent()
     if decided.usd or decided.input_tokens or decided.output_tokens:
-        cost = response.cost
         cost.usd = decided.usd
         cost.input_tokens = decided.input_tokens
         cost.output_tokens = decided.output_tokens
-
-
-def _fill_common(
-    response: pb.DecideResponse, output: JsonValue, rung: str, bundle_version: str, mode: Mode
-) -> None:
-    response.rung = rung
-    response.bundle_version = bundle_version
-    response.mode = _MODES[mode]
-    response.cost.SetInParent()
-    if isinstance(output, str):
-        response.output.string_value = output
-        response.label = output
-    else:
-        response.output.CopyFrom(json_value.to_message(output))
-
-
-@lru_cache(maxsize=1024)
-def _of_label(label: str, rung: str, bundle_version: str, mode: Mode) -> pb.DecideResponse:
-    """Give what all responses have that say one label: a copy of it takes less than to set it again."""
-    response = pb.DecideResponse()
-    _fill_common(response, label, rung, bundle_version, mode)
-    return response
 
 
 def error_of(error: CascadeError, request_id: str = "") -> pb.DecideError:
@@ -89,22 +75,37 @@ def error_of(error: CascadeError, request_id: str = "") -> pb.DecideError:
 
 def streamed_response(outcome: Decided | CascadeError, request_id: str) -> bytes:
     """Make a decision or an error a `StreamDecideResponse`, as bytes."""
+    if isinstance(outcome, Decided):
+        return written(outcome, _streamed)
     response = pb.StreamDecideResponse()
-    _fill_result(response.result, outcome, request_id)
+    response.result.error.CopyFrom(error_of(outcome, request_id))
     return response.SerializeToString()
 
 
-def _fill_result(result: pb.DecideResult, outcome: Decided | CascadeError, request_id: str) -> None:
-    if isinstance(outcome, Decided):
-        _fill(result.response, outcome)
-    else:
-        result.error.CopyFrom(error_of(outcome, request_id))
+def _streamed(decided: Decided) -> bytes:
+    response = pb.StreamDecideResponse()
+    _fill(response.result.response, decided)
+    return response.SerializeToString()
 
 
 def batch_response(outcomes: Sequence[Decided | CascadeError], requests: Sequence[Any]) -> bytes:
     """Make a `BatchDecideResponse` of outcomes, as bytes."""
+    # Messages that follow each other are one message with the results of all: protobuf's encoding says so.
+    return b"".join([
+        written(outcome, _batch_of_one)
+        if isinstance(outcome, Decided)
+        else _error_of_one(outcome, request.request_id)
+        for outcome, request in zip(outcomes, requests, strict=True)
+    ])  # fmt: skip
+
+
+def _batch_of_one(decided: Decided) -> bytes:
     response = pb.BatchDecideResponse()
-    add = response.results.add
-    for outcome, request in zip(outcomes, requests, strict=True):
-        _fill_result(add(), outcome, request.request_id)
+    _fill(response.results.add().response, decided)
+    return response.SerializeToString()
+
+
+def _error_of_one(error: CascadeError, request_id: str) -> bytes:
+    response = pb.BatchDecideResponse()
+    response.results.add().error.CopyFrom(error_of(error, request_id))
     return response.SerializeToString()

@@ -165,10 +165,9 @@ class DecisionServicer:
         caller: Caller,
         deadline: float | None,
         gone: Gone,
-        path: str = "",
         on_wait: Callable[[], object] | None = None,
     ) -> Ask:
-        ask = self._asks.ask(request, deadline, path, caller.tenant, gone, on_wait)
+        ask = self._asks.ask(request, deadline, caller.tenant, gone, on_wait)
         caller.check_node(ask.node)
         return ask
 
@@ -224,8 +223,10 @@ class DecisionServicer:
         asks: dict[str, list[tuple[int, Ask]]] = {}
         for index, request in enumerate(requests):
             try:
-                ask = self._ask(request, caller, deadline, gone, f"requests[{index}].")
+                ask = self._ask(request, caller, deadline, gone)
                 asks.setdefault(ask.context.get("tenant", ""), []).append((index, ask))
+            except InvalidInput as error:
+                outcomes[index] = error.within(f"requests[{index}].")
             except CascadeError as error:
                 outcomes[index] = error
         admitted: list[tuple[int, Ask]] = []
@@ -239,8 +240,9 @@ class DecisionServicer:
                 for index, _ in items:
                     outcomes[index] = error
         if admitted:
-            for _, ask in admitted:
-                self._trace(ask, call)
+            if self._traces is not None:
+                for _, ask in admitted:
+                    self._trace(ask, call)
             decided = self._engine.decide_many([ask for _, ask in admitted])
             if self._traces is not None:
                 for _, ask in admitted:
@@ -290,7 +292,10 @@ class DecisionServicer:
             # Asked for each message: a key may be revoked while its stream is open.
             caller = self._gate.enter(context, "decide")
             on_wait = partial(self._soon, lend)
-            ask = self._ask(message.request, caller, deadline, gone, "request.", on_wait)
+            try:
+                ask = self._ask(message.request, caller, deadline, gone, on_wait)
+            except InvalidInput as error:
+                raise error.within("request.") from None
             counted = self._begin_count(ask.context.get("tenant", ""))
             if counted is None:
                 self._put_item(ask, request_id, done, context)
@@ -373,7 +378,7 @@ def _response(result: Decided | CascadeError) -> bytes | CascadeError:
     if isinstance(result, CascadeError):
         return result
     try:
-        return response_of(result).SerializeToString()
+        return response_of(result)
     except Exception as error:
         return known(error)
 

@@ -1,13 +1,23 @@
 """A response says all of its decision, and nothing of the one before it."""
 
+import itertools
+import random
 from dataclasses import replace
 
+import pytest
+
 from cascade.ask import Attempt, Decided
-from cascade.server.responses import response_of
+from cascade.errors import InvalidInput, Overloaded
+from cascade.server import response_template, responses
+from cascade.server.responses import batch_response, streamed_response
 from cascade.v1 import decision_pb2 as pb
 
 ATTEMPT = Attempt("linear", 0.25, 0.5, 1.5)
 DECIDED = Decided("id-1", "refund", "linear", 0.5, "0003-12345678", "live", (ATTEMPT,), request_id="r-1")
+
+
+def response_of(decided: Decided) -> pb.DecideResponse:
+    return pb.DecideResponse.FromString(responses.response_of(decided))
 
 
 def test_a_response_has_every_part_of_its_decision() -> None:
@@ -48,3 +58,79 @@ def test_an_answer_that_is_no_label_has_none() -> None:
     long = "x" * 5000
     said = response_of(replace(DECIDED, output=long))
     assert (said.label, said.output.string_value) == (long, long)
+
+
+def settled(n: int, request_id: str = "") -> list[Decided]:
+    """Decisions as the first rung settles them: of two labels, with ever other ids and numbers."""
+    draw = random.Random(7)
+    return [
+        replace(
+            DECIDED, decision_id=f"{draw.getrandbits(128):032x}", output=f"label é {i % 2}",
+            confidence=draw.random(), request_id=request_id,
+            attempts=(Attempt("linear", draw.random(), draw.random(), 40 * draw.random()),),
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("request_id", ["", "r", "é" * 8, "0" * 36, "x" * 200])
+@pytest.mark.parametrize("kind", ["alone", "in a batch", "in a stream"])
+def test_a_response_that_is_filled_in_is_the_one_that_protobuf_writes(kind: str, request_id: str) -> None:
+    kinds = {
+        "alone": responses._response,
+        "in a batch": responses._batch_of_one,
+        "in a stream": responses._streamed,
+    }
+    write = kinds[kind]
+    odd = [0.0, -0.0, 1.0, 1e-320, float("inf"), 0.1 + 0.2]
+    many = settled(20, request_id=request_id) + [
+        replace(DECIDED, confidence=a, attempts=(Attempt("linear", b, c, 1.5),), request_id=request_id)
+        for a, b, c in itertools.product(odd, repeat=3)
+    ]
+    for decided in many:
+        assert response_template.written(decided, write) == write(decided)
+
+
+def test_what_no_template_has_is_written_field_by_field() -> None:
+    one = settled(1)[0]
+    assert response_of(one).label == one.output  # a template for its label is there
+    (attempt,) = one.attempts
+    others = [
+        replace(one, confidence=None), replace(one, usd=0.5), replace(one, input_tokens=3),
+        replace(one, output_tokens=4), replace(one, mode="shadow"), replace(one, bundle_version=""),
+        replace(one, output={"a": "b"}), replace(one, output="x" * 300), replace(one, rung="frontier"),
+        replace(one, attempts=()), replace(one, attempts=(attempt, attempt)), replace(one, decision_id="d"),
+    ] + [
+        replace(one, attempts=(replace(attempt, **{name: value}),))
+        for name, value in (
+            ("p_right_before", None), ("confidence_after", None), ("latency_ms", 0.0), ("reason", "error: x"),
+            ("rung", "encoder"),
+        )
+    ]  # fmt: skip
+    for other in others:
+        assert responses.response_of(other) == responses._response(other)
+
+
+def test_a_template_that_is_not_as_expected_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backwards(decided: Decided) -> bytes:
+        return responses._response(decided)[::-1]
+
+    for decided in settled(3):
+        assert response_template.written(decided, backwards) == backwards(decided)
+
+
+def test_a_batch_has_its_results_in_order_with_the_errors_of_some() -> None:
+    first, second = settled(2)
+    outcomes = [first, InvalidInput("requests[1].text", "is empty"), second, Overloaded("busy", 0.5), DECIDED]
+    asked = [pb.DecideRequest(request_id=str(i)) for i in range(len(outcomes))]
+    expected = pb.BatchDecideResponse()
+    for i, outcome in enumerate(outcomes):
+        if isinstance(outcome, Decided):
+            expected.results.add().response.CopyFrom(response_of(outcome))
+        else:
+            expected.results.add().error.CopyFrom(responses.error_of(outcome, str(i)))
+    raw = batch_response(outcomes, asked)
+    assert raw == expected.SerializeToString()
+    for i in (0, 1):
+        streamed = pb.StreamDecideResponse.FromString(streamed_response(outcomes[i], str(i)))
+        assert streamed.result == expected.results[i]
