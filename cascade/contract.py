@@ -8,7 +8,7 @@ neither a schema nor an answer can make the server fetch a URL or hang.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -124,6 +124,14 @@ class Contract:
         except ValueError as error:
             return f"not a JSON value: {str(error)[:200]}"
         return why_unsendable(value)
+
+    def check_each(self, values: Sequence[JsonValue], choices: Sequence[Collection[str]]) -> list[str | None]:
+        """Say the same of several values, each with the labels that are allowed for it."""
+        known = self._label_set  # empty unless the labels are closed
+        return [
+            None if type(value) is str and value in known and not allowed else self.check(value, allowed)
+            for value, allowed in zip(values, choices, strict=True)
+        ]
 
     def answer_schema(self, choices: Collection[str] = ()) -> dict[str, Any]:
         """Give the JSON Schema that a chat rung's structured output is asked to follow.

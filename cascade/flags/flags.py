@@ -169,6 +169,10 @@ class Flags:
                     view.kept.popitem(last=False)
         return flags
 
+    def same_for_all(self, node: str) -> bool:
+        """Whether the flags of a node are the same now for all requests."""
+        return node in self._view.fixed
+
     def bundles(self, node: str) -> set[str]:
         """Name the bundles that flags may give a node, as far as that is known."""
         named = set(self._seen[node])

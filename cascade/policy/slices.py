@@ -47,6 +47,11 @@ class SliceRules:
     fenced: Mapping[tuple[str, str], str] = field(default_factory=dict)
     strictness: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
+    @property
+    def settle_all(self) -> bool:
+        """Whether all answers may settle: `why_not` has nothing to say of any."""
+        return not self.known and not self.fenced
+
     def asked(self, label: object, context: Mapping[str, str]) -> float:
         """Give the strictness that an answer is asked: that of its strictest slice."""
         if not self.strictness:
@@ -65,7 +70,7 @@ class SliceRules:
         context : mapping of str to str
             The request's. A missing key counts as the empty value.
         """
-        if not self.known and not self.fenced:
+        if self.settle_all:
             return ""
         if isinstance(label, str) and (LABEL, label) in self.fenced:
             return f"{FENCED_SLICE} {LABEL}={label}: {self.fenced[LABEL, label]}"

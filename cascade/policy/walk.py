@@ -6,9 +6,11 @@ certificate speaks about exactly what is served.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -99,6 +101,11 @@ class LadderPolicy:
                 return r
         return len(self._floors)
 
+    def starts(self, p_right: Sequence[Sequence[float]]) -> list[int]:
+        """Say where each of several requests starts."""
+        first = self._floors[0] if self._floors else math.inf
+        return [0 if each and each[0] >= first else self.start(each) for each in p_right]
+
     def admits(self, in_scope: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """Say which answers the out-of-scope detector lets settle.
 
@@ -138,19 +145,32 @@ class LadderPolicy:
         >>> policy.accepts(0, 0.5)
         'confidence 0.5000 is below 0.9000'
         """
+        return self.accepts_each(rung, [confidence], [label], [context or {}], [in_scope])[0]
+
+    def accepts_each(
+        self,
+        rung: int,
+        confidences: Sequence[float],
+        labels: Sequence[object],
+        contexts: Sequence[Mapping[str, str]],
+        in_scope: Sequence[float],
+    ) -> list[str | None]:
+        """Say the same of several answers of a rung."""
         if not self.certified:
-            return "uncertified"
-        rules = self.rungs[rung]
-        if in_scope < rules.in_scope_at_least:
-            return f"out-of-scope: P(in scope) {in_scope:.4f} is below {rules.in_scope_at_least:.4f}"
-        threshold = rules.threshold
+            return ["uncertified"] * len(confidences)
+        threshold, least = self.rungs[rung].threshold, self.rungs[rung].in_scope_at_least
+        thresholds: Iterable[float] = repeat(threshold)
         if self.slices.strictness:
-            asked = self.slices.asked(label, context or {})
-            if asked < 1:
-                threshold = 1 - (1 - threshold) * asked
-        if confidence >= threshold:
-            return None
-        return f"confidence {confidence:.4f} is below {threshold:.4f}"
+            asked = map(self.slices.asked, labels, contexts)
+            thresholds = [1 - (1 - threshold) * each if each < 1 else threshold for each in asked]
+        return [
+            None
+            if sure >= enough and not scope < least
+            else f"out-of-scope: P(in scope) {scope:.4f} is below {least:.4f}"
+            if scope < least
+            else f"confidence {sure:.4f} is below {enough:.4f}"
+            for sure, scope, enough in zip(confidences, in_scope, thresholds, strict=False)
+        ]
 
     def uncovered(self, label: object, context: Mapping[str, str]) -> str:
         """Say which slice keeps an accepted answer from settling; empty where none does.

@@ -83,11 +83,16 @@ class AlarmBook:
                 score = before = None
                 for attempt in attempts:
                     spent += attempt.latency_ms
-                    failed = failed or attempt.reason.startswith("error")
-                    score = attempt.confidence_after if score is None else score
-                    before = attempt.p_right_before if before is None else before
-                counts.failed += failed
-                counts.slow += settled and limit is not None and spent > limit
+                    if attempt.reason and attempt.reason.startswith("error"):
+                        failed = True
+                    if score is None:
+                        score = attempt.confidence_after
+                    if before is None:
+                        before = attempt.p_right_before
+                if failed:
+                    counts.failed += 1
+                if limit is not None and settled and spent > limit:
+                    counts.slow += 1
                 if score is not None:
                     scores.append(score)
                 if before is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import secrets
@@ -13,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from cascade.ask import Ask
 from cascade.contract import JsonValue
@@ -35,21 +35,17 @@ _OWN_WORDS_SECONDS = 3600.0
 _GATHER_SECONDS = 0.02
 
 
-_new_coin = hashlib.blake2b(digest_size=7, person=b"audit").copy
-"""Gives a hash to put an id into; a copy takes half of what making one takes, and each decision needs one."""
-
-
 def coin(decision_id: str) -> float:
     """Give the number in [0, 1) that decides whether a decision is audited: the same for the same id.
+
+    Half of an id is random, so a checksum draws as well as a hash, in a quarter of its time.
 
     Examples
     --------
     >>> coin("0001") == coin("0001")
     True
     """
-    hashed = _new_coin()
-    hashed.update(decision_id.encode())
-    return int.from_bytes(hashed.digest(), "big") / 2**56
+    return crc32(decision_id.encode()) / 2**32
 
 
 @dataclass(frozen=True, slots=True)

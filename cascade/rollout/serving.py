@@ -6,7 +6,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cascade.ask import Mode
@@ -107,6 +107,23 @@ class Serving:
         key : str
             The targeting key: the session, else the request id, else one that nobody else has.
         """
+        return self.of_each([(context, key)])[0]
+
+    def of_each(self, requests: Sequence[tuple[Mapping[str, str], str]]) -> list[Served]:
+        """Choose who serves each of several requests, given as their contexts and keys."""
+        share = self._now.plan.share
+        # Else neither decides anything.
+        if len(requests) > 1 and not 0 < share < 1 and self.flags.same_for_all(self.node):
+            found = [self._choose(*requests[0])] * len(requests)
+        else:
+            found = [self._choose(context, key) for context, key in requests]
+        for _, overruled in found:
+            if overruled:
+                self._tell(overruled)
+        return [served for served, _ in found]
+
+    def _choose(self, context: Mapping[str, str], key: str) -> tuple[Served, str]:
+        """Give who serves a request, and why flags were overruled."""
         flags = self.flags.of(self.node, context, key)
         now = self._now
         plan = now.plan
@@ -119,10 +136,7 @@ class Serving:
             chosen = (served if choice.bundle or choice.shadow else _BY_TEACHER, choice.overruled)
             if len(now.chosen) < _MOST_CHOSEN:  # a vendor's flags may name ever new bundles
                 now.chosen[key_of_choice] = chosen
-        served, overruled = chosen
-        if overruled:
-            self._tell(overruled)
-        return served
+        return chosen
 
     def adopt(self, plan: Plan) -> None:
         """Serve by a plan from now on, as far as its bundles are in memory. Never waits for a bundle.

@@ -30,19 +30,19 @@ def to_log(
         None if ask.messages else ask.text,
         ask.messages or None,
         ask.choices,
-        dict(ask.context),
+        dict(ask.context) if ask.context else {},
         decided.output,
         decided.rung,
         decided.rung == node.teacher.name,
         decided.confidence,
         decided.bundle_version,
         decided.mode,
-        [_as_dict(attempt) for attempt in decided.attempts],
+        list(map(_as_dict, decided.attempts)),
         decided.usd,
         decided.input_tokens,
         decided.output_tokens,
         (ended - began) * 1e3,
-        f"{error.reason}: {error}" if error else None,
+        None if error is None else f"{error.reason}: {error}",
     )
 
 

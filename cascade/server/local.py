@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cascade.ask import Ask, Attempt
@@ -16,7 +16,7 @@ from cascade.ladder import Prepared
 from cascade.policy.slices import FENCED_SLICE
 from cascade.redaction import Redactor
 from cascade.rungs.linear import LinearRung
-from cascade.rungs.protocol import NobodyWaits, Query
+from cascade.rungs.protocol import Answer, NobodyWaits, Query
 from cascade.server.watchdog import watchdog
 from cascade.validators import Validator, identity, name_of
 from cascade.waiting import waiting
@@ -49,9 +49,9 @@ class LatencyRecord:
         if seconds <= self.fastest or len(self._last) == self._last.maxlen:
             self.fastest = min(self._last, default=0.0)
 
-    def too_late(self, deadline: float | None, now: float) -> bool:
+    def too_late(self, deadline: float, now: float) -> bool:
         """Say whether the rung cannot answer before the deadline."""
-        return deadline is not None and deadline - now <= self.fastest
+        return deadline - now <= self.fastest
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Walk:
     confidence : float, optional
     usd, input_tokens, output_tokens
         What local chat rungs cost on the way, whether they settled or not.
-    answers : list of JSON value
+    answers : tuple of JSON value
         What the rungs that ran so far answered; None for one that failed.
     left : bool
         Whether nobody waits for the answer any more, so that no further rung is asked.
@@ -81,7 +81,7 @@ class Walk:
     usd: float = 0.0
     input_tokens: int = 0
     output_tokens: int = 0
-    answers: list[JsonValue] = field(default_factory=list)
+    answers: tuple[JsonValue, ...] = ()
     left: bool = False
 
 
@@ -132,10 +132,9 @@ def walk_local(
                 walk.attempts.append(Attempt(rung.name, reason=f"uncertified: {fenced}"))
         return walks
     try:
-        queries = [_query(ask, redactor) for ask in asks]
-        prepared = bundle.ladder.prepare(queries)
+        prepared = bundle.ladder.prepare(_queries(asks, redactor))
         p_right = prepared.p_right.tolist()
-        starts = [bundle.policy.start(each) for each in p_right]
+        starts = bundle.policy.starts(p_right)
     except Exception:
         _log.exception("node %s: features or difficulty failed; the teacher answers", bundle.node)
         for walk in walks:
@@ -151,7 +150,7 @@ def walk_local(
         for i in open_at:
             if r < starts[i]:
                 reason = f"skipped: P(right) {p_right[i][r]:.4f} is below {rung.skip_below:.4f}"
-            elif lately.too_late(asks[i].deadline, now):
+            elif (deadline := asks[i].deadline) is not None and lately.too_late(deadline, now):
                 reason = "deadline: too little time is left for this rung"
             else:
                 run_at.append(i)
@@ -169,11 +168,14 @@ def walk_local(
     return walks
 
 
-def _query(ask: Ask, redactor: Redactor | None) -> Query:
-    text, messages = ask.text, ask.messages
-    if redactor is not None:
-        text, messages = redactor.question(text, messages)
-    return Query(text, messages, ask.choices, ask.deadline, gone=ask.gone)
+def _queries(asks: Sequence[Ask], redactor: Redactor | None) -> list[Query]:
+    if redactor is None:
+        return [Query(ask.text, ask.messages, ask.choices, ask.deadline, "", ask.gone) for ask in asks]
+    read = redactor.questions([(ask.text, ask.messages) for ask in asks])
+    return [
+        Query(text, messages, ask.choices, ask.deadline, "", ask.gone)
+        for ask, (text, messages) in zip(asks, read, strict=True)
+    ]
 
 
 def _run_rung(
@@ -211,7 +213,7 @@ def _run_rung(
         for i in run_at:
             why = f"error: {error if isinstance(error, RungError) else type(error).__name__}"
             walks[i].attempts.append(Attempt(name, float(prepared.p_right[i, r]), None, spent, why))
-            walks[i].answers.append(None)
+            walks[i].answers += (None,)
         return {}
     seconds = time.perf_counter() - began
     latency[name].add(seconds)
@@ -223,18 +225,19 @@ def _run_rung(
         run_at, part = kept, part.take(answers.places)
     before, sure = part.p_right[:, r].tolist(), confidences.tolist()
     in_scope = [1.0] * len(run_at) if answers.in_scope is None else answers.in_scope.tolist()
-    for at, i in enumerate(run_at):
-        answer, confidence, walk = answers.each[at], sure[at], walks[i]
+    asked, ms = [asks[i] for i in run_at], seconds * 1e3
+    earlier = [walks[i].answers for i in run_at]
+    reasons = _why_not(asked, earlier, answers.each, contract, bundle, r, sure, in_scope, validators)
+    for i, answer, reason, expected, confidence in zip(
+        run_at, answers.each, reasons, before, sure, strict=True
+    ):
+        walk = walks[i]
         if answer.usd or answer.input_tokens or answer.output_tokens:
             walk.usd += answer.usd
             walk.input_tokens += answer.input_tokens
             walk.output_tokens += answer.output_tokens
-        reason = _why_not(
-            answer.value, answer.error, asks[i], contract, bundle, r, confidence, in_scope[at], validators,
-            walk.answers,
-        )  # fmt: skip
-        walk.answers.append(None if answer.error is not None else answer.value)
-        walk.attempts.append(Attempt(name, before[at], confidence, seconds * 1e3, reason))
+        walk.answers += (None if answer.error is not None else answer.value,)
+        walk.attempts.append(Attempt(name, expected, confidence, ms, reason))
         if not reason:
             done[i] = None
             walk.output, walk.rung, walk.confidence = answer.value, name, confidence
@@ -249,36 +252,51 @@ def _leave(walk: Walk, rung: str, p_right: float) -> None:
 
 
 def _why_not(
-    value: JsonValue,
-    error: Exception | None,
-    ask: Ask,
+    asks: Sequence[Ask],
+    earlier: Sequence[Sequence[JsonValue]],
+    answers: Sequence[Answer],
     contract: Contract,
     bundle: Bundle,
     rung: int,
-    confidence: float,
-    in_scope: float,
+    confidences: Sequence[float],
+    in_scope: Sequence[float],
     validators: Sequence[Validator],
-    earlier: Sequence[JsonValue],
-) -> str:
-    """Say why an answer does not settle: contract, scope, acceptor, agreement, then the node's own checks."""
-    if error is not None:
-        return f"error: {error}"
-    broken = contract.check(value, ask.choices)
-    if broken is None and ask.refuses is not None:
-        broken = ask.refuses(value)
-    if broken is not None:
-        return f"contract: {broken}"
-    refused = bundle.policy.accepts(rung, confidence, value, ask.context, in_scope)
-    if refused is not None:
-        return refused
-    if bundle.policy.agreement and any(answer != value for answer in earlier):
-        return "validator: agreement: a cheaper rung answered otherwise"
+) -> Iterator[str]:
+    """Say why each answer does not settle, empty where it does.
+
+    Asked are contract, scope, acceptor, agreement, then the node's own checks.
+    """
+    policy = bundle.policy
+    values = [answer.value for answer in answers]
+    broken = contract.check_each(values, [ask.choices for ask in asks])
+    unsure = policy.accepts_each(rung, confidences, values, [ask.context for ask in asks], in_scope)
+    for ask, answer, value, wrong, refused, given in zip(
+        asks, answers, values, broken, unsure, earlier, strict=True
+    ):
+        if answer.error is not None:
+            yield f"error: {answer.error}"
+            continue
+        if wrong is None and ask.refuses is not None:
+            wrong = ask.refuses(value)
+        if wrong is not None:
+            yield f"contract: {wrong}"
+        elif refused is not None:
+            yield refused
+        elif policy.agreement and any(other != value for other in given):
+            yield "validator: agreement: a cheaper rung answered otherwise"
+        else:
+            objection = _objection(validators, ask, value, bundle) if validators else ""
+            # Last, as certification has it.
+            yield objection or ("" if policy.slices.settle_all else policy.uncovered(value, ask.context))
+
+
+def _objection(validators: Sequence[Validator], ask: Ask, value: JsonValue, bundle: Bundle) -> str:
     for validator in validators:
         why = _refused(validator, ask, value, bundle.node)
         if why:
             known = identity(validator) in bundle.manifest.get("validators", ())
             return f"{'validator: ' if known else UNCERTIFIED_VALIDATOR}{why}"
-    return bundle.policy.uncovered(value, ask.context)  # last, as certification has it
+    return ""
 
 
 def _refused(validator: Validator, ask: Ask, value: JsonValue, node: str) -> str:

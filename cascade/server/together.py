@@ -53,10 +53,10 @@ class Together:
         self._open = set(range(len(asks)))
         self._began = time.time()
         self._ids = new_decision_ids(len(asks))
-        self._served = [
-            node.serving.of(ask.context, ask.context.get("session") or ask.request_id or id_)
+        self._served = node.serving.of_each([
+            (ask.context, ask.context.get("session") or ask.request_id or id_)
             for ask, id_ in zip(asks, self._ids, strict=True)
-        ]
+        ])  # fmt: skip
 
     def run(self, later: Callable[[Callable[[], None]], object], slow: Callable[[], object]) -> None:
         """Decide them all. What comes after the teacher's answer is given to `later`. Raises nothing.
@@ -141,43 +141,41 @@ class Together:
         by_teacher : Answer, optional
             The teacher's, where it was asked.
         """
-        node, now = self._node, time.time()
+        node, asks, served, now = self._node, self._asks, self._served, time.time()
+        paid = by_teacher or _NOT_ASKED
         finished: list[tuple[int, Decided]] = []
         logged: list[Decision] = []
         for i, walk in walked:
+            ask, by = asks[i], served[i]
             try:
-                decided = self._decided(i, walk, error, by_teacher or _NOT_ASKED)
-                logged.append(to_log(self._asks[i], decided, node, self._began, now, error))
+                decided = Decided(
+                    self._ids[i],
+                    None if error else walk.output,
+                    "" if error else walk.rung,
+                    walk.confidence,
+                    "" if by.bundle is None else by.bundle.version,
+                    by.mode,
+                    tuple(walk.attempts),
+                    walk.usd + paid.usd,
+                    walk.input_tokens + paid.input_tokens,
+                    walk.output_tokens + paid.output_tokens,
+                    ask.request_id,
+                )
+                logged.append(to_log(ask, decided, node, self._began, now, error))
                 finished.append((i, decided))
             except Exception as unforeseen:  # of this one, and those who are decided with it are not to blame
                 self._answer(i, known(unforeseen))
         self._store.record(*logged)
         for i, decided in finished:
-            ask, result = self._asks[i], error or decided
+            ask, result = asks[i], error or decided
             try:
                 if node.quotas is not None and decided.usd:
                     node.quotas.spend(ask.context.get("tenant", ""), decided.usd)
                 if error is None:
-                    self._afterwards.take(ask, decided, self._served[i], by_teacher is not None)
+                    self._afterwards.take(ask, decided, served[i], by_teacher is not None)
             except Exception as unforeseen:  # likewise
                 result = known(unforeseen)
             self._answer(i, result)
-
-    def _decided(self, i: int, walk: Walk, error: CascadeError | None, answer: Answer) -> Decided:
-        served = self._served[i]
-        return Decided(
-            self._ids[i],
-            None if error else walk.output,
-            "" if error else walk.rung,
-            walk.confidence,
-            "" if served.bundle is None else served.bundle.version,
-            served.mode,
-            tuple(walk.attempts),
-            walk.usd + answer.usd,
-            walk.input_tokens + answer.input_tokens,
-            walk.output_tokens + answer.output_tokens,
-            self._asks[i].request_id,
-        )
 
     def _fail(self, error: Exception, places: Sequence[int]) -> None:
         """Tell some that something went wrong that nobody foresaw, unless they were told an answer."""

@@ -109,16 +109,16 @@ class GroupWriter:
             self._dropped += len(records) - len(taken)
             for record in taken:
                 if isinstance(record, Decision):
-                    self._know(record)
+                    self._by_id.setdefault(record.decision_id, record)
+                    if record.request_id is not None:
+                        self._know_request(record, record.request_id)
             self._take(taken)
 
-    def _know(self, decision: Decision) -> None:
-        self._by_id.setdefault(decision.decision_id, decision)
-        if decision.request_id is not None:
-            key = (decision.node, decision.request_id)
-            first = self._by_request.setdefault(key, decision)
-            if first.error is not None and decision.error is None:
-                self._by_request[key] = decision
+    def _know_request(self, decision: Decision, request_id: str) -> None:
+        key = (decision.node, request_id)
+        first = self._by_request.setdefault(key, decision)
+        if first.error is not None and decision.error is None:
+            self._by_request[key] = decision
 
     def report(self, outcome: Outcome) -> Future[str]:
         """Queue an outcome; see `TrafficStore.report`."""
@@ -250,9 +250,14 @@ class GroupWriter:
         with self._changed:
             self._written += len(group) - len(failures)
             self._failed += len(failures)
+            # After the commit: at each moment a reader finds a decision here, on disk, or in both.
+            known = self._by_id
             for waiting in group:
                 if isinstance(waiting, Decision):
-                    self._forget(waiting)
+                    if known.get(waiting.decision_id) is waiting:
+                        del known[waiting.decision_id]
+                    if waiting.request_id is not None:
+                        self._forget_request(waiting, waiting.request_id)
         for waiting, error in zip(group, errors, strict=True):
             if isinstance(waiting, _Report):
                 if error is None:
@@ -268,14 +273,10 @@ class GroupWriter:
                 self._tally.keep(self._taken, self._settled)
             self._changed.notify_all()
 
-    def _forget(self, decision: Decision) -> None:
-        # After the commit: at each moment a reader finds a decision here, on disk, or in both.
-        if self._by_id.get(decision.decision_id) is decision:
-            del self._by_id[decision.decision_id]
-        if decision.request_id is not None:
-            key = (decision.node, decision.request_id)
-            if self._by_request.get(key) is decision:
-                del self._by_request[key]
+    def _forget_request(self, decision: Decision, request_id: str) -> None:
+        key = (decision.node, request_id)
+        if self._by_request.get(key) is decision:
+            del self._by_request[key]
 
     def _complain(self, count: int, error: Exception) -> None:
         self._unlogged += count
