@@ -35,7 +35,7 @@ _SECRET_HINT = re.compile(
     "passw|passphrase|secret|token|key|authorization|cookie|pwd|credential|bearer", re.I
 )
 _MAX_PASSES = 8
-_LATELY, _SHORT = 512, 2048
+_LATELY, _SHORT = 1024, 2048
 """So many texts are remembered with what was found in them, each of at most so many characters."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -52,17 +52,25 @@ class Afterwards:
         """
         self._alarms.count(node, bundle, requests, settled)
 
-    def take(self, ask: Ask, decided: Decided, served: Served, by_teacher: bool) -> None:
-        """Take a decision that has an answer; `by_teacher` says whether the teacher gave it."""
+    def rate(self, node: str, served: Served) -> float:
+        """Give the share of a node's decisions that are audited, or compared, now; 0 where nothing can be."""
         bundle, beside = served.bundle, served.shadow
-        if bundle is None and beside is None:
-            return
-        node = ask.node
-        rate = 1.0  # where the teacher answers everybody, a comparison costs nothing
-        if bundle is not None:
-            rate = self._judge.rate(node, bundle.version)
-            if beside is not None:
-                rate = max(rate, self._judge.rate(node, beside.version))
+        if bundle is None:  # where the teacher answers everybody, a comparison costs nothing
+            return 0.0 if beside is None else 1.0
+        rate = self._judge.rate(node, bundle.version)
+        return rate if beside is None else max(rate, self._judge.rate(node, beside.version))
+
+    def take(self, ask: Ask, decided: Decided, served: Served, by_teacher: bool, rate: float) -> None:
+        """Take a decision that has an answer.
+
+        Parameters
+        ----------
+        by_teacher : bool
+            Whether the teacher gave it.
+        rate : float
+            What `rate` says.
+        """
+        bundle, beside, node = served.bundle, served.shadow, ask.node
         drawn = rate > 0 and coin(decided.decision_id) < rate
         if bundle is not None and drawn and not by_teacher:
             self._auditor.offer(

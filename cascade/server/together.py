@@ -166,13 +166,17 @@ class Together:
             except Exception as unforeseen:  # of this one, and those who are decided with it are not to blame
                 self._answer(i, known(unforeseen))
         self._store.record(*logged)
+        rates: dict[int, float] = {}
         for i, decided in finished:
-            ask, result = asks[i], error or decided
+            ask, by, result = asks[i], served[i], error or decided
             try:
                 if node.quotas is not None and decided.usd:
                     node.quotas.spend(ask.context.get("tenant", ""), decided.usd)
                 if error is None:
-                    self._afterwards.take(ask, decided, served[i], by_teacher is not None)
+                    rate = rates.get(id(by))
+                    if rate is None:
+                        rate = rates[id(by)] = self._afterwards.rate(node.name, by)
+                    self._afterwards.take(ask, decided, by, by_teacher is not None, rate)
             except Exception as unforeseen:  # likewise
                 result = known(unforeseen)
             self._answer(i, result)

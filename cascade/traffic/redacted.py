@@ -26,12 +26,23 @@ def said_in(decision: Decision, redactor: Redactor | None) -> Said:
         None if messages is None else redactor.messages(messages, tenant),
         redactor.context(context) if context else context,
         redactor.output(decision.node, output, tenant),
-        [
-            {**each, "reason": redactor.text(each["reason"], tenant)} if each.get("reason") else each
-            for each in attempts
-        ],
+        _attempts(attempts, redactor, tenant),
         None if error is None else redactor.text(error, tenant),
     )
+
+
+def _attempts(
+    attempts: Sequence[Mapping[str, Any]], redactor: Redactor, tenant: str
+) -> Sequence[Mapping[str, Any]]:
+    for each in attempts:
+        if each.get("reason"):
+            break
+    else:
+        return attempts
+    return [
+        {**each, "reason": redactor.text(each["reason"], tenant)} if each.get("reason") else each
+        for each in attempts
+    ]
 
 
 def redacted_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:

@@ -25,15 +25,22 @@ from cascade.traffic.redacted import (
 _encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 DECISION_COLUMNS = (
-    "decision_id, node, time, request_id, text, messages, choices, context, output, rung, by_teacher, "
-    "confidence, bundle_version, mode, attempts, usd, input_tokens, output_tokens, latency_ms, error"
+    "decision_id, node, time, text, choices, context, output, rung, by_teacher, confidence, bundle_version, "
+    "mode, attempts, usd, input_tokens, output_tokens, latency_ms, request_id, tenant, messages, error"
 )
 
-# DO NOTHING makes a retry after a commit of unknown fate harmless; OR IGNORE would also hide missing values.
-INSERT_DECISION = (
-    f"INSERT INTO decisions ({DECISION_COLUMNS}, tenant) VALUES ({', '.join('?' * 21)}) "
-    "ON CONFLICT (decision_id) DO NOTHING"
-)
+
+def insert_decision(columns: int) -> str:
+    """Give the statement that adds a decision of which only so many of the first columns hold something."""
+    names = DECISION_COLUMNS.split(", ")[:columns]
+    # DO NOTHING makes a retry after a commit of unknown fate harmless; OR IGNORE would hide missing values.
+    return (
+        f"INSERT INTO decisions ({', '.join(names)}) VALUES ({', '.join('?' * columns)}) "
+        "ON CONFLICT (decision_id) DO NOTHING"
+    )
+
+
+INSERT_DECISION = insert_decision(21)
 CALL_COLUMNS = (
     "call_id, time, tenant, node, model, messages, tools, response_format, output, context, usd, "
     "input_tokens, output_tokens, latency_ms, error"
@@ -99,15 +106,16 @@ class Rows:
         text, chat, context, output, attempts, error = said_in(decision, self.redactor)
         id_ = decision.decision_id
         messages, sealed = None if chat is None else to_json(chat), self._cipher is not None
-        in_context, in_output, tried = _as_json(context), to_json(output), _as_json(attempts)
+        in_context = _as_json(context) if context else "{}"
+        in_output, tried = to_json(output), _as_json(attempts)
+        if not isfinite(decision.time):
+            raise _not_finite(decision.time)
         return (
             id_,
             decision.node,
-            _finite(decision.time),
-            decision.request_id,
+            decision.time,
             None if text is None else self._seal(text, "text", id_),
-            self._seal(messages, "messages", id_) if sealed else messages,
-            to_json(decision.choices),
+            to_json(decision.choices) if decision.choices else "[]",
             self._seal(in_context, "context", id_) if sealed else in_context,
             self._seal(in_output, "output", id_) if sealed else in_output,
             decision.rung,
@@ -120,8 +128,10 @@ class Rows:
             decision.input_tokens,
             decision.output_tokens,
             decision.latency_ms,
-            None if error is None else self._seal(error, "error", id_),
+            decision.request_id,
             decision.context.get("tenant"),
+            self._seal(messages, "messages", id_) if sealed else messages,
+            None if error is None else self._seal(error, "error", id_),
         )
 
     def decision_of(self, row: Row) -> Decision:
@@ -131,23 +141,23 @@ class Rows:
             decision_id=id_,
             node=row[1],
             time=row[2],
-            request_id=row[3],
-            text=self.opened(row[4], "text", id_),
-            messages=self.messages_of(row[5], id_),
-            choices=tuple(json.loads(row[6])),
-            context=self.value_of(row[7], "context", id_),
-            output=self.value_of(row[8], "output", id_),
-            rung=row[9],
-            by_teacher=bool(row[10]),
-            confidence=row[11],
-            bundle_version=row[12],
-            mode=row[13],
-            attempts=self.value_of(row[14], "attempts", id_),
-            usd=row[15],
-            input_tokens=row[16],
-            output_tokens=row[17],
-            latency_ms=row[18],
-            error=self.opened(row[19], "error", id_),
+            text=self.opened(row[3], "text", id_),
+            choices=tuple(json.loads(row[4])),
+            context=self.value_of(row[5], "context", id_),
+            output=self.value_of(row[6], "output", id_),
+            rung=row[7],
+            by_teacher=bool(row[8]),
+            confidence=row[9],
+            bundle_version=row[10],
+            mode=row[11],
+            attempts=self.value_of(row[12], "attempts", id_),
+            usd=row[13],
+            input_tokens=row[14],
+            output_tokens=row[15],
+            latency_ms=row[16],
+            request_id=row[17],
+            messages=self.messages_of(row[19], id_),
+            error=self.opened(row[20], "error", id_),
         )
 
     def call_row(self, call: Call) -> Row:
@@ -291,5 +301,9 @@ def _optional_json(value: JsonValue) -> str | None:
 def _finite(value: float) -> float:
     # SQLite makes NaN NULL and PostgreSQL keeps it; neither is a time.
     if not isfinite(value):
-        raise ValueError(f"{value} is not a finite number")
+        raise _not_finite(value)
     return value
+
+
+def _not_finite(value: float) -> ValueError:
+    return ValueError(f"{value} is not a finite number")

@@ -209,3 +209,22 @@ def test_open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigError, match="PGPASSWORD") as caught:
             open_store(url)
         assert "secret" not in str(caught.value)
+
+
+def test_decisions_that_lack_this_and_that_are_written_in_order_among_others(path: Path) -> None:
+    bare: dict[str, Any] = {"context": {"session": "s"}}
+    shapes: list[dict[str, Any]] = [
+        bare, bare, {"request_id": "r"}, {"context": {"tenant": "t"}}, bare | {"confidence": None}, bare,
+        bare | {"error": "X: y", "output": None}, {"text": None, "messages": (("user", "hi"),)}, bare,
+        bare | {"text": None, "messages": (("user", "hi"),), "request_id": "r2", "error": "X: y"}, bare,
+    ]  # fmt: skip
+    written = [decision(f"d{i}", time=1.0, **changes) for i, changes in enumerate(shapes)]
+    with SqliteStore(path, Limits(window=30)) as store:
+        store.record(*written[:5])
+        told = store.report(outcome("o", "d0", right=True))
+        store.record(written[5], decision("bad", output={"x": float("nan")}), *written[6:])
+        assert store.flush(60)
+        assert told.result(0) == "o"
+        assert list(store.decisions("n")) == written
+        assert store.stats().failed == 1
+    assert rows(path, "SELECT tenant FROM decisions WHERE tenant IS NOT NULL") == ["t"] * 3
