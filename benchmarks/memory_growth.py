@@ -26,6 +26,9 @@ class Sample:
     own : dict of int to int
         By process id, the first of them the parent: memory that no file stands behind, what is shared
         divided among those who share it. The kernel can take none of it back.
+    of_parent : int
+        Of the parent alone, what is shared not divided: its part in that depends on how many workers there
+        are at the moment, and on what they have written to.
     of_files : int
         Of all processes: pages of libraries and files, shared ones divided likewise. It falls while any
         other program on the machine maps the same libraries, and rises when that ends.
@@ -33,6 +36,7 @@ class Sample:
 
     second: float
     own: dict[int, int]
+    of_parent: int
     of_files: int
 
     @property
@@ -45,13 +49,14 @@ def sample(parent: int, second: float) -> Sample:
     """Measure a process and its children; one that ends meanwhile is left out."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     own: dict[int, int] = {}
-    of_files = 0
+    of_parent = of_files = 0
     for pid in (parent, *map(int, children)):
         with suppress(OSError):
             sizes = proportional(pid)
             own[pid] = sizes["Pss_Anon"]
+            of_parent = of_parent or sizes["Anonymous"]
             of_files += sizes["Pss"] - sizes["Pss_Anon"]
-    return Sample(second, own, of_files)
+    return Sample(second, own, of_parent, of_files)
 
 
 def proportional(pid: int) -> dict[str, int]:
@@ -98,9 +103,8 @@ def growth(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
 
 
 def growth_of_parent(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
-    """Fit the same line to the parent alone."""
-    own = [next(iter(s.own.values())) / MB for s in samples]
-    return _growth([s.second for s in samples], own, cycle_seconds)
+    """Fit the same line to the parent alone, what it shares with workers counted whole."""
+    return _growth([s.second for s in samples], [s.of_parent / MB for s in samples], cycle_seconds)
 
 
 def growth_beyond_age(samples: Sequence[Sample], cycle_seconds: float) -> Growth:

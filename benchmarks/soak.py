@@ -133,7 +133,6 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Soak a service in faults, and check every answer."""
-    rng = random.Random(seed)
     left_out = set(without or ())
     if unknown := left_out - {"load", "kills", "bundles", "reloads"}:
         raise typer.BadParameter(f"--without {sorted(unknown)[0]}: of load, kills, bundles, reloads")
@@ -201,7 +200,9 @@ def main(
                 if turn % 6 == 3 and "kills" not in left_out:
                     pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
                     with suppress(ProcessLookupError, IndexError):
-                        os.kill(int(rng.choice(pids)), signal.SIGKILL)
+                        # The eldest: at random, their ages would differ from cycle to cycle, and with them
+                        # their memory.
+                        os.kill(int(pids[0]), signal.SIGKILL)
                         events["workers killed"] += 1
                 elif turn % 6 == 5 and "bundles" not in left_out:
                     pointer.write_text((newer if turn % 12 == 5 else version) + "\n")

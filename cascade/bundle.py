@@ -26,6 +26,7 @@ from cascade.features import Featurizer
 from cascade.fences import Fences
 from cascade.first_pass import FILE as FIRST_PASS
 from cascade.first_pass import FirstPass
+from cascade.heap import pages_of_its_own
 from cascade.ladder import LocalLadder
 from cascade.policy.guarded_slices import GuardedSlices
 from cascade.policy.slices import SliceRules
@@ -166,6 +167,7 @@ def content_hash(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
+@pages_of_its_own()
 def load_bundle(
     folder: Path,
     open_encoder: OpenEncoder,

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE = 128 << 10
+"""Bytes from which glibc gives a block pages of its own, until it learns otherwise."""
+_LARGEST = 32 << 20
+"""The most that it learns."""
+
+_loading_lock = threading.Lock()
+_loading = 0
 
 
 class _MallInfo(ctypes.Structure):
@@ -37,6 +47,41 @@ def free_bytes() -> int:
         return 0
     ask.restype = _MallInfo
     return int(ask().fordblks)
+
+
+@contextmanager
+def pages_of_its_own() -> Iterator[None]:
+    """Give each large block that is allocated meanwhile pages of its own, which go back when it is freed.
+
+    For models, which are kept long and then loaded anew. glibc does so too, until the first such block is
+    freed: from then on it takes that one's size for usual, and blocks of up to 32 MB come from the heap,
+    where each model that goes leaves a hole, of which the next one fills a part. For what comes and goes with
+    a call that is right, since new pages cost time: from the end of this on it is so, whatever was loaded
+    before. What other threads allocate meanwhile gets pages of its own, too. Without glibc it does nothing.
+    """
+    global _loading
+    with _loading_lock:
+        _loading += 1
+        if _loading == 1:
+            _set_large(_LARGE)
+    try:
+        yield
+    finally:
+        with _loading_lock:
+            _loading -= 1
+            if not _loading:
+                _set_large(_LARGEST)
+
+
+def _set_large(size: int) -> None:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, size)
+    # glibc learns no more once it was told one of the two, so the other is set to what it would have learned:
+    # the heap's end going back and forth costs calls their time.
+    mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST)
 
 
 class HeapWatch:

@@ -1,5 +1,6 @@
 """Memory that was freed goes back to the system, a bundle's too."""
 
+import subprocess
 import sys
 import weakref
 from pathlib import Path
@@ -41,6 +42,61 @@ def test_what_was_freed_below_something_that_stays_goes_back_to_the_system() -> 
     trim()
     assert full - _resident_mb() > 60
     assert len(stays) == 3000
+
+
+def _alone(code: str, *arguments: str) -> list[int]:
+    """Run in a process of its own, as what glibc's heap does depends on all that was there before."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=120
+    )
+    return [int(line) for line in done.stdout.split()]
+
+
+_BLOCKS = """
+from cascade.heap import free_bytes, pages_of_its_own
+taught = bytearray(24 << 20)
+del taught  # from this glibc learns that such blocks come and go
+with pages_of_its_own():
+    with pages_of_its_own():
+        of_a_model = bytearray(8 << 20)
+    another = bytearray(8 << 20)
+free = free_bytes()
+del of_a_model, another
+print(free_bytes() - free)
+of_a_call, above = bytearray(8 << 20), bytearray(8 << 20)
+free = free_bytes()
+del of_a_call
+print(free_bytes() - free)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be asked")
+def test_a_models_large_blocks_leave_no_hole_in_the_heap_and_those_of_calls_are_kept_for_the_next() -> None:
+    of_models, of_a_call = _alone(_BLOCKS)
+    assert of_models < 1 << 20
+    assert of_a_call > 7 << 20
+
+
+_BUNDLES = """
+import gc, sys
+from pathlib import Path
+from cascade.bundle import load_bundle
+from cascade.encoder import Encoder
+from cascade.heap import free_bytes
+encoder = Encoder(Path(sys.argv[1]))
+for _ in range(3):
+    bundle = load_bundle(Path(sys.argv[2]), lambda _: (encoder, encoder))
+free = free_bytes()
+del bundle
+gc.collect()
+print(free_bytes() - free)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be asked")
+def test_a_bundle_that_is_loaded_again_and_again_leaves_next_to_no_hole_in_the_heap(shipped: Path) -> None:
+    (hole,) = _alone(_BUNDLES, str(shipped.parents[1] / "encoders/all-MiniLM-L6-v2"), str(shipped))
+    assert hole < 6 << 20, "it takes 17 MB"
 
 
 def test_memory_is_given_back_once_nothing_holds_the_bundle_that_was_let_go(
