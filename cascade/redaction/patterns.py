@@ -61,6 +61,7 @@ _NAMED_SECRET = re.compile(
 _LONG = 14
 _LONG_WORD = re.compile(rf"[\w.-]{{{_LONG}}}")
 _SECRET_WORDS = ("pass", "pwd", "secret", "key", "token", "bearer", "pin", "cvv", "cvc")
+_SSN_WORDS = ("ssn", "social", "itin")
 _PHONE_WORDS = (
     "call", "phone", "tel", "mobile", "cell", "whatsapp", "text me", "reach me", "ring me", "fax", "handy",
     "sms",
@@ -117,17 +118,18 @@ def count_digits(text: str) -> int:
 
 _SHAPES = bytes.maketrans(_LETTERS + _DIGITS, b"a" * len(_LETTERS) + b"0" * len(_DIGITS))
 _IN_WORDS = bytes.maketrans(_LETTERS + _DIGITS + b"_.-", b"w" * (len(_LETTERS) + len(_DIGITS) + 3))
+_LONG_RUN = b"w" * _LONG
 
 
 @lru_cache(maxsize=4)  # several detectors ask about one text
 def _shape(text: str) -> bytes:
-    """Give a text that is ASCII with `a` for each letter and `0` for each digit."""
-    return text.encode().translate(_SHAPES)
+    """Give a text that is ASCII with `a` for each letter and `0` for each digit, and without its spaces."""
+    return text.encode().translate(_SHAPES, b" ")
 
 
 def _may_hold(text: str, *shapes: bytes) -> bool:
-    """Say in a tenth of an expression's time whether it can match, by a shape that every match holds."""
-    if not text.isascii():  # \\d and \\w are more than these, and so are letters whose case is ignored
+    """Say in a tenth of an expression's time whether it can match: each match holds one of the shapes."""
+    if not text.isascii():  # \d and \w are more than these, and so are letters whose case is ignored
         return True
     shape = _shape(text)
     for each in shapes:  # noqa: SIM110 - a generator takes longer
@@ -139,7 +141,7 @@ def _may_hold(text: str, *shapes: bytes) -> bool:
 def _has_long_word(text: str) -> bool:
     """Say whether `_LONG_WORD` matches."""
     if text.isascii():
-        return b"w" * _LONG in text.encode().translate(_IN_WORDS)
+        return _LONG_RUN in text.encode().translate(_IN_WORDS)
     return _LONG_WORD.search(text) is not None
 
 
@@ -153,9 +155,8 @@ def _names_one(text: str, words: tuple[str, ...]) -> bool:
 
 
 def _credentials(text: str) -> Iterator[Found]:
-    if "://" in text and "@" in text:
-        for m in _URL_LOGIN.finditer(text):
-            yield m.start(1), m.end(1), m[1]
+    for m in _URL_LOGIN.finditer(text):
+        yield m.start(1), m.end(1), m[1]
 
 
 def _secrets(text: str) -> Iterator[Found]:
@@ -175,10 +176,9 @@ def _secrets(text: str) -> Iterator[Found]:
 
 
 def _emails(text: str) -> Iterator[Found]:
-    if "@" in text:
-        for m in _EMAIL.finditer(text):
-            lead = len(m[0]) - len(m[0].lstrip(".'-%+"))
-            yield m.start() + lead, m.end(), m[0][lead:].lower()
+    for m in _EMAIL.finditer(text):
+        lead = len(m[0]) - len(m[0].lstrip(".'-%+"))
+        yield m.start() + lead, m.end(), m[0][lead:].lower()
 
 
 def _ibans(text: str) -> Iterator[Found]:
@@ -208,11 +208,12 @@ def _cards(text: str) -> Iterator[Found]:
 
 def _national_ids(text: str) -> Iterator[Found]:
     digits = count_digits(text)
-    if digits >= 9:
+    if digits >= 9 and _may_hold(text, b"000-00-0000", b"000.00.0000", b"000000000"):
         for m in _US_SSN.finditer(text):
             number = _NOT_DIGIT.sub("", m[0])
             if is_us_ssn(number):
                 yield m.start(), m.end(), number
+    if digits >= 9 and (not text.isascii() or _names_one(text, _SSN_WORDS)):
         for m in _NAMED_SSN.finditer(text):
             yield m.start(1), m.end(1), _NOT_DIGIT.sub("", m[1])
     for at_least, shapes, pattern, check in _CHECKED_IDS:
@@ -225,11 +226,11 @@ def _national_ids(text: str) -> Iterator[Found]:
 
 
 _CHECKED_IDS: tuple[tuple[int, tuple[bytes, ...], re.Pattern[str], Callable[[str], bool] | None], ...] = (
-    (6, (b"aa00", b"aa 00"), _NINO, None),
-    (7, (b"0000000",), _DNI, is_spanish_id),
+    (6, (b"aa000000a",), _NINO, None),
+    (7, (b"0000000a", b"0000000-a"), _DNI, is_spanish_id),
     (7, (b"aaaaaa00a00a000a",), _CODICE, is_codice_fiscale),
     (11, (b"000.000.000-00",), _CPF, is_cpf),
-    (15, (b"",), _NIR, is_nir),
+    (15, (b"0" * 15,), _NIR, is_nir),
 )
 """Each with the digits that a text needs for it at least, and shapes of which it needs one."""
 
@@ -247,7 +248,7 @@ def _addresses(text: str) -> Iterator[Found]:
 
 def _phones(text: str) -> Iterator[Found]:
     for mark, pattern in (("+", _PHONE_PLUS), ("00", _PHONE_00), ("", _PHONE_US), ("0", _PHONE_0)):
-        if mark in text and (mark or _may_hold(text, b"000 0000", b"000.0000", b"000-0000")):
+        if mark in text and (mark or _may_hold(text, b"0000000", b"000.0000", b"000-0000")):
             for m in pattern.finditer(text):
                 yield m.start(), m.end(), _phone(m[0])
     if _names_one(text, _PHONE_WORDS):
@@ -266,19 +267,19 @@ def _births(text: str) -> Iterator[Found]:
             yield m.start(1), m.end(1), m[1].lower()
 
 
-DETECTORS: dict[str, tuple[int, Detector]] = {
-    "CREDENTIALS": (0, _credentials),
-    "SECRET": (1, _secrets),
-    "EMAIL": (0, _emails),
-    "IBAN": (8, _ibans),
-    "CARD": (13, _cards),
-    "NATIONAL_ID": (6, _national_ids),
-    "IP": (1, _addresses),
-    "PHONE": (7, _phones),
-    "BIRTH_DATE": (4, _births),
-    "ADDRESS": (1, addresses),
+DETECTORS: dict[str, tuple[int, str, Detector]] = {
+    "CREDENTIALS": (0, "://", _credentials),
+    "SECRET": (1, "", _secrets),
+    "EMAIL": (0, "@", _emails),
+    "IBAN": (8, "", _ibans),
+    "CARD": (13, "", _cards),
+    "NATIONAL_ID": (6, "", _national_ids),
+    "IP": (1, "", _addresses),
+    "PHONE": (7, "", _phones),
+    "BIRTH_DATE": (4, "", _births),
+    "ADDRESS": (1, "", addresses),
 }
-"""The detectors by kind, each with the digits that a text needs for it at least.
+"""The detectors by kind, each with the digits that a text needs for it at least, and with what must be in it.
 
 Where two find overlapping values, the earlier kind wins.
 """

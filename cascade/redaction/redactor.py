@@ -87,8 +87,8 @@ class PatternEngine:
         if not _hints_at(text):
             return
         digits = patterns.count_digits(text)
-        for kind, at_least, find in self._detectors:
-            if digits >= at_least:
+        for kind, at_least, needed, find in self._detectors:
+            if digits >= at_least and needed in text:
                 for start, end, value in find(text):
                     yield Span(start, end, kind, value)
 
@@ -141,7 +141,7 @@ class Redactor:
 
     def _found(self, text: str) -> Sequence[Span]:
         spans: list[Span] = []
-        for span in self._all(text):
+        for span in self._all(text) if self._custom else self._engine.find(text):
             if span.start < span.end and not any(s.start < span.end and span.start < s.end for s in spans):
                 spans.append(span)
         if spans and "<" in text:
