@@ -77,7 +77,7 @@ def parts(engine: Engine, limits: Any, n: int) -> dict[str, Callable[[], Any]]:
         "redaction of what the rungs read": lambda: [
             text if node.redactor is None else node.redactor.kinds(text) for text in texts
         ],
-        "n-grams": lambda: list(hash_grams(texts, 4096)),
+        "n-grams": lambda: list(hash_grams(texts, 8192)),
         "first pass, n-grams included": lambda: bundle.ladder.prepare(queries),
         "walk up the ladder, redaction and first pass included": walk,
         "record of the log": log,

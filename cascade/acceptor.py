@@ -40,6 +40,7 @@ FALLING = frozenset({"p_second", "entropy"})
 
 
 _LEAST, _MOST = 1e-6, 1 - 1e-6
+_FARTHEST = log(_MOST / (1 - _MOST))
 
 
 def acceptor_feature_names(rungs: Sequence[str]) -> list[str]:
@@ -155,15 +156,24 @@ def blend(
     return blended
 
 
-def blend_each(trees: Sequence[float], top: Sequence[float], trees_weight: float) -> list[float]:
-    """Give what `blend` gives; of one answer or a few, this is the faster."""
+def blend_odds(odds: Sequence[float], top: Sequence[float], trees_weight: float) -> list[float]:
+    """Give what `blend` gives where the trees' log odds are known, one by one: of a few, this is the faster.
+
+    Parameters
+    ----------
+    odds : sequence of n float
+        What the trees add up to.
+    top, trees_weight
+        As in `blend`.
+    """
+    if trees_weight == 1:
+        return [1 / (1 + exp(min(-raw, 700.0))) for raw in odds]
     top_weight = 1 - trees_weight
     blended = []
-    for p, q in zip(trees, top, strict=True):
-        p = _LEAST if p < _LEAST else _MOST if p > _MOST else p
+    for raw, q in zip(odds, top, strict=True):
+        raw = -_FARTHEST if raw < -_FARTHEST else _FARTHEST if raw > _FARTHEST else raw
         q = _LEAST if q < _LEAST else _MOST if q > _MOST else q
-        odds = trees_weight * log(p / (1 - p)) + top_weight * log(q / (1 - q))
-        blended.append(1 / (1 + exp(-odds)))
+        blended.append(1 / (1 + exp(-(trees_weight * raw + top_weight * log(q / (1 - q))))))
     return blended
 
 

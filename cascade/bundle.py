@@ -43,7 +43,8 @@ from cascade.security.signing import SIGNATURE, verify_signature
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 had a row a rung in the first pass's graph, and no trees beside it; it is still read."""
 MANIFEST = "manifest.json"
 POINTER = "serving"
 REFERENCE = "scores.npy"

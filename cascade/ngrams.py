@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,11 +144,27 @@ def hash_grams(texts: Sequence[str], group_bytes: int = _CHUNK) -> Iterator[Gram
         start = end
 
 
+def hash_one(text: str) -> tuple[NDArray[np.int64], int, int]:
+    """Give `laid_out` of one text's n-grams, and how many words and bytes it has, in fewer steps."""
+    raw = _encode(text)
+    n = len(raw)
+    powers, rescale, before = _frame(n)
+    laid_out, begins = _hash(np.frombuffer(raw, np.uint8), powers, rescale)
+    n_words = len(begins)
+    if n_words:
+        laid_out[2 * n_words - 1] = NO_GRAM
+    laid_out[2 * n_words :][before] = NO_GRAM
+    return laid_out, n_words, n
+
+
 _LONGEST = max(CHAR_SIZES)
 _N_WINDOWS_OF = np.array([sum(max(n - size + 1, 0) for size in CHAR_SIZES) for n in range(MAX_BYTES + 4)])
 """How many byte n-grams so many bytes have; a text has a space more at either end, and one in its cut."""
+_FACTORS = np.array([[_WORD_FACTOR], [_PAIR_FACTOR]])
+_WORD_SALTS = np.array([[_WORD_SALT], [_PAIR_SALT]])
 _SALTS = np.array(CHAR_SIZES, dtype=np.uint64)[:, None]
 _RESCALE = np.concatenate([np.zeros(_LONGEST - 1, dtype=np.uint64), _INVERSES])
+_RESCALE_NEXT = _INVERSES[1:]
 _BEFORE_SIZE, _BEFORE_END = np.array(
     [(j, at) for j, size in enumerate(CHAR_SIZES) for at in range(size - 1)]
 ).T.copy()
@@ -172,53 +189,61 @@ def _by_end(of_start: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
     return np.ndarray((len(CHAR_SIZES), n), np.uint64, of_start, offset, (-step, step))
 
 
-def _hash_chunk(encoded: Sequence[bytes]) -> Grams:
+def _before(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Give the places of windows that begin before their text, of texts that begin so within n bytes."""
+    # Of a text that is shorter than the longest window, this marks some of the next one's too, which begin
+    # before that one all the more.
+    places: NDArray[np.int64] = np.minimum(starts[:, None] + _BEFORE_END, n - 1) + _BEFORE_SIZE * n
+    return places
+
+
+@lru_cache(maxsize=512)
+def _frame(n: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
+    """Give what is the same for all single texts of n bytes: powers, their inverses, and `_before`."""
+    return _POWERS[:n], _by_end(_RESCALE, n), _before(np.zeros(1, dtype=np.int64), n)[0]
+
+
+def _hash(
+    data: NDArray[np.uint8], powers: NDArray[np.uint64], rescale: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hash all n-grams, as if it were one text; give them laid out, and one less than where words begin."""
     # Of short texts the calls of numpy cost more than their arithmetic: `take` is the cheapest of lookups.
-    m = len(encoded)
-    data = np.frombuffer(encoded[0] if m == 1 else b"".join(encoded), dtype=np.uint8)
     n = len(data)
     padded = np.zeros(n + _LONGEST, dtype=np.uint64)
-    prefix = padded[_LONGEST - 1 :]
-    (data * _POWERS[:n]).cumsum(out=prefix[1:])
+    until = padded[_LONGEST:]  # the prefix sum that ends with each byte
+    np.add.accumulate(data * powers, 0, None, until)  # the method takes a microsecond more
     word = _IS_WORD.take(data)
     edge = (word[1:] != word[:-1]).nonzero()[0]  # texts begin and end with a space, so edges pair up
-    edge += 1
-    at_edge, begins = prefix.take(edge), edge[0::2]
+    at_edge, begins = until.take(edge), edge[0::2]
     n_words = len(begins)
     every = np.empty(2 * n_words + len(CHAR_SIZES) * n, dtype=np.uint64)
-    words, pairs = every[:n_words], every[n_words : 2 * n_words]
-    np.subtract(at_edge[1::2], at_edge[0::2], out=words)
-    words *= _INVERSES.take(begins)
-    np.multiply(words, _PAIR_FACTOR, out=pairs)
-    pairs[:-1] += words[1:]
-    pairs += _PAIR_SALT
-    words *= _WORD_FACTOR
-    words += _WORD_SALT
+    words = at_edge[1::2] - at_edge[0::2]
+    words *= _RESCALE_NEXT.take(begins)
+    of_words = every[: 2 * n_words].reshape(2, n_words)
+    np.multiply(words, _FACTORS, out=of_words)
+    of_words += _WORD_SALTS
+    of_words[1, :-1] += words[1:]
     windows = every[2 * n_words :].reshape(len(CHAR_SIZES), n)
-    np.subtract(prefix[1:], _by_end(padded, n), out=windows)
-    windows *= _by_end(_RESCALE, n)
+    np.subtract(until, _by_end(padded, n), out=windows)
+    windows *= rescale
     windows += _SALTS
     every ^= every >> _FOLD
     every *= _MIX
     every >>= _DOWN
-    laid_out = every.view(np.int64)
-    # No window may reach into the text before. Of a text that is shorter than the longest window, this marks
-    # some of the next one's too, which begin before that one all the more.
-    if m == 1:
-        of_words, lengths = np.array([n_words]), np.array([n])
-        before = _BEFORE_SIZE * n
-        before += _BEFORE_END if n >= _LONGEST else np.minimum(_BEFORE_END, n - 1)
-        if n_words:
-            laid_out[2 * n_words - 1] = NO_GRAM
-    else:
-        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=m)
-        ends = lengths.cumsum()
-        words_until = begins.searchsorted(ends)
-        of_words = words_until.copy()
-        of_words[1:] -= words_until[:-1]
-        before = np.minimum((ends - lengths)[:, None] + _BEFORE_END, n - 1)
-        before += _BEFORE_SIZE * n
-        if n_words:  # a text without words marks the last pair of another one once more
-            laid_out[n_words : 2 * n_words][words_until - 1] = NO_GRAM
-    laid_out[2 * n_words :][before] = NO_GRAM
+    return every.view(np.int64), begins
+
+
+def _hash_chunk(encoded: Sequence[bytes]) -> Grams:
+    data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    n = len(data)
+    laid_out, begins = _hash(data, _POWERS[:n], _by_end(_RESCALE, n))
+    n_words = len(begins)
+    lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+    ends = lengths.cumsum()
+    words_until = begins.searchsorted(ends - 1)
+    of_words = words_until.copy()
+    of_words[1:] -= words_until[:-1]
+    if n_words:  # a text without words marks the last pair of another one once more
+        laid_out[n_words : 2 * n_words][words_until - 1] = NO_GRAM
+    laid_out[2 * n_words :][_before(ends - lengths, n)] = NO_GRAM
     return Grams(laid_out, of_words, lengths)

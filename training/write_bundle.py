@@ -16,7 +16,6 @@ import numpy as np
 
 from cascade.bundle import MANIFEST, SCHEMA, OpenEncoder, content_hash, load_bundle, sha256, verify_files
 from cascade.contract import Contract
-from cascade.first_pass import FILE as FIRST_PASS
 from cascade.rungs.local_chat import OpenChat
 from training import first_pass, head, linear
 from training.fit import FittedLadder
@@ -52,7 +51,7 @@ def export_models(fitted: FittedLadder, folder: Path) -> None:
     linear_at = kinds.index("linear") if "linear" in kinds else None
     first_pass.export(
         judges.difficulty, judges.acceptor, fitted.linear.model.bias, judges.record,
-        linear_at, len(kinds), folder / FIRST_PASS,
+        linear_at, len(kinds), folder,
     )  # fmt: skip
     export_trees(judges.acceptor, folder / "acceptor.onnx")
     fitted.featurizer.save(folder / "features.npy")

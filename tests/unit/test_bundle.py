@@ -18,8 +18,8 @@ from tests.conftest import NODE, ROOT
 
 ENCODER = ROOT / "models" / "encoders" / "all-MiniLM-L6-v2"
 FILES = (
-    "acceptor.onnx", "first_pass.onnx", "features.npy", "golden.json", "hardness.npy", "head.onnx",
-    "labels.npy", "linear.onnx",
+    "acceptor.onnx", "first_pass.onnx", "first_pass_many.onnx", "features.npy", "golden.json", "hardness.npy",
+    "head.onnx", "labels.npy", "linear.onnx", "trees.npy",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.features import Featurizer
-from cascade.ngrams import hash_grams
+from cascade.ngrams import hash_grams, hash_one
 from cascade.surface import surface, surfaces
 from cascade.text import normalise
 
@@ -23,6 +23,16 @@ def test_a_text_has_the_same_features_alone_and_in_any_batch(texts: list[str]) -
         np.testing.assert_array_equal(alone.columns, together.columns[inside])
         np.testing.assert_array_equal(alone.values, together.values[inside])
         np.testing.assert_array_equal(alone.surface[0], together.surface[i])
+
+
+@given(st.text(max_size=200) | st.text("a é?", max_size=8) | st.just("ab " * 3000))
+def test_one_text_alone_has_the_n_grams_that_it_has_in_a_group(text: str) -> None:
+    (grams,) = hash_grams([text])
+    laid_out, n_words, n_bytes = hash_one(text)
+    np.testing.assert_array_equal(laid_out, grams.laid_out)
+    assert (n_words, n_bytes) == (grams.of_words, grams.lengths)
+    first, *_ = hash_grams([text, "another", text])
+    np.testing.assert_array_equal(first.buckets[first.rows == 2], grams.buckets)
 
 
 @given(
