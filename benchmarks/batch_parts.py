@@ -1,120 +1,164 @@
 """What each part of a decision costs in a `BatchDecide`, in process: `python -m benchmarks.batch_parts`.
 
-The parts are timed one by one over the same batch of sample texts that the linear rung settles, part after
-part in every round; each figure is the median over the rounds of the parts' time, divided by the batch. The
-two whole rows say how much of the whole the parts explain. Time is the thread's own on a processor: what
-other programs take is not in it, but that they push its data out of the caches is.
+Whole batches are decided, each of other texts of the sample that the linear rung settles, and what is done
+once for a batch is timed as it happens. A part's figure is without the parts in it: they add up to the whole.
+Figures are medians over the rounds, divided by the batch. Time is the thread's own on a processor: what other
+programs take is not in it, but that they push its data out of the caches is.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import typer
 import yaml
 
 from benchmarks.latency import ROOT, read_texts
 from benchmarks.table import save, show
+from cascade import first_pass
 from cascade.ask import Ask
 from cascade.config import load_config
-from cascade.errors import CascadeError
 from cascade.ngrams import hash_grams
-from cascade.rungs.protocol import Query
-from cascade.server.decision_log import to_log
+from cascade.observe.metrics import Metrics
+from cascade.observe.watcher import watched
+from cascade.rollout.afterwards import Afterwards
+from cascade.server import local, together
 from cascade.server.engine import Engine
 from cascade.server.local import walk_local
 from cascade.server.requests import Asks
 from cascade.server.responses import batch_response
 from cascade.traffic import SqliteStore
-from cascade.traffic.rows import Rows
+from cascade.traffic.group_commit import GroupWriter
 from cascade.v1 import decision_pb2 as pb
 
 NODE = "support-intent"
+READ, MESSAGE = "reading and checking the requests", "message"
+GRAMS = "n-grams once more, a part of the first pass"
+REST = "request ids, turns, and handing from one to the next"
+PARTS: dict[str, list[tuple[Any, str]]] = {
+    "ids, and which bundle serves": [(together.Together, "__init__")],
+    "redaction of what the rungs read": [(local, "_queries")],
+    "first pass": [(first_pass.FirstPass, "__call__")],
+    "rest of the walk": [(together, "walk_local"), (local, "_run_rung")],
+    "counts for the alarms": [(Afterwards, "walked")],
+    "decision, record of the log, audit's coin": [(together.Together, "_finish")],
+    "metrics": [(Metrics, "saw")],
+    "handing over to the log": [(GroupWriter, "record")],
+    REST: [(Engine, "decide_many")],
+}
 
 
-def parts(engine: Engine, limits: Any, n: int) -> dict[str, Callable[[], Any]]:
-    """Give the parts of deciding a batch of n, and the whole."""
+class Parts:
+    """Adds up what each part takes of the thread's time, without the parts that it calls."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, int] = defaultdict(int)
+        self._inner: list[int] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time a block."""
+        began = time.thread_time_ns()
+        self._inner.append(0)
+        try:
+            yield
+        finally:
+            took = time.thread_time_ns() - began
+            self.spent[name] += took - self._inner.pop()
+            if self._inner:
+                self._inner[-1] += took
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Give the function, timed."""
+
+        def call(*args: Any, **named: Any) -> Any:
+            with self.part(name):
+                return function(*args, **named)
+
+        return call
+
+
+def settled_texts(engine: Engine) -> list[str]:
+    """Give the sample's texts that the linear rung settles."""
     node = engine.nodes[NODE]
-    bundle = node.bundle
-    assert bundle is not None
-    known = [Ask(NODE, text) for text in read_texts(f"{NODE}.unseen.jsonl")[0]]
-    walks = walk_local(known, bundle, node.contract, (), node.latency, node.redactor)
-    settled = [ask.text for ask, walk in zip(known, walks, strict=True) if walk.rung == "linear"]
-    requests = [pb.DecideRequest(node=NODE, text=text) for text in (settled * n)[:n]]
-    raw = pb.BatchDecideRequest(requests=requests).SerializeToString()
-    reader = Asks(limits, engine.contract)
-
-    def read() -> list[Ask]:
-        return [reader.ask(each, None) for each in pb.BatchDecideRequest.FromString(raw).requests]
-
-    asks = read()
-    texts = [ask.text for ask in asks]
-    rows = Rows(redactor=node.redactor)
-    decided = engine.decide_many(asks)
-    answers = [each for each in decided if not isinstance(each, CascadeError)]
-    assert len(answers) == n, "some of the sample's texts have no local answer"
-
-    def log() -> list[Any]:
-        return [to_log(ask, each, node, 0.0, 1.0, None) for ask, each in zip(asks, answers, strict=True)]
-
-    logged = log()
-
-    def walk() -> None:
-        walk_local(asks, bundle, node.contract, (), node.latency, node.redactor)
-
-    def whole() -> None:
-        batch_response(engine.decide_many(read()), requests)
-
-    queries = [Query(ask.text, ask.messages, ask.choices, ask.deadline) for ask in asks]
-    return {
-        "reading and checking the request": read,
-        "redaction of what the rungs read": lambda: [
-            text if node.redactor is None else node.redactor.kinds(text) for text in texts
-        ],
-        "n-grams": lambda: list(hash_grams(texts, 8192)),
-        "first pass, n-grams included": lambda: bundle.ladder.prepare(queries),
-        "walk up the ladder, redaction and first pass included": walk,
-        "record of the log": log,
-        "its row, by the writer": lambda: [rows.decision_row(each) for each in logged],
-        "message": lambda: batch_response(answers, requests),
-        "whole, but for writing the log": whole,
-    }
+    assert node.bundle is not None
+    texts = [text for file in ("jsonl", "unseen.jsonl") for text in read_texts(f"{NODE}.{file}")[0]]
+    asks = [Ask(NODE, text) for text in texts]
+    walks = walk_local(asks, node.bundle, node.contract, (), node.latency, node.redactor)
+    return [text for text, walk in zip(texts, walks, strict=True) if walk.rung == "linear"]
 
 
 def main(
-    rounds: int = 40,
+    rounds: int = 60,
     size: Annotated[int, typer.Option(help="Decisions in a batch.")] = 256,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Time the parts."""
     logging.disable(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as scratch:
+    seen: dict[str, list[float]] = defaultdict(list)
+    parts = Parts()
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        for name, places in PARTS.items():
+            for owner, function in places:
+                stack.enter_context(
+                    patch.object(owner, function, parts.timed(name, getattr(owner, function)))
+                )
         config = yaml.safe_load((ROOT / "cascade.yaml").read_text())
         config |= {"store": f"sqlite:///{scratch}/traffic.db", "models": str(ROOT / "models")}
         config["nodes"] = {NODE: config["nodes"][NODE]}
+        config["rollout"] = {"audit": {"ceiling": 0.002, "floor": 0.002, "daily_usd": 0.0}}
         path = Path(scratch) / "cascade.yaml"
         path.write_text(yaml.safe_dump(config))
         read = load_config(path)
-        with SqliteStore(Path(scratch) / "traffic.db") as store:
-            engine = Engine(read, store, refresh_seconds=0)
-            store.record = lambda *_: None  # type: ignore[method-assign]  # else the writer's thread takes part
-            work = parts(engine, read.limits, size)
-            times: dict[str, list[float]] = {name: [] for name in work}
-            for _ in range(rounds):
-                for name, function in work.items():
-                    began = time.thread_time()
-                    function()
-                    times[name].append((time.thread_time() - began) / size * 1e6)
-            engine.close()
-    rows = [
-        {"part": name, "us a decision": round(statistics.median(each), 2)} for name, each in times.items()
-    ]
+        store = stack.enter_context(SqliteStore(Path(scratch) / "traffic.db"))
+        engine = Engine(read, watched(store, [Metrics()]), refresh_seconds=0)
+        stack.callback(engine.close)
+        store.rows.redactor = redactor = engine.nodes[NODE].redactor
+        texts = settled_texts(engine)
+        raws = [
+            pb.BatchDecideRequest(
+                requests=[pb.DecideRequest(node=NODE, text=text) for text in texts[at : at + size]]
+            ).SerializeToString()
+            for at in range(0, len(texts) - size + 1, size)
+        ]
+        reader = Asks(read.limits, engine.contract)
+        writer = next(thread for thread in threading.enumerate() if thread.name == "traffic-writer")
+        clock = time.pthread_getcpuclockid(writer.ident or 0)
+        gc.collect()
+        gc.freeze()  # as a server does
+        for number in range(-len(raws), rounds):
+            if redactor is not None:
+                redactor._found_lately.cache_clear()  # else it has found all there is within few rounds
+            parts.spent.clear()
+            began = time.clock_gettime_ns(clock)
+            with parts.part(READ):
+                requests = pb.BatchDecideRequest.FromString(raws[number % len(raws)]).requests
+                asks = [reader.ask(each, None) for each in requests]
+            outcomes = engine.decide_many(asks)
+            with parts.part(MESSAGE):
+                batch_response(outcomes, requests)
+            store.flush()
+            if number >= 0:
+                for name, spent in parts.spent.items():
+                    seen[name].append(spent / size / 1e3)
+                seen["whole"].append(sum(parts.spent.values()) / size / 1e3)
+                seen["the log's writer"].append((time.clock_gettime_ns(clock) - began) / size / 1e3)
+                began = time.thread_time_ns()
+                list(hash_grams([ask.text for ask in asks], 8192))
+                seen[GRAMS].append((time.thread_time_ns() - began) / size / 1e3)
+    names = [READ, *PARTS, MESSAGE, "whole", "the log's writer", GRAMS]
+    rows = [{"part": name, "us a decision": round(statistics.median(seen[name]), 2)} for name in names]
     show(f"a decision of a batch of {size}, in process, processor time; medians of {rounds} rounds", rows)
     save(json_file, {"rows": rows, "rounds": rounds, "size": size})
 

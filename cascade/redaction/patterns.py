@@ -109,29 +109,46 @@ _BIRTH_MONTH = re.compile(
 )
 
 
+@lru_cache(maxsize=4)  # several detectors ask about one text
+def _bytes(text: str) -> bytes | None:
+    """Give a text in one byte a character; None where it holds one that has none.
+
+    Of those that have one, only ASCII's are digits, or are ASCII's letters where case is ignored.
+    """
+    if text.isascii():
+        return text.encode()
+    try:
+        return text.encode("cp1252")
+    except UnicodeEncodeError:
+        return None
+
+
 def count_digits(text: str) -> int:
     """Give how many digits a text has; never fewer than an expression takes for digits."""
-    if text.isascii():
-        return len(text) - len(text.encode().translate(None, _DIGITS))
+    raw = _bytes(text)
+    if raw is not None:
+        return len(raw) - len(raw.translate(None, _DIGITS))
     return sum(map(str.isdigit, text))
 
 
 _SHAPES = bytes.maketrans(_LETTERS + _DIGITS, b"a" * len(_LETTERS) + b"0" * len(_DIGITS))
-_IN_WORDS = bytes.maketrans(_LETTERS + _DIGITS + b"_.-", b"w" * (len(_LETTERS) + len(_DIGITS) + 3))
+_CHARACTERS = bytes(range(256)).decode("cp1252", "replace")
+_IN_WORDS = bytes(ord("w" if re.match(r"[\w.-]", each) else " ") for each in _CHARACTERS)
 _LONG_RUN = b"w" * _LONG
 
 
-@lru_cache(maxsize=4)  # several detectors ask about one text
-def _shape(text: str) -> bytes:
-    """Give a text that is ASCII with `a` for each letter and `0` for each digit, and without its spaces."""
-    return text.encode().translate(_SHAPES, b" ")
+@lru_cache(maxsize=4)
+def _shape(text: str) -> bytes | None:
+    """Give a text with `a` for each letter of ASCII and `0` for each digit, and without its spaces."""
+    raw = _bytes(text)
+    return None if raw is None else raw.translate(_SHAPES, b" ")
 
 
 def _may_hold(text: str, *shapes: bytes) -> bool:
     """Say in a tenth of an expression's time whether it can match: each match holds one of the shapes."""
-    if not text.isascii():  # \d and \w are more than these, and so are letters whose case is ignored
-        return True
     shape = _shape(text)
+    if shape is None:
+        return True
     for each in shapes:  # noqa: SIM110 - a generator takes longer
         if each in shape:
             return True
@@ -140,8 +157,9 @@ def _may_hold(text: str, *shapes: bytes) -> bool:
 
 def _has_long_word(text: str) -> bool:
     """Say whether `_LONG_WORD` matches."""
-    if text.isascii():
-        return _LONG_RUN in text.encode().translate(_IN_WORDS)
+    raw = _bytes(text)
+    if raw is not None:
+        return _LONG_RUN in raw.translate(_IN_WORDS)
     return _LONG_WORD.search(text) is not None
 
 
@@ -213,7 +231,7 @@ def _national_ids(text: str) -> Iterator[Found]:
             number = _NOT_DIGIT.sub("", m[0])
             if is_us_ssn(number):
                 yield m.start(), m.end(), number
-    if digits >= 9 and (not text.isascii() or _names_one(text, _SSN_WORDS)):
+    if digits >= 9 and (_bytes(text) is None or _names_one(text, _SSN_WORDS)):
         for m in _NAMED_SSN.finditer(text):
             yield m.start(1), m.end(1), _NOT_DIGIT.sub("", m[1])
     for at_least, shapes, pattern, check in _CHECKED_IDS:

@@ -215,20 +215,28 @@ def test_checksums() -> None:
     assert not is_ip("1.2.3.400")
 
 
+def test_what_has_one_byte_is_no_digit_and_no_letter_of_asciis() -> None:
+    for character in bytes(range(128, 256)).decode("cp1252", "ignore"):
+        assert not re.match(r"\d|[a-z]", character, re.IGNORECASE), character
+    assert patterns._bytes("\u0663") is patterns._bytes("\u017f") is patterns._bytes("\x81") is None
+    for text in ("é" * 14, "a.b-c_d1é2ß3ÿ4", "a.b-c_d1é2ß3ÿ", "£" * 20, "a b" * 9, "\u0101" * 14):
+        assert patterns._has_long_word(text) == (patterns._LONG_WORD.search(text) is not None)
+
+
 def test_a_shape_hides_no_text_from_an_expression(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [
         "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "219-09-9998", "219.09.9998", "ssn: 219099998",
         "itin is 219099998", "social security 219099998", "AB 12 34 56 C", "AB123456C", "12345678Z", "v1.2",
         "X-1234567L", "RSSMRA85T10A562S", "529.982.247-25", "1 84 12 76 451 089 46", "8.8.8.8", "2001:db8::1",
         "+49 30 1234567", "(212) 555-1234", "212.555.1234", "030/1234567", "pin is 1234", "no 62 63 87 a",
-        "sk-proj-abcdefghijklmnop1234", "ghp_" + "a1" * 16, "e\u0301 \u0663 é", "\u017f", "",
+        "sk-proj-abcdefghijklmnop1234", "ghp_" + "a1" * 16, "e\u0301 \u0663 é", "\u017f", "\u2026 £5", "",
     ]  # fmt: skip
     draw = random.Random(3)
     texts = [value + end for value in values for end in ("", ".", " é", "x", "1")]
     for _ in range(4000):
         text = list(draw.choice([" ", "-", ""]).join(draw.choices(values, k=draw.randint(1, 3))))
         for at in draw.sample(range(len(text)), min(len(text), draw.randint(0, 2))):
-            text[at] = draw.choice("0aZ -.+/(:_é\u0663")
+            text[at] = draw.choice("0aZ -.+/(:_é\u0663£")
         texts.append("".join(text))
     engine = PatternEngine(tuple(patterns.DETECTORS))
     found = [list(engine.find(text)) for text in texts]
