@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cascade.onnx_session import open_session
 from cascade.rungs.combining import Combining
-from cascade.rungs.protocol import Answers, Batch, Scores, best_labels
+from cascade.rungs.protocol import Answer, Answers, Batch, Scores, best_labels
 from cascade.scope import HEAD_NAMES
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -64,7 +64,7 @@ class EncoderRung:
         self.name = name
         self._embed = embed
         self._head = head
-        self._labels = tuple(labels)
+        self._answers = tuple(map(Answer, labels))
 
     def answer(self, batch: Batch) -> Answers:
         """Answer a batch, of which the linear model's probabilities are known."""
@@ -78,5 +78,5 @@ class EncoderRung:
         else:
             embedding = self._embed(texts)
         scores, neighbours, nearest, scope = self._head(embedding, linear)
-        answers = best_labels(scores, self._labels)
+        answers = best_labels(scores, self._answers)
         return Answers(answers, scores, neighbours, nearest, linear, scope, places=places)

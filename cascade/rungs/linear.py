@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cascade.rungs.protocol import Answers, Batch, best_labels
+from cascade.rungs.protocol import Answer, Answers, Batch, best_labels
 
 
 class LinearRung:
@@ -12,9 +12,9 @@ class LinearRung:
 
     def __init__(self, name: str, labels: Sequence[str]) -> None:
         self.name = name
-        self._labels = tuple(labels)
+        self._answers = tuple(map(Answer, labels))
 
     def answer(self, batch: Batch) -> Answers:
         """Answer a batch, of which the linear model's probabilities are known."""
         assert batch.linear is not None
-        return Answers(best_labels(batch.linear, self._labels), batch.linear, linear=batch.linear)
+        return Answers(best_labels(batch.linear, self._answers), batch.linear, linear=batch.linear)

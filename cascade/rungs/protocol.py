@@ -158,10 +158,10 @@ class Rung(Protocol):
         ...
 
 
-def best_labels(scores: Scores, labels: Sequence[str]) -> list[Answer]:
-    """Give each query's most probable label.
+def best_labels(scores: Scores, answers: Sequence[Answer]) -> list[Answer]:
+    """Give each query's most probable label; `answers` has one for each label, which nobody changes.
 
     A request's `choices` do not change a local rung's answer: what was certified is the answer among all
     labels. Where it is not one of the choices, the contract sends the request up the ladder.
     """
-    return [Answer(labels[i]) for i in scores.argmax(axis=1).tolist()]
+    return [answers[i] for i in scores.argmax(axis=1).tolist()]
