@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,13 +94,18 @@ def growth(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
     means of whole cycles, and says nothing of what happens within one. The interval is that of least squares,
     by Student's t: it takes the cycles for independent.
 
+    A sample of another number of processes than most have, at a reload or while a worker begins anew, is left
+    out: a process more or less is a hundred times what is looked for.
+
     Parameters
     ----------
     samples : sequence of Sample
     cycle_seconds : float
         How long it takes until everything that is done was done once.
     """
-    return _growth([s.second for s in samples], [s.total / MB for s in samples], cycle_seconds)
+    usual = statistics.mode(len(s.own) for s in samples) if samples else 0
+    held = [(s.second, s.total / MB) for s in samples if len(s.own) == usual]
+    return _growth([second for second, _ in held], [mb for _, mb in held], cycle_seconds)
 
 
 def growth_of_parent(samples: Sequence[Sample], cycle_seconds: float) -> Growth:

@@ -207,7 +207,9 @@ def main(
                 elif turn % 6 == 5 and "bundles" not in left_out:
                     pointer.write_text((newer if turn % 12 == 5 else version) + "\n")
                     events["bundles replaced"] += 1
-                elif turn % 12 == 6 and "reloads" not in left_out:
+                elif turn % 12 == 4 and "reloads" not in left_out:
+                    # Long before the next kill: one that dies within 30 s of its start is started again later
+                    # each time.
                     process.send_signal(signal.SIGHUP)
                     events["configurations reloaded"] += 1
             soak.stop.set()
