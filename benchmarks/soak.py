@@ -246,7 +246,7 @@ def main(
     show(f"soak of {minutes:g} minutes", [{"what": k, "measured": v} for k, v in figures.items()])
     for text in (soak.wrong + soak.odd)[:10]:
         print(text, file=sys.stderr)
-    save(json_file, figures | {"memory kB, every 10 s": [asdict(s) for s in sizes]})
+    save(json_file, figures | {"parent": process.pid, "memory kB, every 10 s": [asdict(s) for s in sizes]})
     if soak.wrong or soak.odd:
         raise typer.Exit(1)
 

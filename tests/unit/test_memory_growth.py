@@ -37,6 +37,15 @@ def test_a_short_run_says_nothing() -> None:
     assert math.isnan(growth([], CYCLE).slope)
 
 
+def test_a_worker_more_at_a_slow_reload_or_less_after_a_kill_is_no_growth() -> None:
+    samples = []
+    for i in range(1, 181):
+        workers = {0: 0, 1: 4 if i > 120 else 2, 2: 1 if i < 90 else 2}.get(i % 12, 2)
+        samples.append(Sample(10.0 * i, {1: 70_000} | {1 + n: 90_000 for n in range(1, 1 + workers)}, 0, 0))
+    assert abs(growth(samples, CYCLE).slope) < 1e-9
+    assert growth(samples, CYCLE).cycles == 10
+
+
 def _of_workers(mb_at: Callable[[float, float], float], seed: int) -> list[Sample]:
     """Thirty minutes of two workers, of which a random one is killed each minute; MB by birth and age.
 
