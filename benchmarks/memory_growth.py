@@ -104,8 +104,8 @@ def growth(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
         How long it takes until everything that is done was done once.
     """
     usual = statistics.mode(len(s.own) for s in samples) if samples else 0
-    held = [(s.second, s.total / MB) for s in samples if len(s.own) == usual]
-    return _growth([second for second, _ in held], [mb for _, mb in held], cycle_seconds)
+    held = [s.total / MB if len(s.own) == usual else math.nan for s in samples]
+    return _growth([s.second for s in samples], held, cycle_seconds)
 
 
 def growth_of_parent(samples: Sequence[Sample], cycle_seconds: float) -> Growth:
@@ -156,7 +156,7 @@ def _growth(seconds: Sequence[float], held: Sequence[float], cycle_seconds: floa
         # Counted from the end, so that the part of a cycle that is left over is the oldest.
         first, last = end - (n - k) * cycle_seconds, end - (n - k - 1) * cycle_seconds
         means.append(
-            np.mean([mb for second, mb in zip(seconds, held, strict=True) if first < second <= last])
+            np.nanmean([mb for second, mb in zip(seconds, held, strict=True) if first < second <= last])
         )
     if n < 3:
         return Growth(math.nan, math.nan, math.nan, n)
