@@ -25,7 +25,7 @@ from cascade.errors import BundleError, CascadeError
 from cascade.features import Featurizer
 from cascade.fences import Fences
 from cascade.first_pass import FILE as FIRST_PASS
-from cascade.first_pass import FirstPass
+from cascade.first_pass import MANY, MANY_FILE, FirstPass
 from cascade.heap import pages_of_its_own
 from cascade.ladder import LocalLadder
 from cascade.policy.guarded_slices import GuardedSlices
@@ -39,6 +39,7 @@ from cascade.rungs.onnx_weights import linear_weights
 from cascade.rungs.protocol import Rung
 from cascade.scope import ScopeDetector
 from cascade.security.signing import SIGNATURE, verify_signature
+from cascade.tree_sums import FILE as TREES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -385,6 +386,23 @@ def check_golden(golden: dict[str, Any], ladder: LocalLadder, manifest: dict[str
                 raise BundleError(
                     where, f"on golden inputs {name} differs by {gap:.2g} (at most {tolerance:g})"
                 )
+    _check_many(golden["texts"], ladder)
+
+
+def _check_many(texts: list[str], ladder: LocalLadder) -> None:
+    """Compare what the first pass says of few texts with what it says of many, which other files say."""
+    few = ladder.first(texts)
+    try:
+        many = ladder.first(texts * -(-MANY // len(texts)))[: len(texts)]
+    except Exception as error:  # onnxruntime raises many kinds, none of them exported
+        raise BundleError(MANY_FILE, f"it cannot be run on many texts: {str(error)[:300]}") from error
+    for name in ("p_right", "linear", "confidence"):
+        gap = float(np.abs(getattr(many, name) - getattr(few, name)).max())
+        if not gap <= GOLDEN_TOLERANCE["trees"]:  # nor is what is no number at all
+            raise BundleError(
+                TREES if name != "linear" else MANY_FILE,
+                f"of many golden inputs at once {name} differs by {gap:.2g} from that of few",
+            )
 
 
 def serving_version(models: Path, node: str) -> str | None:

@@ -39,7 +39,7 @@ from cascade.tree_sums import TreeSums
 
 FILE = "first_pass.onnx"
 MANY_FILE = "first_pass_many.onnx"
-_MANY = 24
+MANY = 24
 """From so many texts on, trees are added up outside of the graph: of fewer, the calls of numpy cost more."""
 _RARITY = 1
 """The column of an n-gram's idf in the table."""
@@ -147,7 +147,7 @@ class FirstPass:
         if self._row_a_rung:
             return self._see_row_a_rung(request, sums, scales)
         feed = {"sums": sums[:, :, n_facts:], "scales": scales[:, None, :]}
-        if len(texts) < _MANY:
+        if len(texts) < MANY:
             feed["request"] = request
             linear, seen, *accepted = self._session.run(self._outputs, feed)
             seen = seen[:, self._n_request :]

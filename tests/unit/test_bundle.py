@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cascade.bundle import MANIFEST, POINTER, Bundle, content_hash, load_bundle, sha256
 from cascade.encoder import Encoder
@@ -14,6 +16,8 @@ from cascade.errors import BundleError
 from cascade.flags import open_flags
 from cascade.rollout.state import NodeRollout
 from cascade.server.node import build_nodes, refresh
+from cascade.tree_sums import FILE as TREES
+from cascade.tree_sums import LEAF
 from tests.conftest import NODE, ROOT
 
 ENCODER = ROOT / "models" / "encoders" / "all-MiniLM-L6-v2"
@@ -120,6 +124,26 @@ def test_models_that_answer_golden_inputs_otherwise_are_refused(
     (folder / "golden.json").write_text(json.dumps(golden))
     reseal(folder, lambda _: None)
     with pytest.raises(BundleError, match="golden"):
+        load(folder)
+
+
+def otherwise(nodes: NDArray[np.void]) -> None:
+    nodes["value"][nodes["column"] == LEAF] *= -1
+
+
+def elsewhere(nodes: NDArray[np.void]) -> None:
+    nodes["column"][nodes["column"] != LEAF] = 999
+
+
+@pytest.mark.parametrize(("change", "name"), [(otherwise, r"trees\.npy"), (elsewhere, r"first_pass_many")])
+def test_trees_that_say_otherwise_of_many_texts_than_of_few_are_refused(
+    change: Callable[[NDArray[np.void]], None], name: str, folder: Path, load: Callable[[Path], Bundle]
+) -> None:
+    nodes = np.load(folder / TREES)
+    change(nodes)
+    np.save(folder / TREES, nodes)
+    reseal(folder, lambda _: None)
+    with pytest.raises(BundleError, match=name):
         load(folder)
 
 

@@ -1,6 +1,7 @@
 """Trees added up by masks of bits give the bits that onnxruntime gives, and what LightGBM says."""
 
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from cascade.errors import BundleError
-from cascade.tree_sums import FILE, MOST_LEAVES, TreeSums
+from cascade.tree_sums import FILE, LEAF, MOST_LEAVES, NODE, TreeSums
 from training.linear import save as save_graph
 from training.tree_sums import Split, Summand, Tree, read_trees, save, simplify, sum_node, uses
 from training.trees import ML_OPSET, fit_trees, p_one, tree_node
@@ -120,9 +121,15 @@ def test_trees_of_another_kind_are_refused(
         read_trees(node)
 
 
-@pytest.mark.parametrize("content", [None, b"garbage", np.zeros(3)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None, b"garbage", b"", b"PK\x03\x04", np.zeros(3),
+        np.array([(2**31 - 1, 1, LEAF, 0, 1)], dtype=NODE), np.array([(-1, 1, LEAF, 0, 1)] * 2, dtype=NODE),
+    ],
+)  # fmt: skip
 def test_a_file_without_trees_is_refused_by_name(
-    content: bytes | NDArray[np.float64] | None, tmp_path: Path
+    content: bytes | NDArray[Any] | None, tmp_path: Path
 ) -> None:
     if isinstance(content, bytes):
         (tmp_path / FILE).write_bytes(content)
