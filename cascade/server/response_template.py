@@ -8,7 +8,6 @@ takes to set each field of a message.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from itertools import groupby
 from struct import Struct, unpack
 
@@ -23,6 +22,11 @@ _ID_SIZES = frozenset({0, 16, 20, 21, 22, 24, 26, 27, 32, 36})
 would be made more often than used."""
 
 _Fill = Callable[[bytes, float, float, float, float, bytes], bytes]
+_Key = tuple[Write, str, str, str, Mode, int, int]
+
+_MOST, _PATIENCE = 1024, 1 << 16
+"""So many templates are kept, until so many messages found none: a template takes as long as 14 messages that
+are written field by field. To let the oldest go would make one for each message where there are more."""
 
 
 def written(decided: Decided, write: Write) -> bytes:
@@ -44,15 +48,14 @@ def written(decided: Decided, write: Write) -> bytes:
             id_, request_id = decided.decision_id.encode(), decided.request_id.encode()
             size = len(request_id)
             if size in _ID_SIZES:
-                fill = _template(
+                fill = _templates[
                     write, output, decided.rung, decided.bundle_version, decided.mode, len(id_), size
-                )
+                ]
                 if fill is not None:
                     return fill(id_, sure, before, after, ms, request_id)  # type: ignore[arg-type]
     return write(decided)
 
 
-@lru_cache(maxsize=1024)
 def _template(
     write: Write, label: str, rung: str, version: str, mode: Mode, id_size: int, request_id_size: int
 ) -> _Fill | None:
@@ -88,3 +91,24 @@ def _template(
         return pack(a, decision_id, b, sure, c, before, d, after, e, ms, f, request_id)
 
     return fill
+
+
+class _Templates(dict[_Key, "_Fill | None"]):
+    """The templates, by what they are the same for; None where a message is written field by field."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._missed = 0
+
+    def __missing__(self, key: _Key) -> _Fill | None:
+        if len(self) >= _MOST:
+            self._missed += 1
+            if self._missed < _PATIENCE:
+                return None
+            self.clear()  # bundles come and go
+            self._missed = 0
+        fill = self[key] = _template(*key)
+        return fill
+
+
+_templates = _Templates()

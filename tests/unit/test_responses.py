@@ -119,6 +119,32 @@ def test_a_template_that_is_not_as_expected_is_not_used(monkeypatch: pytest.Monk
         assert response_template.written(decided, backwards) == backwards(decided)
 
 
+def test_more_labels_than_templates_cost_no_template_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response_template, "_templates", response_template._Templates())
+    written_by_field = 0
+
+    def write(decided: Decided) -> bytes:
+        nonlocal written_by_field
+        written_by_field += 1
+        return responses._response(decided)
+
+    many = [replace(DECIDED, output=f"label {i}", request_id="") for i in range(1100)] * 3
+    for decided in many:
+        response_template.written(decided, write)
+    assert written_by_field < len(many)
+
+
+def test_templates_of_a_bundle_that_has_gone_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response_template, "_MOST", 2)
+    monkeypatch.setattr(response_template, "_PATIENCE", 3)
+    templates = response_template._Templates()
+    monkeypatch.setattr(response_template, "_templates", templates)
+    for version in ["1", "2", "3", "3", "3"]:
+        one = replace(settled(1)[0], bundle_version=version)
+        assert responses.response_of(one) == responses._response(one)
+    assert {key[3] for key in templates} == {"3"}
+
+
 def test_a_batch_has_its_results_in_order_with_the_errors_of_some() -> None:
     first, second = settled(2)
     outcomes = [first, InvalidInput("requests[1].text", "is empty"), second, Overloaded("busy", 0.5), DECIDED]
