@@ -1,6 +1,7 @@
 """A bundle is loaded whole or not at all."""
 
 import json
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -116,11 +117,12 @@ def test_another_encoder_is_refused(folder: Path, load: Callable[[Path], Bundle]
         load(folder)
 
 
+@pytest.mark.parametrize("answered", [lambda p: 1 - p, lambda _: math.nan], ids=["other", "no number"])
 def test_models_that_answer_golden_inputs_otherwise_are_refused(
-    folder: Path, load: Callable[[Path], Bundle]
+    folder: Path, load: Callable[[Path], Bundle], answered: Callable[[float], float]
 ) -> None:
     golden = json.loads((folder / "golden.json").read_text())
-    golden["p_top"] = [[1 - p for p in row] for row in golden["p_top"]]
+    golden["p_top"] = [[answered(p) for p in row] for row in golden["p_top"]]
     (folder / "golden.json").write_text(json.dumps(golden))
     reseal(folder, lambda _: None)
     with pytest.raises(BundleError, match="golden"):
