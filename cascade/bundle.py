@@ -25,7 +25,8 @@ from cascade.errors import BundleError, CascadeError
 from cascade.features import Featurizer
 from cascade.fences import Fences
 from cascade.first_pass import FILE as FIRST_PASS
-from cascade.first_pass import MANY, MANY_FILE, FirstPass
+from cascade.first_pass import FirstPass
+from cascade.golden import check_golden
 from cascade.heap import pages_of_its_own
 from cascade.ladder import LocalLadder
 from cascade.policy.guarded_slices import GuardedSlices
@@ -39,7 +40,6 @@ from cascade.rungs.onnx_weights import linear_weights
 from cascade.rungs.protocol import Rung
 from cascade.scope import ScopeDetector
 from cascade.security.signing import SIGNATURE, verify_signature
-from cascade.tree_sums import FILE as TREES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -51,10 +51,6 @@ POINTER = "serving"
 REFERENCE = "scores.npy"
 """The held-out records' scores that live ones are compared with: see `cascade.policy.exchangeability`."""
 SUFFIXES = frozenset({".json", ".onnx", ".npy", ".md", ".png"})
-
-GOLDEN_TOLERANCE = {"linear": 1e-4, "trees": 1e-4, "encoder": 0.05}
-"""Largest difference of a probability on golden inputs. The encoder's int8 rounding differs a little
-between kinds of CPU."""
 
 OpenEncoder = Callable[[str], tuple[Encoder, Embed]]
 """Gives the encoder of a rung's name, and the function that embeds with it."""
@@ -344,65 +340,6 @@ def load_array(path: Path) -> NDArray[np.float32]:
     except (OSError, ValueError) as error:
         raise BundleError(path.name, f"not an array: {error}") from error
     return array
-
-
-def golden_answers(texts: list[str], ladder: LocalLadder) -> dict[str, Any]:
-    """Give what a ladder says about golden texts, as `golden.json` stores it."""
-    seen = ladder.run_all(texts, with_chat=False)
-    return {
-        "texts": texts,
-        "answer": seen["answer"].tolist(),
-        **{
-            name: np.round(seen[name].astype(np.float64), 6).tolist()
-            for name in ("p_right", "p_top", "confidence")
-        },
-    }
-
-
-def check_golden(golden: dict[str, Any], ladder: LocalLadder, manifest: dict[str, Any]) -> None:
-    """Compare a ladder's answers to golden texts with the stored ones.
-
-    Raises
-    ------
-    BundleError
-        They differ by more than `GOLDEN_TOLERANCE`.
-    """
-    seen = ladder.run_all(golden["texts"], with_chat=False)
-    kinds = [entry["kind"] for entry in manifest["rungs"]]
-    files = {"p_right": FIRST_PASS, "p_top": "linear.onnx", "confidence": "acceptor.onnx"}
-    for name, file in files.items():
-        expected = np.array(golden[name])
-        for r, kind in enumerate(kinds):
-            if kind == "chat":
-                continue
-            tolerance = GOLDEN_TOLERANCE["trees" if name != "p_top" else kind]
-            if kind == "encoder" and name == "confidence":
-                tolerance = GOLDEN_TOLERANCE["encoder"]
-            differences = np.abs(seen[name][:, r] - expected[:, r])
-            # int8 rounding on another kind of CPU can push one answer over a tree's split: most must agree
-            gap = float(np.quantile(differences, 0.75) if kind == "encoder" else differences.max())
-            if not gap <= tolerance:  # nor is what is no number at all
-                where = "head.onnx" if kind == "encoder" and name == "p_top" else file
-                raise BundleError(
-                    where, f"on golden inputs {name} differs by {gap:.2g} (at most {tolerance:g})"
-                )
-    _check_many(golden["texts"], ladder)
-
-
-def _check_many(texts: list[str], ladder: LocalLadder) -> None:
-    """Compare what the first pass says of few texts with what it says of many, which other files say."""
-    few = ladder.first(texts)
-    try:
-        many = ladder.first(texts * -(-MANY // len(texts)))[: len(texts)]
-    except Exception as error:  # onnxruntime raises many kinds, none of them exported
-        raise BundleError(MANY_FILE, f"it cannot be run on many texts: {str(error)[:300]}") from error
-    for name in ("p_right", "linear", "confidence"):
-        gap = float(np.abs(getattr(many, name) - getattr(few, name)).max())
-        if not gap <= GOLDEN_TOLERANCE["trees"]:  # nor is what is no number at all
-            raise BundleError(
-                TREES if name != "linear" else MANY_FILE,
-                f"of many golden inputs at once {name} differs by {gap:.2g} from that of few",
-            )
 
 
 def serving_version(models: Path, node: str) -> str | None:

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bundle import REFERENCE, OpenEncoder, assemble, golden_answers
+from cascade.bundle import REFERENCE, OpenEncoder, assemble
 from cascade.config import Config
 from cascade.contract import Contract
 from cascade.errors import RetrainRefused
 from cascade.fences import teacher_of
+from cascade.golden import golden_answers
 from cascade.lineage import write_lineage
 from cascade.pointer import point_to
 from cascade.redaction import redaction_fingerprint

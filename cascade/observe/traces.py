@@ -28,6 +28,7 @@ PARENT = "traceparent"
 _MOST_OPEN = 10_000
 _W3C = re.compile(r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*")
 _SAMPLED, _RANDOM = 1, 2  # flags of W3C trace context, level 2
+_FLAGS_OF_OURS = f"{_SAMPLED | _RANDOM:02x}"
 
 
 class _Above(NamedTuple):
@@ -79,7 +80,7 @@ class Traces:
             if self._sample < 1 and self._random.random() >= self._sample:
                 return
             drawn = f"{self._random.getrandbits(192):048x}"  # both ids; one of zeros comes once in 2**64
-            own = f"00-{drawn[:32]}-{drawn[32:]}-03"
+            own = f"00-{drawn[:32]}-{drawn[32:]}-{_FLAGS_OF_OURS}"
             self._begin(own, node, "")
             context[PARENT] = own
             return

@@ -1,11 +1,14 @@
 """Each request is served by what its own flags and its own place in the rollout say."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from cascade.flags import open_flags
 from cascade.flags.values import UNSET, NodeFlags
 from cascade.rollout.choice import Plan
 from cascade.rollout.serving import Serving
@@ -51,3 +54,33 @@ def test_keys_inside_and_outside_a_candidates_share_get_different_bundles(servin
     assert [served(serving, "", f"key-{i}")[1] for i in range(50)] == first
     serving.adopt(Plan(stable=OLD, candidate=NEW, share=1.0))
     assert {served(serving, "", f"key-{i}")[1] for i in range(50)} == {NEW}
+
+
+BY_PLAN = {"if": [{"==": [{"var": "plan"}, "gold"]}, "live", "passthrough"]}
+BY_KEY = {"fractional": [["live", 50], ["passthrough", 50]]}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("rule", [None, BY_PLAN, BY_KEY], ids=["for all", "by context", "by key"])
+def test_requests_of_a_batch_are_served_as_each_would_be_alone(
+    tmp_path: Path, rule: dict[str, Any] | None, share: float
+) -> None:
+    variants = {"live": "live", "passthrough": "passthrough"}
+    mode = {"state": "ENABLED", "variants": variants, "defaultVariant": "live"}
+    path = tmp_path / "flags.json"
+    path.write_text(
+        json.dumps({"flags": {"cascade.node.mode": mode | ({} if rule is None else {"targeting": rule})}})
+    )
+    flags = open_flags(path, ["node"], seconds=0)
+    try:
+        assert flags.same_for_all("node") is (rule is None)
+        shelf: Any = SimpleNamespace(versions=lambda: list(BUNDLES), get=BUNDLES.get)
+        serving = Serving("node", shelf, flags)
+        serving.adopt(Plan(stable=OLD, candidate=NEW, share=share))
+        batch = [({"plan": "gold" if i % 3 else "free"}, f"key-{i}") for i in range(30)]
+        alone = [serving.of(*each) for each in batch]
+        assert serving.of_each(batch) == alone
+        kinds = {(each.mode, each.bundle and each.bundle.version) for each in alone}
+        assert len(kinds) == (1 if rule is None else 2) + (share == 0.5)
+    finally:
+        flags.close()

@@ -215,7 +215,8 @@ def test_decisions_that_lack_this_and_that_are_written_in_order_among_others(pat
     bare: dict[str, Any] = {"context": {"session": "s"}}
     shapes: list[dict[str, Any]] = [
         bare, bare, {"request_id": "r"}, {"context": {"tenant": "t"}}, bare | {"confidence": None}, bare,
-        bare | {"error": "X: y", "output": None}, {"text": None, "messages": (("user", "hi"),)}, bare,
+        bare | {"request_id": "r3"}, bare | {"error": "X: y", "output": None},
+        {"text": None, "messages": (("user", "hi"),)}, bare,
         bare | {"text": None, "messages": (("user", "hi"),), "request_id": "r2", "error": "X: y"}, bare,
     ]  # fmt: skip
     written = [decision(f"d{i}", time=1.0, **changes) for i, changes in enumerate(shapes)]
