@@ -8,7 +8,6 @@ programs take is not in it, but that they push its data out of the caches is.
 
 from __future__ import annotations
 
-import gc
 import logging
 import statistics
 import tempfile
@@ -29,6 +28,7 @@ from benchmarks.table import save, show
 from cascade import first_pass
 from cascade.ask import Ask
 from cascade.config import load_config
+from cascade.garbage import begin_serving, end_serving
 from cascade.ngrams import hash_grams
 from cascade.observe.metrics import Metrics
 from cascade.observe.watcher import watched
@@ -135,8 +135,8 @@ def main(
         reader = Asks(read.limits, engine.contract)
         writer = next(thread for thread in threading.enumerate() if thread.name == "traffic-writer")
         clock = time.pthread_getcpuclockid(writer.ident or 0)
-        gc.collect()
-        gc.freeze()  # as a server does
+        begin_serving()
+        stack.callback(end_serving)
         for number in range(-len(raws), rounds):
             if redactor is not None:
                 redactor._found_lately.cache_clear()  # else it has found all there is within few rounds

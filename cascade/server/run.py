@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 from cascade.config import Config
 from cascade.errors import CascadeError, ConfigError
 from cascade.event_loop import GRPC
+from cascade.garbage import begin_serving, end_serving
 from cascade.observe.open import open_observing
 from cascade.security.keys import read_keys
 from cascade.server import rollout_service, sd_notify
@@ -172,10 +172,7 @@ def _serve_process(
             engine.served,
             GRPC.running.call_soon_threadsafe,
         )
-        # What there is by now stays: the collector need not look through it again and again, least of all
-        # under load, when whatever waits is looked through with it.
-        gc.collect()
-        gc.freeze()
+        begin_serving()
 
         def begin_stop() -> None:
             if encoders is None:  # no worker: nobody else says so
@@ -189,7 +186,7 @@ def _serve_process(
         engine.close()
         gate.close()
     finally:
-        gc.unfreeze()
+        end_serving()
         if pruner is not None:
             pruner.close()
         store.close()

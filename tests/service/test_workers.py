@@ -1,5 +1,6 @@
 """`cascade serve --workers`: real processes, real signals, the shipped bundle and the simulated frontier."""
 
+import gc
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 from benchmarks.memory_growth import proportional
 from cascade.bundle import POINTER
 from cascade.client import Client, DecisionError
+from cascade.garbage import COLLECT_AFTER
 from tests.conftest import NODE
 from tests.service.worker_processes import LONG, Service, load
 
@@ -161,15 +163,16 @@ from cascade.config import load_config
 from cascade.server.run import serve
 
 def told(facts):
-    print(len(gc.get_objects()), gc.get_freeze_count(), flush=True)
+    print(len(gc.get_objects()), gc.get_freeze_count(), gc.get_threshold()[0], flush=True)
     os._exit(0)
 
 serve(load_config(Path(sys.argv[1])), "127.0.0.1:0", 1, told)
 """
     command = [sys.executable, "-c", script, str(tmp_path / "cascade.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONG)
-    looked_through, left_out = map(int, done.stdout.split())
+    looked_through, left_out, seldom = map(int, done.stdout.split())
     assert looked_through < 0.05 * left_out
+    assert seldom == COLLECT_AFTER > gc.get_threshold()[0]
 
 
 def test_what_a_worker_has_taken_ahead_for_a_tenant_is_given_back_when_it_ends(
@@ -182,6 +185,7 @@ def test_what_a_worker_has_taken_ahead_for_a_tenant_is_given_back_when_it_ends(
 import os, signal, sys
 from pathlib import Path
 from cascade.client import Client, DecisionError
+from cascade.garbage import COLLECT_AFTER
 from cascade.config import load_config
 from cascade.server.run import serve
 from cascade.server.tenant_file import TenantFile
