@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.traffic import Decision, Outcome
+from cascade.traffic.database import Row
+from cascade.traffic.rows import Rows
 
 BASE = Decision(
     decision_id="d0",
@@ -35,3 +37,9 @@ def decision(id_: str, **changes: Any) -> Decision:
 
 def outcome(id_: str, of: str, output: Any = None, right: bool | None = None) -> Outcome:
     return Outcome(id_, of, 5.0, output, right)
+
+
+def row_of(rows: Rows, record: Decision) -> Row:
+    """The values of all columns of a decision, as they are written."""
+    (row,) = rows.decisions([record]).whole_rows()
+    return row

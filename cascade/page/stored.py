@@ -16,8 +16,8 @@ from cascade.gateway.entry import enter
 from cascade.gateway.replies import error_reply
 from cascade.page.guarding import Hosts
 from cascade.server.gate import Gate
+from cascade.traffic.decision_columns import DECISION_COLUMNS
 from cascade.traffic.records import Decision
-from cascade.traffic.rows import DECISION_COLUMNS
 from cascade.traffic.store import TrafficStore
 
 _LAST, _MOST = 10, 200

@@ -21,6 +21,7 @@ PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
 # Nothing is found in a text without one of these, which is most texts.
 _HINT = re.compile(r"[\d@]")
 _ASCII_HINTS = b"0123456789@"
+_NO_HINTS = bytes(set(range(1, 128)) - set(_ASCII_HINTS))
 # W3C trace context as it is written by us; whatever else a caller calls by its name is redacted.
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 # What a name ends with says what it is of: `accessToken`, `DBPassword`, `header:authorization`.
@@ -153,6 +154,19 @@ class Redactor:
         """Redact a text."""
         if self._hinted and not _hints_at(text):
             return text
+        return self._by_placeholders(text, tenant)
+
+    def texts(self, texts: Sequence[str], tenants: Sequence[str]) -> list[str]:
+        """Redact several texts, each of a tenant."""
+        hints = _hints_in(texts) if self._hinted else [True] * len(texts)
+        return [
+            self._by_placeholders(text, tenant)
+            if hint and (len(text) > _SHORT or self._found_lately(text))
+            else text
+            for text, tenant, hint in zip(texts, tenants, hints, strict=True)
+        ]
+
+    def _by_placeholders(self, text: str, tenant: str) -> str:
         return self._replaced(text, lambda span: self.placeholder(span.kind, span.value, tenant))
 
     def _replaced(self, text: str, by: Callable[[Span], str]) -> str:
@@ -221,6 +235,16 @@ class Redactor:
             return value
         return self.value(value, tenant)
 
+    def outputs(
+        self, nodes: Sequence[str], values: Sequence[JsonValue], tenants: Sequence[str]
+    ) -> list[JsonValue]:
+        """Redact answers of nodes, each for a tenant."""
+        labels = {node: self._label_nodes(node) for node in set(nodes)}
+        return [
+            value if isinstance(value, str) and labels[node] else self.value(value, tenant)
+            for node, value, tenant in zip(nodes, values, tenants, strict=True)
+        ]
+
     def context(self, context: Mapping[str, str], tenant: str | None = None) -> dict[str, str]:
         """Redact a request's context.
 
@@ -286,6 +310,16 @@ def _hints_at(text: str) -> bool:
         raw = text.encode()
         return len(raw.translate(None, _ASCII_HINTS)) < len(raw)
     return _HINT.search(text) is not None
+
+
+def _hints_in(texts: Sequence[str]) -> Sequence[object]:
+    """Give something that is true of each text with a hint."""
+    joined = "\0".join(texts)
+    if joined.isascii():
+        left = joined.encode().translate(None, _NO_HINTS).split(b"\0")
+        if len(left) == len(texts):  # one that holds what stands between them makes them more
+            return left
+    return list(map(_hints_at, texts))
 
 
 @lru_cache(maxsize=1024)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from cascade.errors import StoreError
+from cascade.traffic.decision_columns import DecisionColumns
 from cascade.traffic.migrations import Backend
 
 Row = tuple[Any, ...]
@@ -53,24 +54,25 @@ class Connection(Protocol):
         """Close it; what is open is rolled back."""
 
 
-@dataclass(slots=True)  # not frozen: making one would take three times as long, and each decision is one
+@dataclass(frozen=True, slots=True)
 class Insert:
-    """One row that a group of writes adds.
+    """One row that a group of writes adds, of something else than a decision.
 
     Attributes
     ----------
     statement : str
     row : tuple
-    makes_decision : str or None
-        The id of the decision that it is.
     needs_decision : str or None
         The id of the decision that must be there before it.
     """
 
     statement: str
     row: Row
-    makes_decision: str | None = None
     needs_decision: str | None = None
+
+
+Write = Insert | DecisionColumns | Exception
+"""What a group of writes consists of; an exception is why a record could not become a row."""
 
 
 class Database(ABC):
@@ -114,18 +116,16 @@ class Database(ABC):
         """Begin a transaction under the write lock that all processes share."""
 
     @abstractmethod
-    def write_group(
-        self, connection: Connection, inserts: Sequence[Insert | Exception]
-    ) -> list[Exception | None]:
+    def write_group(self, connection: Connection, writes: Sequence[Write]) -> list[Exception | None]:
         """Write rows in one transaction, and return once they are on disk.
 
-        An insert that is an exception already, that needs a decision which is not there, or whose values the
+        A row that is an exception already, that needs a decision which is not there, or whose values the
         database refuses leaves the others alone.
 
         Returns
         -------
         list of (Exception or None)
-            What became of each. `UnknownDecision` where the decision it needs is not there.
+            What became of each row, in order. `UnknownDecision` where the decision it needs is not there.
 
         Raises
         ------

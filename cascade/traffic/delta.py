@@ -17,8 +17,10 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cascade.errors import InvalidInput
+from cascade.traffic.compact_json import to_json
 from cascade.traffic.database import Database
-from cascade.traffic.rows import DECISION_COLUMNS, Rows, to_json
+from cascade.traffic.decision_columns import DECISION_COLUMNS
+from cascade.traffic.rows import Rows
 
 _MARK = "cascade.exported_up_to"
 _SOURCE = "cascade.source"

@@ -9,11 +9,13 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import groupby
+from typing import cast
 
 from cascade.errors import StoreError, UnknownDecision
-from cascade.traffic.database import Connection, Database, Insert
+from cascade.traffic.database import Connection, Database, Insert, Write
 from cascade.traffic.records import Call, Decision, Outcome, StoreStats
-from cascade.traffic.rows import INSERT_CALL, INSERT_DECISION, INSERT_OUTCOME, Rows
+from cascade.traffic.rows import INSERT_CALL, INSERT_OUTCOME, Rows
 from cascade.traffic.tally import Tally
 
 _log = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ class GroupWriter:
             tally.opened(self._connection)
         self._changed = threading.Condition()
         self._queue: deque[_Waiting] = deque()
-        self._by_id: dict[str, Decision] = {}
+        self._group: list[_Waiting] = []  # is being written
         self._by_request: dict[tuple[str, str], Decision] = {}
         self._taken = self._settled = self._written = self._dropped = self._failed = 0
         self._urgent = self._gathering = False
@@ -108,10 +110,8 @@ class GroupWriter:
             taken = records[: max(room, 0)] if not self._closing.is_set() else ()
             self._dropped += len(records) - len(taken)
             for record in taken:
-                if isinstance(record, Decision):
-                    self._by_id.setdefault(record.decision_id, record)
-                    if record.request_id is not None:
-                        self._know_request(record, record.request_id)
+                if isinstance(record, Decision) and record.request_id is not None:
+                    self._know_request(record, record.request_id)
             self._take(taken)
 
     def _know_request(self, decision: Decision, request_id: str) -> None:
@@ -137,9 +137,15 @@ class GroupWriter:
         return future
 
     def waiting_id(self, decision_id: str) -> Decision | None:
-        """The decision with that id, if it waits."""
+        """The decision with that id, if it waits.
+
+        Who reports an outcome asks, which is seldom beside decisions: to know what waits by its id would cost
+        each of them more than it costs to look through all of it now and then.
+        """
         with self._changed:
-            return self._by_id.get(decision_id)
+            waits = [*self._group, *self._queue]
+        found = (each for each in waits if isinstance(each, Decision) and each.decision_id == decision_id)
+        return next(found, None)
 
     def waiting_request(self, node: str, request_id: str) -> Decision | None:
         """The first decision with that request id, if it waits."""
@@ -187,10 +193,10 @@ class GroupWriter:
                 self._changed.wait_for(self._enough, self._limits.window)
                 self._gathering = self._urgent = False
                 size = min(len(self._queue), self._limits.group)
-                group = [self._queue.popleft() for _ in range(size)]
+                group = self._group = [self._queue.popleft() for _ in range(size)]
             if not group:
                 break
-            self._settle(group, self._write_stubbornly([self._encode(waiting) for waiting in group]))
+            self._settle(group, self._write_stubbornly(self._encode(group), len(group)))
         if self._tally is not None:
             self._tally.written_all(self._connection)
         self._disconnect()
@@ -198,7 +204,7 @@ class GroupWriter:
     def _enough(self) -> bool:
         return self._urgent or self._closing.is_set() or len(self._queue) >= self._limits.group
 
-    def _write_stubbornly(self, inserts: list[Insert | Exception]) -> list[Exception | None]:
+    def _write_stubbornly(self, writes: list[Write], count: int) -> list[Exception | None]:
         # After a group was given up the next ones get one try each, so that the queue and those who wait for
         # outcomes are not held up while the disk is known to be bad. The first success ends that.
         tries = 1 if self._broken else self._limits.tries
@@ -206,35 +212,50 @@ class GroupWriter:
         while True:
             tries -= 1
             try:
-                errors = self._write(inserts)
+                errors = self._write(writes)
             except Exception as error:  # whatever it is, the thread must live to write what comes later
                 self._disconnect()
                 if tries <= 0:
                     self._broken = True
-                    return [StoreError(f"the traffic database cannot be written: {error}")] * len(inserts)
+                    return [StoreError(f"the traffic database cannot be written: {error}")] * count
             else:
                 self._broken = False
                 return errors
             self._closing.wait(min(pause, _LONGEST_PAUSE))
             pause *= 2
 
-    def _write(self, inserts: list[Insert | Exception]) -> list[Exception | None]:
+    def _write(self, writes: list[Write]) -> list[Exception | None]:
         if self._connection is None:
             self._connection = self._database.connect_writer()
         if self._tally is not None:
             self._tally.writing(self._connection)
-        return self._database.write_group(self._connection, inserts)
+        return self._database.write_group(self._connection, writes)
 
-    def _encode(self, waiting: _Waiting) -> Insert | Exception:
+    def _encode(self, group: list[_Waiting]) -> list[Write]:
+        writes: list[Write] = []
+        for kind, some in groupby(group, type):
+            if issubclass(kind, Decision):
+                writes += self._decisions(cast(list[Decision], list(some)))
+            else:
+                writes += [self._row(cast(Call | _Report, waiting)) for waiting in some]
+        return writes
+
+    def _decisions(self, decisions: list[Decision]) -> list[Write]:
         try:
-            if isinstance(waiting, Decision):
-                row = self._rows.decision_row(waiting)
-                return Insert(INSERT_DECISION, row, waiting.decision_id)
+            return [self._rows.decisions(decisions)]
+        except Exception as error:  # a record that cannot be written must not take its group with it
+            if len(decisions) == 1:
+                return [error]
+        half = len(decisions) // 2
+        return self._decisions(decisions[:half]) + self._decisions(decisions[half:])
+
+    def _row(self, waiting: Call | _Report) -> Write:
+        try:
             if isinstance(waiting, Call):
                 return Insert(INSERT_CALL, self._rows.call_row(waiting))
             outcome = waiting.outcome
-            return Insert(INSERT_OUTCOME, self._rows.outcome_row(outcome), needs_decision=outcome.decision_id)
-        except Exception as error:  # a record that cannot be written must not take its group with it
+            return Insert(INSERT_OUTCOME, self._rows.outcome_row(outcome), outcome.decision_id)
+        except Exception as error:  # likewise
             return error
 
     def _disconnect(self) -> None:
@@ -251,13 +272,10 @@ class GroupWriter:
             self._written += len(group) - len(failures)
             self._failed += len(failures)
             # After the commit: at each moment a reader finds a decision here, on disk, or in both.
-            known = self._by_id
+            self._group = []
             for waiting in group:
-                if isinstance(waiting, Decision):
-                    if known.get(waiting.decision_id) is waiting:
-                        del known[waiting.decision_id]
-                    if waiting.request_id is not None:
-                        self._forget_request(waiting, waiting.request_id)
+                if isinstance(waiting, Decision) and waiting.request_id is not None:
+                    self._forget_request(waiting, waiting.request_id)
         for waiting, error in zip(group, errors, strict=True):
             if isinstance(waiting, _Report):
                 if error is None:

@@ -15,7 +15,8 @@ import psycopg
 from cascade.errors import StoreError, UnknownDecision
 from cascade.redaction.redactor import Redactor
 from cascade.traffic.cipher import Cipher
-from cascade.traffic.database import Connection, Cursor, Database, Insert, Row
+from cascade.traffic.database import Connection, Cursor, Database, Insert, Row, Write
+from cascade.traffic.decision_columns import INSERT_DECISION, DecisionColumns
 from cascade.traffic.group_commit import Limits
 from cascade.traffic.migrations import STEPS, VERSION
 from cascade.traffic.postgres_tally import PostgresTally
@@ -111,61 +112,67 @@ class PostgresDatabase(Database):
         connection.execute("BEGIN")
         connection.execute(_LOCK)
 
-    def write_group(
-        self, connection: Connection, inserts: Sequence[Insert | Exception]
-    ) -> list[Exception | None]:
+    def write_group(self, connection: Connection, writes: Sequence[Write]) -> list[Exception | None]:
         """See `Database.write_group`."""
         self.begin(connection)
         try:
-            errors = self._write_at_once(connection, inserts)
+            errors = self._write_at_once(connection, writes)
         except self.row_errors:
             # An error spoils a whole transaction here, so the culprit is found by writing one by one.
             connection.execute("ROLLBACK")
             self.begin(connection)
-            errors = self._write_one_by_one(connection, inserts)
+            errors = self._write_one_by_one(connection, writes)
         connection.execute("COMMIT")
         return errors
 
-    def _write_at_once(
-        self, connection: Connection, inserts: Sequence[Insert | Exception]
-    ) -> list[Exception | None]:
-        there = self._decisions_there(connection, inserts)
+    def _write_at_once(self, connection: Connection, writes: Sequence[Write]) -> list[Exception | None]:
+        there = self._decisions_there(connection, writes)
         errors: list[Exception | None] = []
         rows: dict[str, list[Row]] = {}
-        for insert in inserts:
-            error = insert if isinstance(insert, Exception) else _missing(insert, there)
+        for write in writes:
+            if isinstance(write, DecisionColumns):
+                rows.setdefault(INSERT_DECISION, []).extend(write.whole_rows())
+                there.update(write.ids)
+                errors += [None] * len(write)
+                continue
+            error = write if isinstance(write, Exception) else _missing(write, there)
             errors.append(error)
-            if isinstance(insert, Insert) and error is None:
-                rows.setdefault(insert.statement, []).append(insert.row)
-                if insert.makes_decision is not None:
-                    there.add(insert.makes_decision)
+            if isinstance(write, Insert) and error is None:
+                rows.setdefault(write.statement, []).append(write.row)
         for statement, values in rows.items():
             connection.executemany(statement, values)
         return errors
 
-    def _write_one_by_one(
-        self, connection: Connection, inserts: Sequence[Insert | Exception]
-    ) -> list[Exception | None]:
-        there = self._decisions_there(connection, inserts)
+    def _write_one_by_one(self, connection: Connection, writes: Sequence[Write]) -> list[Exception | None]:
+        there = self._decisions_there(connection, writes)
         errors: list[Exception | None] = []
-        for insert in inserts:
-            error = insert if isinstance(insert, Exception) else _missing(insert, there)
-            if isinstance(insert, Insert) and error is None:
-                connection.execute("SAVEPOINT one")
-                try:
-                    connection.execute(insert.statement, insert.row)
-                except self.row_errors as refused:
-                    connection.execute("ROLLBACK TO SAVEPOINT one")
-                    error = refused
-                else:
-                    if insert.makes_decision is not None:
-                        there.add(insert.makes_decision)
-                connection.execute("RELEASE SAVEPOINT one")
+        for write in writes:
+            if isinstance(write, DecisionColumns):
+                for id_, row in zip(write.ids, write.whole_rows(), strict=True):
+                    error = self._write_one(connection, INSERT_DECISION, row)
+                    if error is None:
+                        there.add(id_)
+                    errors.append(error)
+                continue
+            error = write if isinstance(write, Exception) else _missing(write, there)
+            if isinstance(write, Insert) and error is None:
+                error = self._write_one(connection, write.statement, write.row)
             errors.append(error)
         return errors
 
-    def _decisions_there(self, connection: Connection, inserts: Sequence[Insert | Exception]) -> set[str]:
-        needed = {each.needs_decision for each in inserts if isinstance(each, Insert)} - {None}
+    def _write_one(self, connection: Connection, statement: str, row: Row) -> Exception | None:
+        connection.execute("SAVEPOINT one")
+        error: Exception | None = None
+        try:
+            connection.execute(statement, row)
+        except self.row_errors as refused:
+            connection.execute("ROLLBACK TO SAVEPOINT one")
+            error = refused
+        connection.execute("RELEASE SAVEPOINT one")
+        return error
+
+    def _decisions_there(self, connection: Connection, writes: Sequence[Write]) -> set[str]:
+        needed = {each.needs_decision for each in writes if isinstance(each, Insert)} - {None}
         if not needed:
             return set()
         query = "SELECT decision_id FROM decisions WHERE decision_id = ANY(?)"

@@ -4,45 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from operator import methodcaller
 from typing import Any, cast
 
 from cascade.contract import JsonValue
 from cascade.redaction.redactor import Redactor
-from cascade.traffic.records import Call, Decision, Labelled, Messages, Outcome
+from cascade.traffic.records import Call, Labelled, Messages, Outcome
 
-Said = tuple[str | None, Messages | None, dict[str, str], JsonValue, Sequence[Mapping[str, Any]], str | None]
-"""What of a decision may repeat what was said: text, messages, context, output, attempts, error."""
+Said = tuple[
+    Sequence[str | None],
+    Sequence[Messages | None],
+    Sequence[Mapping[str, str]],
+    Sequence[JsonValue],
+    Sequence[Sequence[Mapping[str, Any]]],
+    Sequence[str | None],
+]
+"""What of decisions may repeat what was said: their texts, chats, contexts, outputs, attempts and errors."""
 
 
-def said_in(decision: Decision, redactor: Redactor | None) -> Said:
-    """Give what was said, redacted where there is a redactor: an answer unless it is a label, and reasons."""
-    text, messages, context = decision.text, decision.messages, decision.context
-    output, attempts, error = decision.output, decision.attempts, decision.error
-    if redactor is None:
-        return text, messages, context, output, attempts, error
-    tenant = context.get("tenant", "")
+def redacted_said(said: Said, nodes: Sequence[str], redactor: Redactor) -> Said:
+    """Redact what was said to and by nodes: an answer unless it is a label, and of attempts the reasons."""
+    texts, chats, contexts, outputs, attempts, errors = said
+    tenants = [""] * len(nodes)
+    if any(contexts):
+        tenants = [context.get("tenant", "") for context in contexts]
+        contexts = [redactor.context(context) if context else context for context in contexts]
+    if any(map(_reason, chain.from_iterable(attempts))):
+        attempts = [_attempts(tried, redactor, of) for tried, of in zip(attempts, tenants, strict=True)]
+    if chats.count(None) < len(chats):
+        chats = [
+            None if chat is None else redactor.messages(chat, of)
+            for chat, of in zip(chats, tenants, strict=True)
+        ]
+    outputs = redactor.outputs(nodes, outputs, tenants)
     return (
-        None if text is None else redactor.text(text, tenant),
-        None if messages is None else redactor.messages(messages, tenant),
-        redactor.context(context) if context else context,
-        redactor.output(decision.node, output, tenant),
-        _attempts(attempts, redactor, tenant),
-        None if error is None else redactor.text(error, tenant),
-    )
+        _texts(texts, redactor, tenants), chats, contexts, outputs, attempts,
+        _texts(errors, redactor, tenants),
+    )  # fmt: skip
+
+
+_reason = methodcaller("get", "reason")
 
 
 def _attempts(
     attempts: Sequence[Mapping[str, Any]], redactor: Redactor, tenant: str
 ) -> Sequence[Mapping[str, Any]]:
-    for each in attempts:
-        if each.get("reason"):
-            break
-    else:
-        return attempts
     return [
         {**each, "reason": redactor.text(each["reason"], tenant)} if each.get("reason") else each
         for each in attempts
     ]
+
+
+def _texts(texts: Sequence[str | None], redactor: Redactor, tenants: Sequence[str]) -> Sequence[str | None]:
+    if None not in texts:
+        return redactor.texts(cast(Sequence[str], texts), tenants)
+    if not any(texts):
+        return texts
+    return [_text(text, redactor, of) for text, of in zip(texts, tenants, strict=True)]
 
 
 def redacted_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:

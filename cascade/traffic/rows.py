@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import isfinite
-from typing import Any
-
-import pydantic_core
+from operator import attrgetter
+from typing import Any, cast
 
 from cascade.contract import JsonValue
 from cascade.errors import StoreError
 from cascade.redaction.redactor import Redactor
 from cascade.traffic.cipher import Cipher
+from cascade.traffic.compact_json import texts_as_json, to_json, values_as_json
 from cascade.traffic.database import Row
+from cascade.traffic.decision_columns import DecisionColumns
 from cascade.traffic.records import Call, Decision, Labelled, Messages, Outcome
 from cascade.traffic.redacted import (
+    Said,
     redacted_call,
     redacted_labelled,
     redacted_outcome,
-    said_in,
+    redacted_said,
 )
 
-# One encoder for all: `json.dumps` with options builds a new one at each call, which about doubles the time.
-_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-
-DECISION_COLUMNS = (
-    "decision_id, node, time, text, choices, context, output, rung, by_teacher, confidence, bundle_version, "
-    "mode, attempts, usd, input_tokens, output_tokens, latency_ms, request_id, tenant, messages, error"
-)
-
-
-def insert_decision(columns: int) -> str:
-    """Give the statement that adds a decision of which only so many of the first columns hold something."""
-    names = DECISION_COLUMNS.split(", ")[:columns]
-    # DO NOTHING makes a retry after a commit of unknown fate harmless; OR IGNORE would hide missing values.
-    return (
-        f"INSERT INTO decisions ({', '.join(names)}) VALUES ({', '.join('?' * columns)}) "
-        "ON CONFLICT (decision_id) DO NOTHING"
-    )
-
-
-INSERT_DECISION = insert_decision(21)
 CALL_COLUMNS = (
     "call_id, time, tenant, node, model, messages, tools, response_format, output, context, usd, "
     "input_tokens, output_tokens, latency_ms, error"
@@ -57,31 +40,6 @@ INSERT_LABELLED = (
     "INSERT INTO labelled (node, id, text, messages, output, session, time, imported_at, tenant, context) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node, id) DO NOTHING"
 )
-
-
-def to_json(value: JsonValue) -> str:
-    """Write a JSON value. Raises ValueError, TypeError or RecursionError for what is none."""
-    if not value and (empty := _EMPTY.get(type(value))):
-        return empty  # commonest; the encoder takes 20 times as long
-    return _encoder.encode(value)
-
-
-_EMPTY: dict[type, str] = {dict: "{}", list: "[]", tuple: "[]"}
-
-
-def _as_json(value: JsonValue) -> str:
-    """Write what reads back as what `to_json` writes, in a sixth of the time.
-
-    For contexts and attempts, whose texts nobody compares: escapes and the spelling of numbers differ.
-    """
-    if not value:
-        return to_json(value)
-    try:
-        text = pydantic_core.to_json(value).decode()
-    except ValueError:  # half of a surrogate pair, which `to_json` escapes
-        return to_json(value)
-    # It writes what is no number as the words that `to_json` refuses.
-    return to_json(value) if "NaN" in text or "Infinity" in text else text
 
 
 class Rows:
@@ -101,38 +59,54 @@ class Rows:
         self._cipher = cipher
         self.redactor = redactor
 
-    def decision_row(self, decision: Decision) -> Row:
-        """The values of `INSERT_DECISION`. Raises like `to_json`."""
-        text, chat, context, output, attempts, error = said_in(decision, self.redactor)
-        id_ = decision.decision_id
-        messages, sealed = None if chat is None else to_json(chat), self._cipher is not None
-        in_context = _as_json(context) if context else "{}"
-        in_output, tried = to_json(output), _as_json(attempts)
-        if not isfinite(decision.time):
-            raise _not_finite(decision.time)
-        return (
-            id_,
-            decision.node,
-            decision.time,
-            None if text is None else self._seal(text, "text", id_),
-            to_json(decision.choices) if decision.choices else "[]",
-            self._seal(in_context, "context", id_) if sealed else in_context,
-            self._seal(in_output, "output", id_) if sealed else in_output,
-            decision.rung,
-            1 if decision.by_teacher else 0,
-            decision.confidence,
-            decision.bundle_version,
-            decision.mode,
-            self._seal(tried, "attempts", id_) if sealed else tried,
-            decision.usd,
-            decision.input_tokens,
-            decision.output_tokens,
-            decision.latency_ms,
-            decision.request_id,
-            decision.context.get("tenant"),
-            self._seal(messages, "messages", id_) if sealed else messages,
-            None if error is None else self._seal(error, "error", id_),
-        )
+    def decisions(self, decisions: Sequence[Decision]) -> DecisionColumns:
+        """Decisions as they are written, at least one. Raises like `to_json`."""
+        (
+            ids, nodes, times, request_ids, choices, rungs, by_teacher, confidences, versions, modes, usd,
+            input_tokens, output_tokens, latencies, *columns_said,
+        ) = zip(*map(_FIELDS, decisions), strict=True)  # fmt: skip
+        if not all(map(isfinite, times)):
+            raise _not_finite(next(time for time in times if not isfinite(time)))
+        said = cast(Said, columns_said)
+        if self.redactor is not None:
+            said = redacted_said(said, nodes, self.redactor)
+        texts, chats, contexts, outputs, attempts, errors = said
+        tenants, n = [context.get("tenant") for context in contexts], len(ids)
+        in_words = set(map(type, outputs)) == {str}
+        own: dict[str, Sequence[Any]] = {
+            "decision_id": ids, "attempts": values_as_json(attempts),
+            "output": texts_as_json(cast(Any, outputs)) if in_words else list(map(to_json, outputs)),
+        }  # fmt: skip
+        shared: dict[str, Any] = {}
+        # Not each column by itself: every other choice is another statement.
+        for columns in (
+            {"node": nodes, "choices": texts_as_json(choices), "bundle_version": versions, "mode": modes},
+            {
+                "rung": rungs, "by_teacher": [1 if each else 0 for each in by_teacher], "usd": usd,
+                "input_tokens": input_tokens, "output_tokens": output_tokens,
+            },
+            {"time": times, "latency_ms": latencies},
+        ):  # fmt: skip
+            if all(values.count(values[0]) == n for values in columns.values()):
+                shared.update({name: values[0] for name, values in columns.items()})
+            else:
+                own.update(columns)
+        if any(contexts) or self._cipher is not None:
+            own["context"] = values_as_json(contexts)
+        else:
+            shared["context"] = "{}"
+        if chats.count(None) < n:
+            own["messages"] = [_optional_json(chat) for chat in chats]
+        for name, values in (
+            ("text", texts), ("confidence", confidences), ("request_id", request_ids), ("tenant", tenants),
+            ("error", errors),
+        ):  # fmt: skip
+            if values.count(None) < n:
+                own[name] = values
+        for name in _SAID if self._cipher is not None else _SAID_AS_TEXT:
+            if name in own and (self._cipher is not None or _MARK in "".join(filter(None, own[name]))):
+                own[name] = [self._seal(text, name, id_) for text, id_ in zip(own[name], ids, strict=True)]
+        return DecisionColumns(shared, own)
 
     def decision_of(self, row: Row) -> Decision:
         """The decision in a row that begins with `DECISION_COLUMNS`."""
@@ -292,6 +266,14 @@ class Rows:
 # A stored text that begins with this control character says with the next one what follows. JSON never does.
 _MARK = "\x01"
 _PLAIN, _SEALED = _MARK + "p", _MARK + "s"
+_FIELDS = attrgetter(
+    "decision_id", "node", "time", "request_id", "choices", "rung", "by_teacher", "confidence",
+    "bundle_version", "mode", "usd", "input_tokens", "output_tokens", "latency_ms",
+    "text", "messages", "context", "output", "attempts", "error",
+)  # fmt: skip
+# What a cipher seals, and what of it is no JSON.
+_SAID_AS_TEXT = ("text", "error")
+_SAID = (*_SAID_AS_TEXT, "messages", "context", "output", "attempts")
 
 
 def _optional_json(value: JsonValue) -> str | None:

@@ -12,9 +12,10 @@ from cascade.errors import StoreError
 from cascade.redaction import Redactor
 from cascade.traffic.cipher import Cipher
 from cascade.traffic.database import Database, Row
+from cascade.traffic.decision_columns import DECISION_COLUMNS
 from cascade.traffic.group_commit import GroupWriter, Limits
 from cascade.traffic.records import Call, Decision, ImportCount, Labelled, Outcome, StoreStats, TrainingRecord
-from cascade.traffic.rows import CALL_COLUMNS, DECISION_COLUMNS, INSERT_LABELLED, LABELLED_COLUMNS, Rows
+from cascade.traffic.rows import CALL_COLUMNS, INSERT_LABELLED, LABELLED_COLUMNS, Rows
 from cascade.traffic.tally import Tally
 from cascade.traffic.training_view import read_training_records
 

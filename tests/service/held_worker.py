@@ -26,7 +26,7 @@ from cascade.rollout.state import Event
 from cascade.server import rollouts
 from cascade.server.run import serve
 from cascade.traffic import sqlite
-from cascade.traffic.database import Connection, Insert
+from cascade.traffic.database import Connection, Write
 
 HOLD, HELD = "hold", "held"
 
@@ -64,13 +64,11 @@ def hold(point: str, barrier: Barrier) -> None:
     if point in ("group", "commit"):
 
         class HeldDatabase(sqlite.SqliteDatabase):
-            def write_group(
-                self, connection: Connection, inserts: Sequence[Insert | Exception]
-            ) -> list[Exception | None]:
+            def write_group(self, connection: Connection, writes: Sequence[Write]) -> list[Exception | None]:
                 if point == "group":
                     barrier.here()
-                    return super().write_group(connection, inserts)
-                return super().write_group(HeldConnection(connection, barrier), inserts)  # type: ignore[arg-type]
+                    return super().write_group(connection, writes)
+                return super().write_group(HeldConnection(connection, barrier), writes)  # type: ignore[arg-type]
 
         sqlite.SqliteDatabase = HeldDatabase  # type: ignore[misc]
     elif point == "append":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traffic_records import decision, outcome
+from traffic_records import decision, outcome, row_of
 from typer.testing import CliRunner
 
 from cascade.cli.app import app
@@ -130,7 +130,7 @@ def test_an_encrypted_value_cannot_be_moved_to_another_row(url: str) -> None:
 
 def test_a_text_that_looks_encrypted_is_a_text() -> None:
     for said in ("\x01sold:AAAA", "\x01p", "\x01"):
-        row = Rows().decision_row(decision("d", text=said))
+        row = row_of(Rows(), decision("d", text=said))
         assert Rows(OLD).decision_of(row).text == said
 
 

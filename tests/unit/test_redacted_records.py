@@ -7,7 +7,7 @@ import pytest
 from cascade.redaction.redactor import Redactor
 from cascade.traffic import Decision
 from cascade.traffic.rows import Rows
-from tests.traffic_records import decision
+from tests.traffic_records import decision, row_of
 
 REDACT = Redactor(b"sixteen bytes or more")
 SAID = "ask anna@example.com"
@@ -15,7 +15,7 @@ SAID = "ask anna@example.com"
 
 def stored(record: Decision) -> Decision:
     rows = Rows(redactor=REDACT)
-    return rows.decision_of(rows.decision_row(record))
+    return rows.decision_of(row_of(rows, record))
 
 
 def test_every_part_that_may_repeat_what_was_said_is_redacted() -> None:

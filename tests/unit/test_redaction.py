@@ -247,3 +247,20 @@ def test_a_shape_hides_no_text_from_an_expression(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(patterns, "count_digits", lambda text: 99)
     assert found == [list(engine.find(text)) for text in texts]
     assert sum(map(len, found)) > 3000
+
+
+def test_texts_are_redacted_together_as_each_alone() -> None:
+    odd = [
+        "a\0b@c.de 1",
+        "٣",
+        "naïve 555-01",
+        "",
+        "\ud800",
+        "x" * 3000 + " anna@example.com",
+        "<EMAIL_qhfkzzpa>",
+    ]
+    plain = ["hello", "mail anna@example.com or 0208 946 0958", "no hint", "parcel 12"] * 3
+    for texts in (plain, odd, plain + odd, odd[:1], []):
+        tenants = [f"t{number % 2}" for number in range(len(texts))]
+        alone = [REDACT.text(text, tenant) for text, tenant in zip(texts, tenants, strict=True)]
+        assert REDACT.texts(texts, tenants) == alone

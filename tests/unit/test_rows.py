@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from cascade.traffic.rows import DECISION_COLUMNS, Rows
-from tests.traffic_records import decision
+from cascade.traffic.decision_columns import DECISION_COLUMNS
+from cascade.traffic.rows import Rows
+from tests.traffic_records import decision, row_of
 
 SAID = "anna b"
 
@@ -30,13 +31,13 @@ class Reversing:
 def test_what_is_no_number_is_no_json(part: str, wrong: float) -> None:
     given: Any = [{"x": wrong}] if part == "attempts" else {"x": wrong}
     with pytest.raises(ValueError, match="JSON"):
-        Rows().decision_row(decision("d1", **{part: given}))
+        row_of(Rows(), decision("d1", **{part: given}))
 
 
 @pytest.mark.parametrize("text", ["NaN", "an -Infinity of them", "\ud800", "a\x00b", "😀 é \u2028", '"\\'])
 def test_any_text_of_a_context_or_a_reason_is_read_as_it_was(text: str) -> None:
     record = decision("d1", context={"k": text, text: "v"}, attempts=[{"rung": "r", "reason": text}])
-    found = Rows().decision_of(Rows().decision_row(record))
+    found = Rows().decision_of(row_of(Rows(), record))
     assert (found.context, found.attempts) == (record.context, record.attempts)
 
 
@@ -47,7 +48,7 @@ def test_all_that_was_said_is_encrypted() -> None:
             "d1", context={"k": SAID}, output={"a": SAID}, attempts=[{"rung": "r", "reason": SAID}],
             error=SAID, **said,
         )  # fmt: skip
-        row = rows.decision_row(record)
+        row = row_of(rows, record)
         readable = [
             name for name, value in zip(DECISION_COLUMNS.split(", "), row, strict=False) if SAID in str(value)
         ]
