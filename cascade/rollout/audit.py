@@ -18,6 +18,7 @@ from cascade.ask import Ask
 from cascade.contract import JsonValue
 from cascade.errors import DeadlineExceeded, StoreError, TeacherUnavailable, UnusableAnswer
 from cascade.rollout.audit_lines import Lines, Task, Teacher
+from cascade.rollout.pace import DaySpending
 from cascade.rollout.records import BROKEN, Audit, AuditResult, Report
 from cascade.rollout.store import RolloutStore
 from cascade.rungs.protocol import Answer, Query
@@ -134,6 +135,7 @@ class Auditor:
         self._results: list[AuditResult] = []
         self._reports: list[Report] = []
         self._budgets = {node: _Budget() for node in self.nodes}
+        self._spending = DaySpending(self.store)
         self._asked_at = dict.fromkeys(self.nodes, float("-inf"))
         self._next_claim = self._next_renewal = float("-inf")
         self._wake, self._ended = threading.Event(), threading.Event()
@@ -266,10 +268,11 @@ class Auditor:
             future.add_done_callback(lambda _: self._wake.set())
 
     def _affordable(self, node: str) -> bool:
-        budget, day = self._budgets[node], int(self.clock() // 86_400)
+        now = self.clock()
+        budget, day = self._budgets[node], int(now // 86_400)
         if day != budget.day or time.monotonic() - self._asked_at[node] > 5.0:
             try:
-                spent, _ = self.store.audit_spending(node, day * 86_400)
+                spent, _ = self._spending.today(node, now)
             except StoreError as error:
                 self._tell(error)
                 spent = budget.spent if day == budget.day else 0.0

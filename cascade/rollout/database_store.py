@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from cascade.errors import StoreError
@@ -134,10 +135,10 @@ class DatabaseRolloutStore:
         with self._database.reading() as connection:
             return int(connection.execute(sql.COUNT_WAITING, (node,)).fetchone()[0])
 
-    def audit_spending(self, node: str, since: float) -> tuple[float, int]:
+    def audit_spending(self, node: str, since: float, until: float = inf) -> tuple[float, int]:
         """See `RolloutStore.audit_spending`."""
         with self._database.reading() as connection:
-            usd, count = connection.execute(sql.SPENDING, (node, since)).fetchone()
+            usd, count = connection.execute(sql.SPENDING, (node, since, until)).fetchone()
         return float(usd), int(count)
 
     def add_reports(self, reports: Sequence[Report]) -> None:

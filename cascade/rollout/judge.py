@@ -26,6 +26,7 @@ from cascade.policy.guard import (
 )
 from cascade.policy.guarded_slices import GuardedSlices
 from cascade.rollout.follow import Follower
+from cascade.rollout.pace import DaySpending, SettledRate
 from cascade.rollout.records import SavedGuard
 from cascade.rollout.reported import Reported
 from cascade.rollout.state import GUARD, Event, NodeRollout
@@ -37,8 +38,6 @@ _AT_ONCE = 2_000
 """Evidence that one look takes in: a rollback elsewhere must not wait for it."""
 _SAVE_EVERY = 200
 _DAY = 86_400
-_RATE_OVER, _RATE_EVERY = 300.0, 30.0
-"""Over how many seconds it is counted what a node settles, and how often."""
 
 
 def guard_settings(bar: BarConfig, shares: tuple[int, ...], slices: GuardedSlices) -> GuardSettings:
@@ -95,7 +94,8 @@ class Judge:
 
     def __post_init__(self) -> None:
         self._watched: dict[tuple[str, str], _Watched] = {}
-        self._settled_rate: dict[str, tuple[float, float]] = {}
+        self._settled_rate = SettledRate(self.store)
+        self._spending = DaySpending(self.store)
 
     def rate(self, node: str, bundle: str) -> float:
         """Give the share of what a bundle settles that is audited now."""
@@ -202,7 +202,7 @@ class Judge:
 
     def _set_rate(self, node: str, watched: _Watched, step: int) -> None:
         audit, now = self.config.audit, self.clock()
-        spent, count = self.store.audit_spending(node, now // _DAY * _DAY)
+        spent, count = self._spending.today(node, now)
         promotion = watched.state.promotion
         found = audit_rate(
             audit_settings(audit),
@@ -216,11 +216,7 @@ class Judge:
 
     def _until_midnight(self, node: str, now: float) -> float:
         """Expect as much to be settled in the rest of the day as was in the last minutes."""
-        at, rate = self._settled_rate.get(node, (-_DAY, 0.0))
-        if not 0 <= now - at < _RATE_EVERY:  # a clock that jumped back counts as old as well
-            rate = self.store.settled_since(node, now - _RATE_OVER, now) / _RATE_OVER
-            self._settled_rate[node] = (now, rate)
-        return rate * (_DAY - now % _DAY)
+        return self._settled_rate.per_second(node, now) * (_DAY - now % _DAY)
 
     def _event(self, state: NodeRollout, version: str, step: int, verdict: Verdict) -> Event | None:
         data = {"step": step, "trigger": verdict.trigger, "evidence": round(verdict.evidence, 3)}

@@ -49,7 +49,7 @@ FINISH_AUDIT = (
 COUNT_WAITING = "SELECT count(*) FROM audits WHERE status = 'waiting' AND node = ?"
 SPENDING = (
     "SELECT coalesce(sum(usd), 0), count(*) FROM audits "
-    "WHERE node = ? AND finished >= ? AND status IN ('done', 'given-up', 'no-verdict')"
+    "WHERE node = ? AND finished >= ? AND finished < ? AND status IN ('done', 'given-up', 'no-verdict')"
 )
 
 INSERT_EVIDENCE = (

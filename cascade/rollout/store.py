@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol
 
 from cascade.rollout.records import Audit, AuditResult, Evidence, Report, SavedGuard, ShadowRun
@@ -58,8 +59,8 @@ class RolloutStore(Protocol):
     def audits_waiting(self, node: str) -> int:
         """Count the audits of a node that wait."""
 
-    def audit_spending(self, node: str, since: float) -> tuple[float, int]:
-        """Give what audits of a node that finished since then cost in dollars, and how many there were."""
+    def audit_spending(self, node: str, since: float, until: float = inf) -> tuple[float, int]:
+        """Give what audits of a node that finished from then on cost in dollars, and how many there were."""
 
     def add_reports(self, reports: Sequence[Report]) -> None:
         """Write what callers said about settled answers."""
