@@ -13,7 +13,7 @@ from cascade.rollout.store import RolloutStore
 
 OVER = 300.0
 """Over how many seconds it is counted what a node settles."""
-EVERY = 30.0
+EVERY = 5.0
 """How often that is counted, in seconds."""
 LATE = 5.0
 """Seconds after which what was decided is in the log, but for a disk that fails."""

@@ -32,6 +32,9 @@ LATE_SECONDS = 120.0
 """How long after its end a window is read: a decision is in the window in which it was asked for, and on disk
 once it is answered. What waits long for a slow teacher is what the ladder was unsure of."""
 
+SHARE = 0.1
+"""Of its time, how much may be spent on drawing those decisions by a process that serves."""
+
 Kept = TypeVar("Kept")
 
 MEMORY_SECONDS = 7 * 86_400.0
@@ -94,8 +97,10 @@ class LiveWatch:
             if test is None:
                 test = self._tests[key] = LiveTest(bundle.reference.tolist(), level)
             try:
-                new = sampled(self._store, *key, self._read_until.get(key, 0), until, named_score)
+                new = sampled(self._store, *key, self._read_until.get(key, 0), until, named_score, SHARE)
             except StoreError:
+                if self._stop.is_set():  # the store was closed while this read it, piece by piece
+                    return
                 _log.warning("node %s: live traffic cannot be read", bundle.node, exc_info=True)
                 continue
             feed(test, new)
@@ -119,6 +124,7 @@ def sampled(
     since: int,
     until: int,
     keep: Callable[[Decision], Kept],
+    share: float = 1.0,
 ) -> list[Kept]:
     """Read a bundle's decisions for the test of live traffic, oldest first.
 
@@ -131,6 +137,8 @@ def sampled(
         Gives what is kept of a decision. Windows are found from the newest one on, so something of each is
         held until the last is read: held whole, thousands of decisions take tens of megabytes, which the
         process then keeps.
+    share : float
+        See `TrafficStore.sampled_decisions`.
 
     Raises
     ------
@@ -142,7 +150,7 @@ def sampled(
     at, n = until - 1, 0
     while at >= since and n < MOST_AT_ONCE:
         begin = at * WINDOW_SECONDS
-        found = store.sampled_decisions(node, version, begin, begin + WINDOW_SECONDS, MOST_IN_WINDOW)
+        found = store.sampled_decisions(node, version, begin, begin + WINDOW_SECONDS, MOST_IN_WINDOW, share)
         if found:
             windows.append([keep(decision) for decision in found])
             at, n = at - 1, n + len(found)

@@ -16,6 +16,7 @@ from cascade.traffic.decision_columns import DECISION_COLUMNS
 from cascade.traffic.group_commit import GroupWriter, Limits
 from cascade.traffic.records import Call, Decision, ImportCount, Labelled, Outcome, StoreStats, TrainingRecord
 from cascade.traffic.rows import CALL_COLUMNS, INSERT_LABELLED, LABELLED_COLUMNS, Rows
+from cascade.traffic.sampling import sampled_rows
 from cascade.traffic.tally import Tally
 from cascade.traffic.training_view import read_training_records
 
@@ -34,14 +35,6 @@ SELECT max(time),
     (SELECT max(outcomes.time) FROM outcomes JOIN decisions USING (decision_id) WHERE node = ?),
     (SELECT max(imported_at) FROM labelled WHERE node = ?)
 FROM decisions WHERE node = ?
-"""
-
-# The inner query looks at every row of the window, and so reads no more of each than it must.
-_SAMPLED = f"""
-SELECT {DECISION_COLUMNS} FROM decisions WHERE seq IN (
-    SELECT seq FROM decisions WHERE node = ? AND time >= ? AND time < ? AND bundle_version = ?
-    ORDER BY substr(decision_id, length(decision_id) - 15), decision_id LIMIT ?
-)
 """
 
 _PAGE = 1_000
@@ -182,11 +175,10 @@ class SqlStore:
             yield self._rows.decision_of(row)
 
     def sampled_decisions(
-        self, node: str, bundle_version: str, since: float, until: float, most: int
+        self, node: str, bundle_version: str, since: float, until: float, most: int, share: float = 1.0
     ) -> list[Decision]:
         """See `TrafficStore.sampled_decisions`."""
-        with self._database.reading() as connection:
-            rows = connection.execute(_SAMPLED, (node, since, until, bundle_version, most)).fetchall()
+        rows = sampled_rows(self._database, node, bundle_version, since, until, most, share)
         return sorted(map(self._rows.decision_of, rows), key=lambda found: (found.time, found.decision_id))
 
     def last_decision_time(self, node: str, before: float) -> float | None:

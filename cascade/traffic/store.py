@@ -110,7 +110,7 @@ class TrafficStore(Protocol):
         """
 
     def sampled_decisions(
-        self, node: str, bundle_version: str, since: float, until: float, most: int
+        self, node: str, bundle_version: str, since: float, until: float, most: int, share: float = 1.0
     ) -> list[Decision]:
         """Some decisions of a bundle on disk, oldest first; of more than `most`, the same for whoever asks.
 
@@ -121,6 +121,10 @@ class TrafficStore(Protocol):
         since, until : float
             Unix seconds; the window holds `since` and does not hold `until`.
         most : int
+        share : float
+            In (0, 1]: of its time, how much may be spent on looking. With less than 1 the window is looked at
+            in short pieces, and it rests between them: of a busy minute each row is looked at, and whoever
+            answers requests on the same core would wait for that.
 
         Raises
         ------

@@ -15,7 +15,7 @@ from cascade.fences import TRAFFIC, Fences
 from cascade.server import exchangeability
 from cascade.server.decision_ids import new_decision_ids
 from cascade.server.exchangeability import LiveWatch, last_window, sampled
-from cascade.traffic import Decision, SqliteStore
+from cascade.traffic import Decision, SqliteStore, sampling
 from tests.traffic_records import decision
 
 DAY = 86_400.0
@@ -58,6 +58,32 @@ def test_of_a_busy_window_some_are_read_the_same_whoever_asks(store: SqliteStore
     assert found == sampled(store, "n", "v1", 0, WINDOW, whole)
     halves = [each.time < NOW - 30 for each in found]
     assert 85 < sum(halves) < 171  # drawn from all of the window: 5 standard deviations of a fair coin
+
+
+def test_who_serves_draws_the_same_in_short_pieces_and_rests_between_them(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, *(live(NOW - 60 + 0.05 * i, 0.9) for i in range(1200)))
+    rests: list[float] = []
+    monkeypatch.setattr(sampling, "_BUSY", 1e-6)  # as on a much slower machine: the pieces get shorter
+    monkeypatch.setattr(sampling.time, "sleep", rests.append)
+    found = sampled(store, "n", "v1", WINDOW - 1, WINDOW, whole, share=0.1)
+    assert len(rests) > 60
+    assert max(rests) <= 0.5
+    assert min(rests) > 0
+    assert found == sampled(store, "n", "v1", WINDOW - 1, WINDOW, whole)
+    assert len(found) == exchangeability.MOST_IN_WINDOW
+
+
+def test_a_quiet_window_is_looked_at_in_few_pieces(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, live(NOW - 30, 0.9))
+    rests: list[float] = []
+    monkeypatch.setattr(sampling, "_BUSY", 1.0)
+    monkeypatch.setattr(sampling.time, "sleep", rests.append)
+    assert len(sampled(store, "n", "v1", WINDOW - 1, WINDOW, whole, share=0.1)) == 1
+    assert len(rests) < 6
 
 
 def test_a_window_is_read_once_it_is_over_and_what_comes_late_is_on_disk() -> None:
