@@ -32,6 +32,7 @@ from cascade.garbage import begin_serving, end_serving
 from cascade.ngrams import hash_grams
 from cascade.observe.metrics import Metrics
 from cascade.observe.watcher import watched
+from cascade.redaction import Redactor
 from cascade.rollout.afterwards import Afterwards
 from cascade.server import local, together
 from cascade.server.engine import Engine
@@ -48,7 +49,7 @@ GRAMS = "n-grams once more, a part of the first pass"
 REST = "request ids, turns, and handing from one to the next"
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "ids, and which bundle serves": [(together.Together, "__init__")],
-    "redaction of what the rungs read": [(local, "_queries")],
+    "redaction of what the rungs read": [(Redactor, "questions")],
     "first pass": [(first_pass.FirstPass, "__call__")],
     "rest of the walk": [(together, "walk_local"), (local, "_run_rung")],
     "counts for the alarms": [(Afterwards, "walked")],
@@ -124,7 +125,7 @@ def main(
         store = stack.enter_context(SqliteStore(Path(scratch) / "traffic.db"))
         engine = Engine(read, watched(store, [Metrics()]), refresh_seconds=0)
         stack.callback(engine.close)
-        store.rows.redactor = redactor = engine.nodes[NODE].redactor
+        store.rows.redactor = engine.nodes[NODE].redactor
         texts = settled_texts(engine)
         raws = [
             pb.BatchDecideRequest(
@@ -138,8 +139,6 @@ def main(
         begin_serving()
         stack.callback(end_serving)
         for number in range(-len(raws), rounds):
-            if redactor is not None:
-                redactor._found_lately.cache_clear()  # else it has found all there is within few rounds
             parts.spent.clear()
             began = time.clock_gettime_ns(clock)
             with parts.part(READ):

@@ -127,7 +127,10 @@ class Contract:
 
     def check_each(self, values: Sequence[JsonValue], choices: Sequence[Collection[str]]) -> list[str | None]:
         """Say the same of several values, each with the labels that are allowed for it."""
-        known = self._label_set  # empty unless the labels are closed
+        known = self._label_set
+        if self.open_labels:  # many answers, few labels
+            said = {value for value in values if type(value) is str}
+            known = frozenset([value for value in said if self.check(value) is None])
         return [
             None if type(value) is str and value in known and not allowed else self.check(value, allowed)
             for value, allowed in zip(values, choices, strict=True)

@@ -76,9 +76,16 @@ class LocalLadder:
         self.acceptor = acceptor
         self.scope = scope
 
-    def prepare(self, queries: Sequence[Query]) -> Prepared:
-        """Compute features, difficulty and the linear model; with those of other threads that wait for it."""
-        seen = self.first([query.text for query in queries])
+    def prepare(self, queries: Sequence[Query], texts: Sequence[str] | None = None) -> Prepared:
+        """Compute features, difficulty and the linear model; with those of other threads that wait for it.
+
+        Parameters
+        ----------
+        queries : sequence of Query
+        texts : sequence of str, optional
+            Theirs, where they are at hand: then no query is looked at.
+        """
+        seen = self.first([query.text for query in queries] if texts is None else texts)
         return Prepared(Batch(queries, seen.linear), seen)
 
     def run(self, rung: int, prepared: Prepared) -> tuple[Answers, NDArray[np.float32]]:

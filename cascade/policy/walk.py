@@ -6,7 +6,6 @@ certificate speaks about exactly what is served.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -102,9 +101,20 @@ class LadderPolicy:
         return len(self._floors)
 
     def starts(self, p_right: Sequence[Sequence[float]]) -> list[int]:
-        """Say where each of several requests starts."""
-        first = self._floors[0] if self._floors else math.inf
-        return [0 if each and each[0] >= first else self.start(each) for each in p_right]
+        """Say where each of several requests starts.
+
+        Parameters
+        ----------
+        p_right : n_rungs sequences of n float
+            As in `worth_running`, a rung after the other.
+        """
+        if not p_right:
+            return []
+        first = self._floors[0]
+        return [
+            0 if p >= first else self.start([of_rung[i] for of_rung in p_right])
+            for i, p in enumerate(p_right[0])
+        ]
 
     def admits(self, in_scope: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """Say which answers the out-of-scope detector lets settle.

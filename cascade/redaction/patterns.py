@@ -6,9 +6,8 @@ Every expression is linear in the text: repetitions are bounded and no two of th
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import partial
 
 from cascade.redaction.checksums import (
     IBAN_LENGTHS,
@@ -22,16 +21,11 @@ from cascade.redaction.checksums import (
     is_us_ssn,
 )
 from cascade.redaction.postal import addresses
+from cascade.redaction.screening import Detector, Found, as_is, lower, shape, words
 
 VERSION = 1
 """Raised whenever the same text would be redacted otherwise."""
 
-Found = tuple[int, int, str]
-"""Where a value stands in the text, and the value without its punctuation, so that `+49 30 1` is `+49301`."""
-
-Detector = Callable[[str], Iterator[Found]]
-
-_LETTERS, _DIGITS = string.ascii_letters.encode(), string.digits.encode()
 _NOT_DIGIT = re.compile(r"\D")
 _NOT_ALNUM = re.compile(r"[\W_]")
 
@@ -58,14 +52,6 @@ _NAMED_SECRET = re.compile(
     r"(?:\s{0,3}(?:is|was|[:=])|(?<=bearer))\s{0,3}[\"'`]?([^\s\"'`,;<>]{3,256})",
     re.IGNORECASE,
 )
-_LONG = 14
-_LONG_WORD = re.compile(rf"[\w.-]{{{_LONG}}}")
-_SECRET_WORDS = ("pass", "pwd", "secret", "key", "token", "bearer", "pin", "cvv", "cvc")
-_SSN_WORDS = ("ssn", "social", "itin")
-_PHONE_WORDS = (
-    "call", "phone", "tel", "mobile", "cell", "whatsapp", "text me", "reach me", "ring me", "fax", "handy",
-    "sms",
-)  # fmt: skip
 _IBAN_START = re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?=[ -]?[A-Za-z0-9])")
 _CARD = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])")
 _US_SSN = re.compile(r"(?<![\w.-])\d{3}([- .])\d{2}\1\d{4}(?![\w-])")
@@ -109,83 +95,18 @@ _BIRTH_MONTH = re.compile(
 )
 
 
-@lru_cache(maxsize=4)  # several detectors ask about one text
-def _bytes(text: str) -> bytes | None:
-    """Give a text in one byte a character; None where it holds one that has none.
-
-    Of those that have one, only ASCII's are digits, or are ASCII's letters where case is ignored.
-    """
-    if text.isascii():
-        return text.encode()
-    try:
-        return text.encode("cp1252")
-    except UnicodeEncodeError:
-        return None
-
-
-def count_digits(text: str) -> int:
-    """Give how many digits a text has; never fewer than an expression takes for digits."""
-    raw = _bytes(text)
-    if raw is not None:
-        return len(raw) - len(raw.translate(None, _DIGITS))
-    return sum(map(str.isdigit, text))
-
-
-_SHAPES = bytes.maketrans(_LETTERS + _DIGITS, b"a" * len(_LETTERS) + b"0" * len(_DIGITS))
-_CHARACTERS = bytes(range(256)).decode("cp1252", "replace")
-_IN_WORDS = bytes(ord("w" if re.match(r"[\w.-]", each) else " ") for each in _CHARACTERS)
-_LONG_RUN = b"w" * _LONG
-
-
-@lru_cache(maxsize=4)
-def _shape(text: str) -> bytes | None:
-    """Give a text with `a` for each letter of ASCII and `0` for each digit, and without its spaces."""
-    raw = _bytes(text)
-    return None if raw is None else raw.translate(_SHAPES, b" ")
-
-
-def _may_hold(text: str, *shapes: bytes) -> bool:
-    """Say in a tenth of an expression's time whether it can match: each match holds one of the shapes."""
-    shape = _shape(text)
-    if shape is None:
-        return True
-    for each in shapes:  # noqa: SIM110 - a generator takes longer
-        if each in shape:
-            return True
-    return False
-
-
-def _has_long_word(text: str) -> bool:
-    """Say whether `_LONG_WORD` matches."""
-    raw = _bytes(text)
-    if raw is not None:
-        return _LONG_RUN in raw.translate(_IN_WORDS)
-    return _LONG_WORD.search(text) is not None
-
-
-def _names_one(text: str, words: tuple[str, ...]) -> bool:
-    """Say in a fraction of an expression's time whether it can match at all."""
-    low = text.lower()
-    for word in words:  # noqa: SIM110 - a generator takes longer
-        if word in low:
-            return True
-    return False
-
-
 def _credentials(text: str) -> Iterator[Found]:
-    for m in _URL_LOGIN.finditer(text):
-        yield m.start(1), m.end(1), m[1]
+    if "://" in text:
+        for m in _URL_LOGIN.finditer(text):
+            yield m.start(1), m.end(1), m[1]
 
 
-def _secrets(text: str) -> Iterator[Found]:
-    if _has_long_word(text):
-        for m in _KNOWN_SECRET.finditer(text):
-            yield m.start(), m.end(), m[0]
-    if "PRIVATE KEY" in text:
-        for m in _PRIVATE_KEY.finditer(text):
-            yield m.start(), m.end(), m[0]
-    if not _names_one(text, _SECRET_WORDS):
-        return
+def _plain_secrets(pattern: re.Pattern[str], text: str) -> Iterator[Found]:
+    for m in pattern.finditer(text):
+        yield m.start(), m.end(), m[0]
+
+
+def _named_secrets(text: str) -> Iterator[Found]:
     for m in _NAMED_SECRET.finditer(text):
         value = m[1].rstrip(".!?)")
         # A word is no secret ("my password is wrong"); digits, or symbols among letters, are.
@@ -200,8 +121,6 @@ def _emails(text: str) -> Iterator[Found]:
 
 
 def _ibans(text: str) -> Iterator[Found]:
-    if not _may_hold(text, b"aa00"):
-        return
     for m in _IBAN_START.finditer(text):
         length = IBAN_LENGTHS.get(m[0][:2].upper(), 0)
         compact: list[str] = []
@@ -217,66 +136,43 @@ def _ibans(text: str) -> Iterator[Found]:
             yield m.start(), at, value
 
 
-def _cards(text: str) -> Iterator[Found]:
-    for m in _CARD.finditer(text):
+def _numbers(pattern: re.Pattern[str], check: Callable[[str], bool], text: str) -> Iterator[Found]:
+    for m in pattern.finditer(text):
         digits = _NOT_DIGIT.sub("", m[0])
-        if is_card(digits):
+        if check(digits):
             yield m.start(), m.end(), digits
 
 
-def _national_ids(text: str) -> Iterator[Found]:
-    digits = count_digits(text)
-    if digits >= 9 and _may_hold(text, b"000-00-0000", b"000.00.0000", b"000000000"):
-        for m in _US_SSN.finditer(text):
-            number = _NOT_DIGIT.sub("", m[0])
-            if is_us_ssn(number):
-                yield m.start(), m.end(), number
-    if digits >= 9 and (_bytes(text) is None or _names_one(text, _SSN_WORDS)):
-        for m in _NAMED_SSN.finditer(text):
-            yield m.start(1), m.end(1), _NOT_DIGIT.sub("", m[1])
-    for at_least, shapes, pattern, check in _CHECKED_IDS:
-        if digits < at_least or not _may_hold(text, *shapes):
-            continue
-        for m in pattern.finditer(text):
-            compact = _NOT_ALNUM.sub("", m[0]).upper()
-            if check is None or check(compact):
-                yield m.start(), m.end(), compact
+def _named_ssns(text: str) -> Iterator[Found]:
+    for m in _NAMED_SSN.finditer(text):
+        yield m.start(1), m.end(1), _NOT_DIGIT.sub("", m[1])
 
 
-_CHECKED_IDS: tuple[tuple[int, tuple[bytes, ...], re.Pattern[str], Callable[[str], bool] | None], ...] = (
-    (6, (b"aa000000a",), _NINO, None),
-    (7, (b"0000000a", b"0000000-a"), _DNI, is_spanish_id),
-    (7, (b"aaaaaa00a00a000a",), _CODICE, is_codice_fiscale),
-    (11, (b"000.000.000-00",), _CPF, is_cpf),
-    (15, (b"0" * 15,), _NIR, is_nir),
-)
-"""Each with the digits that a text needs for it at least, and shapes of which it needs one."""
+def _ids(pattern: re.Pattern[str], check: Callable[[str], bool] | None, text: str) -> Iterator[Found]:
+    for m in pattern.finditer(text):
+        compact = _NOT_ALNUM.sub("", m[0]).upper()
+        if check is None or check(compact):
+            yield m.start(), m.end(), compact
 
 
-def _addresses(text: str) -> Iterator[Found]:
-    if text.count(".") >= 3 and _may_hold(text, b"0.0"):
-        for m in _IPV4.finditer(text):
-            if is_ip(m[0]) and not _VERSION.search(text, max(0, m.start() - 12), m.start()):
-                yield m.start(), m.end(), m[0]
+def _ipv4(text: str) -> Iterator[Found]:
+    for m in _IPV4.finditer(text):
+        if is_ip(m[0]) and not _VERSION.search(text, max(0, m.start() - 12), m.start()):
+            yield m.start(), m.end(), m[0]
+
+
+def _ipv6(text: str) -> Iterator[Found]:
     if text.count(":") >= 2:
         for m in _IPV6.finditer(text):
             if len(m[0]) > 3 and is_ip(m[0]):
                 yield m.start(), m.end(), m[0].lower()
 
 
-def _phones(text: str) -> Iterator[Found]:
-    for mark, pattern in (("+", _PHONE_PLUS), ("00", _PHONE_00), ("", _PHONE_US), ("0", _PHONE_0)):
-        if mark in text and (mark or _may_hold(text, b"0000000", b"000.0000", b"000-0000")):
-            for m in pattern.finditer(text):
-                yield m.start(), m.end(), _phone(m[0])
-    if _names_one(text, _PHONE_WORDS):
-        for m in _PHONE_NAMED.finditer(text):
-            yield m.start(1), m.end(1), _phone(m[1])
-
-
-def _phone(text: str) -> str:
-    digits = _NOT_DIGIT.sub("", text)
-    return digits.removeprefix("00") if digits.startswith("00") else digits
+def _phones(pattern: re.Pattern[str], text: str) -> Iterator[Found]:
+    group = pattern.groups  # where a word comes first, the number is in a group
+    for m in pattern.finditer(text):
+        digits = _NOT_DIGIT.sub("", m[group])
+        yield m.start(group), m.end(group), digits.removeprefix("00")
 
 
 def _births(text: str) -> Iterator[Found]:
@@ -285,21 +181,45 @@ def _births(text: str) -> Iterator[Found]:
             yield m.start(1), m.end(1), m[1].lower()
 
 
-DETECTORS: dict[str, tuple[int, str, Detector]] = {
-    "CREDENTIALS": (0, "://", _credentials),
-    "SECRET": (1, "", _secrets),
-    "EMAIL": (0, "@", _emails),
-    "IBAN": (8, "", _ibans),
-    "CARD": (13, "", _cards),
-    "NATIONAL_ID": (6, "", _national_ids),
-    "IP": (1, "", _addresses),
-    "PHONE": (7, "", _phones),
-    "BIRTH_DATE": (4, "", _births),
-    "ADDRESS": (1, "", addresses),
-}
-"""The detectors by kind, each with the digits that a text needs for it at least, and with what must be in it.
+# Letters that are an ASCII letter where case is ignored, but not in `str.lower`.
+_LIKE_ASCII = ("\u017f", "\u0131", "i\u0307")
+_PHONE_WORDS = (
+    "call", "phone", "tel", "mobile", "cell", "whatsapp", "text me", "reach me", "ring me", "fax", "handy",
+    "sms",
+)  # fmt: skip
 
-Where two find overlapping values, the earlier kind wins.
-"""
+DETECTORS = (
+    Detector("CREDENTIALS", _credentials, 0, as_is, ("@",)),
+    Detector("SECRET", partial(_plain_secrets, _KNOWN_SECRET), 1, words, ("w" * 14,)),
+    Detector("SECRET", partial(_plain_secrets, _PRIVATE_KEY), 1, as_is, ("PRIVATE KEY",)),
+    Detector(
+        "SECRET", _named_secrets, 1, lower,
+        ("pass", "pwd", "secret", "key", "token", "bearer", "pin", "cvv", "cvc"),
+    ),
+    Detector("EMAIL", _emails, 0, as_is, ("@",)),
+    Detector("IBAN", _ibans, 8, shape, ("aa00",)),
+    Detector("CARD", partial(_numbers, _CARD, is_card), 13),
+    Detector(
+        "NATIONAL_ID", partial(_numbers, _US_SSN, is_us_ssn), 9, shape,
+        ("000-00-0000", "000.00.0000", "000000000"),
+    ),
+    Detector("NATIONAL_ID", _named_ssns, 9, lower, ("ssn", "social", "itin", *_LIKE_ASCII)),
+    Detector("NATIONAL_ID", partial(_ids, _NINO, None), 6, shape, ("aa000000a",)),
+    Detector("NATIONAL_ID", partial(_ids, _DNI, is_spanish_id), 7, shape, ("0000000a", "0000000-a")),
+    Detector("NATIONAL_ID", partial(_ids, _CODICE, is_codice_fiscale), 7, shape, ("aaaaaa00a00a000a",)),
+    Detector("NATIONAL_ID", partial(_ids, _CPF, is_cpf), 11, shape, ("000.000.000-00",)),
+    Detector("NATIONAL_ID", partial(_ids, _NIR, is_nir), 15, shape, ("0" * 15,)),
+    Detector("IP", _ipv4, 4, shape, ("0.0.0", "0.00.0", "0.000.0")),
+    Detector("IP", _ipv6, 1, as_is, (":",)),
+    Detector("PHONE", partial(_phones, _PHONE_PLUS), 7, as_is, ("+",)),
+    Detector("PHONE", partial(_phones, _PHONE_00), 7, as_is, ("00",)),
+    Detector("PHONE", partial(_phones, _PHONE_US), 7, shape, ("0000000", "000.0000", "000-0000")),
+    Detector("PHONE", partial(_phones, _PHONE_0), 7, as_is, ("0",)),
+    Detector("PHONE", partial(_phones, _PHONE_NAMED), 7, lower, _PHONE_WORDS),
+    Detector("BIRTH_DATE", _births, 4),
+    Detector("ADDRESS", addresses, 1),
+)  # fmt: skip
+"""The detectors. Where two find overlapping values, the earlier one wins."""
 
-DEFAULT_KINDS = tuple(kind for kind in DETECTORS if kind not in ("BIRTH_DATE", "ADDRESS"))
+KINDS = tuple(dict.fromkeys(detector.kind for detector in DETECTORS))
+DEFAULT_KINDS = tuple(kind for kind in KINDS if kind not in ("BIRTH_DATE", "ADDRESS"))

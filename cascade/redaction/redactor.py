@@ -13,15 +13,13 @@ from typing import Any, Protocol
 
 from cascade.contract import JsonValue
 from cascade.redaction import patterns, postal
+from cascade.redaction.lately import Lately
+from cascade.redaction.screening import Detector, hints_at, screen, screen_many
 from cascade.text import flatten_messages
 
 PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
 """What stands in the place of a value: `<EMAIL_qhfkzzpa>`. Letters only, so that no detector finds it."""
 
-# Nothing is found in a text without one of these, which is most texts.
-_HINT = re.compile(r"[\d@]")
-_ASCII_HINTS = b"0123456789@"
-_NO_HINTS = bytes(set(range(1, 128)) - set(_ASCII_HINTS))
 # W3C trace context as it is written by us; whatever else a caller calls by its name is redacted.
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 # What a name ends with says what it is of: `accessToken`, `DBPassword`, `header:authorization`.
@@ -76,22 +74,24 @@ class PatternEngine:
     def __init__(self, kinds: Sequence[str] = patterns.DEFAULT_KINDS) -> None:
         self.kinds = frozenset(kinds)
         # In the table's order, which is the order of precedence.
-        self._detectors = [
-            (kind, *detector) for kind, detector in patterns.DETECTORS.items() if kind in kinds
-        ]
-        self.name = f"patterns-{patterns.VERSION}:{','.join(kind for kind, *_ in self._detectors)}"
+        self._detectors = [detector for detector in patterns.DETECTORS if detector.kind in kinds]
+        self.name = f"patterns-{patterns.VERSION}:{','.join(k for k in patterns.KINDS if k in kinds)}"
         if "ADDRESS" in kinds:
             self.name += f"-{postal.VERSION}"
 
     def find(self, text: str) -> Iterator[Span]:
         """See `Engine.find`."""
-        if not _hints_at(text):
-            return
-        digits = patterns.count_digits(text)
-        for kind, at_least, needed, find in self._detectors:
-            if digits >= at_least and needed in text:
-                for start, end, value in find(text):
-                    yield Span(start, end, kind, value)
+        return self._found_by(screen(text, self._detectors), text)
+
+    def holding(self, texts: Sequence[str]) -> set[int]:
+        """Give the places of those texts in which it finds something."""
+        screened = screen_many(texts, self._detectors)
+        return {i for i, some in screened.items() if next(self._found_by(some, texts[i]), None) is not None}
+
+    def _found_by(self, detectors: Iterable[Detector], text: str) -> Iterator[Span]:
+        for detector in detectors:
+            for start, end, value in detector.find(text):
+                yield Span(start, end, detector.kind, value)
 
 
 class Redactor:
@@ -127,10 +127,12 @@ class Redactor:
         self._engine = engine or PatternEngine()
         self._custom = [(kind, re.compile(text)) for kind, text in (custom or {}).items()]
         self._label_nodes = label_nodes
-        # Only the built-in detectors are known to find nothing in a text without a hint.
-        self._by_name = not isinstance(self._engine, PatternEngine) or "SECRET" in self._engine.kinds
-        self._hinted = isinstance(self._engine, PatternEngine) and not self._custom
+        built_in = self._engine if isinstance(self._engine, PatternEngine) else None
+        self._by_name = built_in is None or "SECRET" in built_in.kinds
+        # Only they are known to find nothing in most texts.
+        self._patterns = None if self._custom else built_in
         # What a request's rungs read is logged a moment later.
+        self._clean = Lately()
         self._found_lately = lru_cache(maxsize=_LATELY)(self._found)
         self._tenant_key = lru_cache(maxsize=4096)(self._make_tenant_key)
         self.fingerprint = fingerprint(self._engine.name, custom or {})
@@ -152,22 +154,16 @@ class Redactor:
 
     def text(self, text: str, tenant: str = "") -> str:
         """Redact a text."""
-        if self._hinted and not _hints_at(text):
+        if self._patterns is not None and not hints_at(text):
             return text
-        return self._by_placeholders(text, tenant)
+        return self._replaced(text, lambda span: self.placeholder(span.kind, span.value, tenant))
 
     def texts(self, texts: Sequence[str], tenants: Sequence[str]) -> list[str]:
         """Redact several texts, each of a tenant."""
-        hints = _hints_in(texts) if self._hinted else [True] * len(texts)
-        return [
-            self._by_placeholders(text, tenant)
-            if hint and (len(text) > _SHORT or self._found_lately(text))
-            else text
-            for text, tenant, hint in zip(texts, tenants, hints, strict=True)
-        ]
-
-    def _by_placeholders(self, text: str, tenant: str) -> str:
-        return self._replaced(text, lambda span: self.placeholder(span.kind, span.value, tenant))
+        redacted = list(texts)
+        for i in self._clean.others(texts):
+            redacted[i] = self.text(texts[i], tenants[i])
+        return redacted
 
     def _replaced(self, text: str, by: Callable[[Span], str]) -> str:
         # Again until nothing is found: what stood close to a value may be one itself once that is gone, and a
@@ -199,18 +195,22 @@ class Redactor:
             return flatten_messages(chat), chat
         return self.kinds(text), messages
 
-    def questions(self, asked: Sequence[tuple[str, Messages]]) -> list[tuple[str, Messages]]:
-        """Give the same of several questions."""
-        return [
-            (text, messages)
-            if self._hinted and not messages and "<" not in text and not _hints_at(text)
-            else self.question(text, messages)
-            for text, messages in asked
-        ]
+    def questions(self, texts: Sequence[str], chats: Sequence[Messages]) -> tuple[list[str], list[Messages]]:
+        """Give the same of several questions, each a text and the chat that it is of, if it is of one."""
+        changed: Iterable[int] = range(len(texts))
+        if self._patterns is not None and len(texts) > 1:  # one alone is sooner read by itself
+            plain = ["" if chat else text for text, chat in zip(texts, chats, strict=True)]
+            holding = self._patterns.holding(plain)
+            self._clean.add([text for i, text in enumerate(plain) if i not in holding])
+            changed = [i for i, text in enumerate(plain) if "<" in text or i in holding or chats[i]]
+        read, read_chats = list(texts), list(chats)
+        for i in changed:
+            read[i], read_chats[i] = self.question(texts[i], chats[i])
+        return read, read_chats
 
     def kinds(self, text: str) -> str:
         """Replace each value, and each placeholder that is there already, by its kind."""
-        if self._hinted and "<" not in text and not _hints_at(text):
+        if self._patterns is not None and "<" not in text and not hints_at(text):
             return text
         text = self._replaced(text, lambda span: f"<{span.kind}_anyvalue>")
         return PLACEHOLDER.sub(r"<\1>", text) if "<" in text else text
@@ -303,23 +303,6 @@ class Redactor:
 
     def _make_tenant_key(self, tenant: str) -> bytes:
         return hmac.digest(self._key, b"tenant:" + tenant.encode("utf-8", "replace"), "sha256")
-
-
-def _hints_at(text: str) -> bool:
-    if text.isascii():  # a third of what the expression takes
-        raw = text.encode()
-        return len(raw.translate(None, _ASCII_HINTS)) < len(raw)
-    return _HINT.search(text) is not None
-
-
-def _hints_in(texts: Sequence[str]) -> Sequence[object]:
-    """Give something that is true of each text with a hint."""
-    joined = "\0".join(texts)
-    if joined.isascii():
-        left = joined.encode().translate(None, _NO_HINTS).split(b"\0")
-        if len(left) == len(texts):  # one that holds what stands between them makes them more
-            return left
-    return list(map(_hints_at, texts))
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cascade.ask import Mode
@@ -107,16 +107,23 @@ class Serving:
         key : str
             The targeting key: the session, else the request id, else one that nobody else has.
         """
-        return self.of_each([(context, key)])[0]
+        return self.of_each([context], lambda _: key)[0]
 
-    def of_each(self, requests: Sequence[tuple[Mapping[str, str], str]]) -> list[Served]:
-        """Choose who serves each of several requests, given as their contexts and keys."""
+    def of_each(self, contexts: Sequence[Mapping[str, str]], key: Callable[[int], str]) -> list[Served]:
+        """Choose who serves each of several requests.
+
+        Parameters
+        ----------
+        contexts : sequence of mapping of str to str
+        key : callable
+            Gives the targeting key of the request at a place.
+        """
         share = self._now.plan.share
         # Else neither decides anything.
-        if len(requests) > 1 and not 0 < share < 1 and self.flags.same_for_all(self.node):
-            found = [self._choose(*requests[0])] * len(requests)
+        if len(contexts) > 1 and not 0 < share < 1 and self.flags.same_for_all(self.node):
+            found = [self._choose(contexts[0], key(0))] * len(contexts)
         else:
-            found = [self._choose(context, key) for context, key in requests]
+            found = [self._choose(context, key(i)) for i, context in enumerate(contexts)]
         for _, overruled in found:
             if overruled:
                 self._tell(overruled)

@@ -6,19 +6,20 @@ from typing import Any, get_args
 
 from cascade.ask import Ask, Attempt, Decided, Mode
 from cascade.errors import CascadeError
-from cascade.server.node import Node
 from cascade.traffic import Decision
 
 _MODES: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
 
 
 def to_log(
-    ask: Ask, decided: Decided, node: Node, began: float, ended: float, error: CascadeError | None
+    ask: Ask, decided: Decided, teacher: str, began: float, ended: float, error: CascadeError | None
 ) -> Decision:
     """Make a decision, or why there is none, a record of the traffic log.
 
     Parameters
     ----------
+    teacher : str
+        The name of the node's last rung.
     began, ended : float
         Unix seconds.
     """
@@ -33,11 +34,11 @@ def to_log(
         dict(ask.context) if ask.context else {},
         decided.output,
         decided.rung,
-        decided.rung == node.teacher.name,
+        decided.rung == teacher,
         decided.confidence,
         decided.bundle_version,
         decided.mode,
-        list(map(_as_dict, decided.attempts)),
+        [_as_dict(attempt) for attempt in decided.attempts],
         decided.usd,
         decided.input_tokens,
         decided.output_tokens,

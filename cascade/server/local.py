@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cascade.ask import Ask, Attempt
@@ -16,7 +16,8 @@ from cascade.ladder import Prepared
 from cascade.policy.slices import FENCED_SLICE
 from cascade.redaction import Redactor
 from cascade.rungs.linear import LinearRung
-from cascade.rungs.protocol import Answer, NobodyWaits, Query
+from cascade.rungs.protocol import Answer, NobodyWaits
+from cascade.server.queries import Queries
 from cascade.server.watchdog import watchdog
 from cascade.validators import Validator, identity, name_of
 from cascade.waiting import waiting
@@ -69,7 +70,7 @@ class Walk:
     usd, input_tokens, output_tokens
         What local chat rungs cost on the way, whether they settled or not.
     answers : tuple of JSON value
-        What the rungs that ran so far answered; None for one that failed.
+        What the rungs that ran and did not settle it answered; None for one that failed.
     left : bool
         Whether nobody waits for the answer any more, so that no further rung is asked.
     """
@@ -132,8 +133,9 @@ def walk_local(
                 walk.attempts.append(Attempt(rung.name, reason=f"uncertified: {fenced}"))
         return walks
     try:
-        prepared = bundle.ladder.prepare(_queries(asks, redactor))
-        p_right = prepared.p_right.tolist()
+        queries = Queries(asks, redactor)
+        prepared = bundle.ladder.prepare(queries, queries.texts)
+        p_right = prepared.p_right.T.tolist()  # one list for each rung, not for each request
         starts = bundle.policy.starts(p_right)
     except Exception:
         _log.exception("node %s: features or difficulty failed; the teacher answers", bundle.node)
@@ -145,17 +147,19 @@ def walk_local(
     for r, rung in enumerate(bundle.policy.rungs):
         if not open_at:
             break
-        run_at = []
         now, lately = time.monotonic(), latency[rung.name]
-        for i in open_at:
-            if r < starts[i]:
-                reason = f"skipped: P(right) {p_right[i][r]:.4f} is below {rung.skip_below:.4f}"
-            elif (deadline := asks[i].deadline) is not None and lately.too_late(deadline, now):
+        run_at = [
+            i
+            for i in open_at
+            if starts[i] <= r
+            and ((deadline := asks[i].deadline) is None or not lately.too_late(deadline, now))
+        ]
+        if len(run_at) < len(open_at):
+            for i in sorted(set(open_at).difference(run_at)):
                 reason = "deadline: too little time is left for this rung"
-            else:
-                run_at.append(i)
-                continue
-            walks[i].attempts.append(Attempt(rung.name, p_right[i][r], reason=reason))
+                if r < starts[i]:
+                    reason = f"skipped: P(right) {p_right[r][i]:.4f} is below {rung.skip_below:.4f}"
+                walks[i].attempts.append(Attempt(rung.name, p_right[r][i], reason=reason))
         if run_at:
             if not told_slow and not isinstance(bundle.ladder.rungs[r], LinearRung):
                 told_slow = True
@@ -166,16 +170,6 @@ def walk_local(
             if at:
                 settled(at, [walks[i] for i in at])
     return walks
-
-
-def _queries(asks: Sequence[Ask], redactor: Redactor | None) -> list[Query]:
-    if redactor is None:
-        return [Query(ask.text, ask.messages, ask.choices, ask.deadline, "", ask.gone) for ask in asks]
-    read = redactor.questions([(ask.text, ask.messages) for ask in asks])
-    return [
-        Query(text, messages, ask.choices, ask.deadline, "", ask.gone)
-        for ask, (text, messages) in zip(asks, read, strict=True)
-    ]
 
 
 def _run_rung(
@@ -189,12 +183,12 @@ def _run_rung(
     latency: dict[str, LatencyRecord],
     walks: list[Walk],
 ) -> dict[int, None]:
-    name = bundle.policy.rungs[r].name
+    name, rung = bundle.policy.rungs[r].name, bundle.ladder.rungs[r]
     part = prepared.take(run_at)
     done: dict[int, None] = {}
     began = time.perf_counter()
     try:
-        if isinstance(bundle.ladder.rungs[r], LinearRung):
+        if isinstance(rung, LinearRung):
             answers, confidences = bundle.ladder.run(r, part)
         else:
             for i in run_at:
@@ -225,25 +219,31 @@ def _run_rung(
         run_at, part = kept, part.take(answers.places)
     before, sure = part.p_right[:, r].tolist(), confidences.tolist()
     in_scope = [1.0] * len(run_at) if answers.in_scope is None else answers.in_scope.tolist()
-    asked, ms = [asks[i] for i in run_at], seconds * 1e3
-    earlier = [walks[i].answers for i in run_at]
+    asked, some, ms = [asks[i] for i in run_at], [walks[i] for i in run_at], seconds * 1e3
+    earlier = [walk.answers for walk in some]
     reasons = _why_not(asked, earlier, answers.each, contract, bundle, r, sure, in_scope, validators)
-    for i, answer, reason, expected, confidence in zip(
-        run_at, answers.each, reasons, before, sure, strict=True
+    for walk, answer, reason, expected, confidence in zip(
+        some, answers.each, reasons, before, sure, strict=True
     ):
-        walk = walks[i]
-        if answer.usd or answer.input_tokens or answer.output_tokens:
+        walk.attempts.append(Attempt(name, expected, confidence, ms, reason))
+        if reason:
+            walk.answers += (None if answer.error is not None else answer.value,)
+        else:
+            walk.output, walk.rung, walk.confidence = answer.value, name, confidence
+    if not isinstance(rung, LinearRung):
+        for walk, answer in zip(some, answers.each, strict=True):
             walk.usd += answer.usd
             walk.input_tokens += answer.input_tokens
             walk.output_tokens += answer.output_tokens
-        walk.answers += (None if answer.error is not None else answer.value,)
-        walk.attempts.append(Attempt(name, expected, confidence, ms, reason))
-        if not reason:
+    for i, why in zip(run_at, reasons, strict=True):
+        if not why or _ends_here(why):
             done[i] = None
-            walk.output, walk.rung, walk.confidence = answer.value, name, confidence
-        elif reason.startswith((FENCED_SLICE, UNCERTIFIED_VALIDATOR)) or reason.endswith(BLOCKED):
-            done[i] = None  # no rung above may settle it: see `LadderPolicy.uncovered`, `_refused`
     return done
+
+
+def _ends_here(reason: str) -> bool:
+    """Say whether no rung above may settle what was refused: see `LadderPolicy.uncovered`, `_refused`."""
+    return reason.startswith((FENCED_SLICE, UNCERTIFIED_VALIDATOR)) or reason.endswith(BLOCKED)
 
 
 def _leave(walk: Walk, rung: str, p_right: float) -> None:
@@ -261,7 +261,7 @@ def _why_not(
     confidences: Sequence[float],
     in_scope: Sequence[float],
     validators: Sequence[Validator],
-) -> Iterator[str]:
+) -> list[str]:
     """Say why each answer does not settle, empty where it does.
 
     Asked are contract, scope, acceptor, agreement, then the node's own checks.
@@ -270,24 +270,32 @@ def _why_not(
     values = [answer.value for answer in answers]
     broken = contract.check_each(values, [ask.choices for ask in asks])
     unsure = policy.accepts_each(rung, confidences, values, [ask.context for ask in asks], in_scope)
-    for ask, answer, value, wrong, refused, given in zip(
-        asks, answers, values, broken, unsure, earlier, strict=True
-    ):
+    more = bool(validators) or policy.agreement or not policy.slices.settle_all
+
+    def why_not(
+        ask: Ask, answer: Answer, wrong: str | None, refused: str | None, given: Sequence[JsonValue]
+    ) -> str:
+        value = answer.value
         if answer.error is not None:
-            yield f"error: {answer.error}"
-            continue
+            return f"error: {answer.error}"
         if wrong is None and ask.refuses is not None:
             wrong = ask.refuses(value)
         if wrong is not None:
-            yield f"contract: {wrong}"
-        elif refused is not None:
-            yield refused
-        elif policy.agreement and any(other != value for other in given):
-            yield "validator: agreement: a cheaper rung answered otherwise"
-        else:
-            objection = _objection(validators, ask, value, bundle) if validators else ""
-            # Last, as certification has it.
-            yield objection or ("" if policy.slices.settle_all else policy.uncovered(value, ask.context))
+            return f"contract: {wrong}"
+        if refused is not None:
+            return refused
+        if policy.agreement and any(other != value for other in given):
+            return "validator: agreement: a cheaper rung answered otherwise"
+        objection = _objection(validators, ask, value, bundle) if validators else ""
+        # Last, as certification has it.
+        return objection or policy.uncovered(value, ask.context)
+
+    return [
+        why_not(ask, answer, wrong, refused, given)
+        if more or wrong or refused or answer.error is not None or ask.refuses is not None
+        else ""
+        for ask, answer, wrong, refused, given in zip(asks, answers, broken, unsure, earlier, strict=True)
+    ]
 
 
 def _objection(validators: Sequence[Validator], ask: Ask, value: JsonValue, bundle: Bundle) -> str:

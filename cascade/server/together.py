@@ -53,10 +53,12 @@ class Together:
         self._open = set(range(len(asks)))
         self._began = time.time()
         self._ids = new_decision_ids(len(asks))
-        self._served = node.serving.of_each([
-            (ask.context, ask.context.get("session") or ask.request_id or id_)
-            for ask, id_ in zip(asks, self._ids, strict=True)
-        ])  # fmt: skip
+        self._served = node.serving.of_each([ask.context for ask in asks], self._key)
+
+    def _key(self, i: int) -> str:
+        """Give what decides a question's place among those that a rollout serves."""
+        ask = self._asks[i]
+        return ask.context.get("session") or ask.request_id or self._ids[i]
 
     def run(self, later: Callable[[Callable[[], None]], object], slow: Callable[[], object]) -> None:
         """Decide them all. What comes after the teacher's answer is given to `later`. Raises nothing.
@@ -73,7 +75,7 @@ class Together:
             up = sorted(i for i, walk in walks.items() if not walk.rung)
             for i in [i for i in up if walks[i].left]:  # neither settled nor escalated: nothing to count
                 up.remove(i)
-                self._finish([(i, walks[i])], no_longer_awaited(self._asks[i], walks[i]))
+                self._finish([i], [walks[i]], no_longer_awaited(self._asks[i], walks[i]))
             # Counted before the teacher is waited for, see `Afterwards.walked`; asked before any is.
             for i in up:
                 bundle = self._served[i].bundle
@@ -108,7 +110,7 @@ class Together:
                 among: Sequence[int], some: Sequence[Walk], at: list[int] = at, bundle: Bundle = bundle
             ) -> None:
                 self._afterwards.walked(node.name, bundle, [walk.attempts for walk in some], True)
-                self._finish([(at[k], walk) for k, walk in zip(among, some, strict=True)])
+                self._finish([at[k] for k in among], some)
 
             some = walk_local(
                 [asks[i] for i in at], bundle, node.contract, node.validators, node.latency, node.redactor,
@@ -120,13 +122,14 @@ class Together:
     def _by_teacher(self, i: int, walk: Walk, started: Started) -> None:
         try:
             error, answer = teacher_answer(self._node, self._asks[i], walk, started)
-            self._finish([(i, walk)], error, answer)
+            self._finish([i], [walk], error, answer)
         except Exception as unforeseen:
             self._answer(i, known(unforeseen))
 
     def _finish(
         self,
-        walked: Sequence[tuple[int, Walk]],
+        places: Sequence[int],
+        walks: Sequence[Walk],
         error: CascadeError | None = None,
         by_teacher: Answer | None = None,
     ) -> None:
@@ -134,22 +137,25 @@ class Together:
 
         Parameters
         ----------
-        walked : sequence of (int, Walk)
-            Their places, and how they went up the local rungs.
+        places : sequence of int
+            Theirs, and in the same order:
+        walks : sequence of Walk
+            How they went up the local rungs.
         error : CascadeError, optional
             Why there is no answer.
         by_teacher : Answer, optional
             The teacher's, where it was asked.
         """
-        node, asks, served, now = self._node, self._asks, self._served, time.time()
+        node, asks, ids, served = self._node, self._asks, self._ids, self._served
+        began, now, teacher = self._began, time.time(), node.teacher.name
         paid = by_teacher or _NOT_ASKED
-        finished: list[tuple[int, Decided]] = []
+        finished: dict[int, Decided] = {}
         logged: list[Decision] = []
-        for i, walk in walked:
+        for i, walk in zip(places, walks, strict=True):
             ask, by = asks[i], served[i]
             try:
                 decided = Decided(
-                    self._ids[i],
+                    ids[i],
                     None if error else walk.output,
                     "" if error else walk.rung,
                     walk.confidence,
@@ -161,16 +167,16 @@ class Together:
                     walk.output_tokens + paid.output_tokens,
                     ask.request_id,
                 )
-                logged.append(to_log(ask, decided, node, self._began, now, error))
-                finished.append((i, decided))
+                logged.append(to_log(ask, decided, teacher, began, now, error))
+                finished[i] = decided
             except Exception as unforeseen:  # of this one, and those who are decided with it are not to blame
                 self._answer(i, known(unforeseen))
         self._store.record(*logged)
         rates: dict[int, float] = {}
-        for i, decided in finished:
+        for i, decided in finished.items():
             ask, by, result = asks[i], served[i], error or decided
             try:
-                if node.quotas is not None and decided.usd:
+                if decided.usd and node.quotas is not None:
                     node.quotas.spend(ask.context.get("tenant", ""), decided.usd)
                 if error is None:
                     rate = rates.get(id(by))

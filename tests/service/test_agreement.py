@@ -26,7 +26,8 @@ def test_with_agreement_on_the_encoder_settles_only_what_the_linear_rung_said_to
     latency = {rung.name: LatencyRecord() for rung in bundle.policy.rungs}
     asks = [Ask(NODE, record["text"]) for record in unseen[:150]]
     walks = walk_local(asks, bundle, Contract(open_labels=True), (), latency)
-    disputed = [w for w in walks if len(w.answers) == 2 and w.answers[0] != w.answers[1]]
+    said = [(*w.answers, w.output) if w.rung else w.answers for w in walks]
+    disputed = [w for w, each in zip(walks, said, strict=True) if len(each) == 2 and each[0] != each[1]]
     assert disputed
     stopped = [w for w in disputed if w.attempts[-1].reason.startswith("validator: agreement")]
     assert (len(stopped) == 0) is not on

@@ -92,9 +92,10 @@ def test_rungs_are_trained_on_what_they_are_served(configured: Callable[..., Con
     assert bundle is not None
     prepare = bundle.ladder.prepare
 
-    def watched(queries: Any) -> Any:
-        seen.extend(query.text for query in queries)
-        return prepare(queries)
+    def watched(queries: Any, texts: Any) -> Any:
+        seen.extend(texts)
+        assert [query.text for query in queries] == texts
+        return prepare(queries, texts)
 
     bundle.ladder.prepare = watched  # type: ignore[method-assign]
     engine.decide(Ask(NODE, TEXT, context=CONTEXT))

@@ -1,13 +1,10 @@
 """A decision and its record in the log say the same, each thing in its place."""
 
-from types import SimpleNamespace
-from typing import Any
-
 from cascade.ask import Ask, Attempt, Decided
 from cascade.errors import TeacherUnavailable
 from cascade.server.decision_log import from_log, to_log
 
-NODE: Any = SimpleNamespace(teacher=SimpleNamespace(name="frontier"))
+TEACHER = "frontier"
 ATTEMPTS = (
     Attempt("linear", 0.25, 0.5, 1.5, "confidence 0.5 is below 0.9"),
     Attempt("frontier", latency_ms=250.0, teacher="gpt"),
@@ -17,11 +14,11 @@ ASK = Ask("support", "my money back", (), {"tenant": "acme"}, "r-1", ("refund", 
 
 
 def test_what_was_decided_is_read_from_its_record() -> None:
-    assert from_log(to_log(ASK, DECIDED, NODE, 1000.0, 1002.5, None), "r-1") == DECIDED
+    assert from_log(to_log(ASK, DECIDED, TEACHER, 1000.0, 1002.5, None), "r-1") == DECIDED
 
 
 def test_a_record_says_who_asked_what_and_how_long_it_took() -> None:
-    record = to_log(ASK, DECIDED, NODE, 1000.0, 1002.5, None)
+    record = to_log(ASK, DECIDED, TEACHER, 1000.0, 1002.5, None)
     assert (record.node, record.time, record.latency_ms) == ("support", 1000.0, 2500.0)
     assert (record.request_id, record.context) == ("acme/r-1", {"tenant": "acme"})
     assert (record.text, record.messages, record.choices) == ("my money back", None, ("refund", "order"))
@@ -31,6 +28,6 @@ def test_a_record_says_who_asked_what_and_how_long_it_took() -> None:
 
 def test_a_record_of_a_chat_has_its_messages_and_not_its_text() -> None:
     ask = Ask("support", "user: hello", (("user", "hello"),))
-    record = to_log(ask, DECIDED, NODE, 0.0, 0.0, TeacherUnavailable("it is down"))
+    record = to_log(ask, DECIDED, TEACHER, 0.0, 0.0, TeacherUnavailable("it is down"))
     assert (record.text, record.messages, record.request_id) == (None, (("user", "hello"),), None)
     assert record.error == "TEACHER_UNAVAILABLE: it is down"

@@ -79,7 +79,8 @@ def test_requests_of_a_batch_are_served_as_each_would_be_alone(
         serving.adopt(Plan(stable=OLD, candidate=NEW, share=share))
         batch = [({"plan": "gold" if i % 3 else "free"}, f"key-{i}") for i in range(30)]
         alone = [serving.of(*each) for each in batch]
-        assert serving.of_each(batch) == alone
+        contexts, keys = zip(*batch, strict=True)
+        assert serving.of_each(contexts, keys.__getitem__) == alone
         kinds = {(each.mode, each.bundle and each.bundle.version) for each in alone}
         assert len(kinds) == (1 if rule is None else 2) + (share == 0.5)
     finally:
