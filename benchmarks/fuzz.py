@@ -31,10 +31,10 @@ from cascade.errors import BundleError, CascadeError, ConfigError, InvalidInput
 from cascade.security.keys import read_keys
 from cascade.security.signing import read_signatures
 from cascade.server.engine import Engine
+from cascade.server.intake import parse
 from cascade.server.outcomes import report_of
 from cascade.server.requests import Asks
 from cascade.server.serve import CascadeServer
-from cascade.server.service import parse
 from cascade.traffic import open_store
 from cascade.traffic.jsonl import read_jsonl
 from cascade.v1 import decision_pb2 as pb

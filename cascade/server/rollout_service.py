@@ -18,8 +18,8 @@ from cascade.rollout.verbs import Verbs, describe
 from cascade.server.call import Call
 from cascade.server.entrance import Entrance
 from cascade.server.gate import Gate
+from cascade.server.intake import parse
 from cascade.server.rollouts import Rollouts
-from cascade.server.service import parse
 from cascade.server.status import abort
 from cascade.v1 import rollout_pb2 as pb
 from cascade.waiting import waiting

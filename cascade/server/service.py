@@ -7,15 +7,12 @@ deserialisation would answer INTERNAL.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from cascade.ask import Ask, Decided
 from cascade.config.server import LimitsConfig
@@ -26,6 +23,8 @@ from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance, no_message
 from cascade.server.gate import Caller, Gate, Shedder
 from cascade.server.gone import Gone
+from cascade.server.hand_over import HandOver, Reply
+from cascade.server.intake import Intake, parse
 from cascade.server.outcomes import report_of
 from cascade.server.pool import ElasticPool
 from cascade.server.refusals import Refusals
@@ -40,20 +39,6 @@ if TYPE_CHECKING:
     from cascade.observe.traces import Traces
 
 SERVICE = "cascade.v1.DecisionService"
-
-M = TypeVar("M", bound=Message)
-
-
-def parse(kind: type[M], raw: bytes) -> M:
-    """Read a message. Raises InvalidInput where the bytes are none."""
-    try:
-        return kind.FromString(raw)
-    except DecodeError:
-        name = kind.DESCRIPTOR.full_name
-        raise InvalidInput(
-            "request",
-            f"the {len(raw)} bytes are not a {name}: a string that is not UTF-8, or a message cut short",
-        ) from None
 
 
 class DecisionServicer:
@@ -86,16 +71,14 @@ class DecisionServicer:
         gate: Gate | None = None,
         traces: Traces | None = None,
     ) -> None:
-        self._traces = traces
         self._engine = engine
         self._limits = limits
         self._batches = batches
         self._loop = loop
-        self._ready: deque[tuple[Callable[[bytes | CascadeError], object], bytes | CascadeError]] = deque()
-        self._handed_over = False
         self._gate = gate or Gate()
         self._shedder = Shedder(pool, batches)
-        self._asks = Asks(limits, engine.contract)
+        self._intake = Intake(Asks(limits, engine.contract), self._shedder, self._gate, batches, traces)
+        self._hand_over = HandOver(loop)
         self._open_streams, self._most_streams = 0, max(1, pool.max_threads // 4)
         self._stream_slots = asyncio.Semaphore(max(1, min(512, pool.bound) // 2))
 
@@ -121,12 +104,12 @@ class DecisionServicer:
             if raw is None:
                 raise no_message()
             caller = self._gate.enter(context, "decide")
-            ask = self._ask(parse(pb.DecideRequest, raw), caller, deadline_of(context), gone)
-            counted = self._begin_count(ask.context.get("tenant", ""))
+            ask = self._intake.ask(parse(pb.DecideRequest, raw), caller, deadline_of(context), gone)
+            counted = self._intake.begin_count(ask.context.get("tenant", ""))
             if counted is not None:
                 await asyncio.wrap_future(counted)
             answer: asyncio.Future[bytes] = self._loop.create_future()
-            self._put(ask, context, partial(self._tell, partial(_settle, answer), _response))
+            self._intake.put(ask, context, partial(self._hand_over.tell, partial(_settle, answer), _response))
             return await answer
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
@@ -136,67 +119,6 @@ class DecisionServicer:
             await ending
         finally:
             gone.end()
-
-    def _tell(
-        self,
-        take: Callable[[bytes | CascadeError], object],
-        message_of: Callable[[Decided | CascadeError], bytes | CascadeError],
-        result: Decided | CascadeError,
-    ) -> None:
-        """Hand a result over from a thread of the pool to the event loop, with others that are ready."""
-        self._ready.append((take, message_of(result)))
-        if not self._handed_over:
-            self._handed_over = True
-            self._soon(self._deliver)
-
-    def _soon(self, call: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop was closed: nobody waits
-            self._loop.call_soon_threadsafe(call)
-
-    def _deliver(self) -> None:
-        self._handed_over = False  # first: what comes from here on may have to ask for another round
-        while self._ready:
-            take, message = self._ready.popleft()
-            take(message)
-
-    def _ask(
-        self,
-        request: Any,
-        caller: Caller,
-        deadline: float | None,
-        gone: Gone,
-        on_wait: Callable[[], object] | None = None,
-    ) -> Ask:
-        ask = self._asks.ask(request, deadline, caller.tenant, gone, on_wait)
-        caller.check_node(ask.node)
-        return ask
-
-    def _trace(self, ask: Ask, call: Any) -> None:
-        """Begin a question's span, now that it is taken: what is refused must not push others' spans out."""
-        if self._traces is not None:
-            self._traces.begin(ask.node, cast("dict[str, str]", ask.context), _parent_of(call))
-
-    def _put(self, ask: Ask, call: Any, tell: Callable[[Decided | CascadeError], object]) -> None:
-        """Have a question decided whose span begins now."""
-        if self._traces is None:
-            self._batches.put(ask, tell)
-            return
-        self._trace(ask, call)
-        try:
-            self._batches.put(ask, partial(_ended, self._traces, ask.context, tell))
-        except CascadeError:
-            self._traces.end(ask.context)
-            raise
-
-    def _count(self, tenant: str, n: int) -> None:
-        """Let a tenant ask for so many decisions, or raise Overloaded. For threads."""
-        self._shedder.admit_tenant(tenant, n)
-        self._gate.count(tenant, n)
-
-    def _begin_count(self, tenant: str) -> Future[None] | None:
-        """Likewise for one decision, on the event loop: see `Quotas.begin_take`."""
-        self._shedder.admit_tenant(tenant)
-        return self._gate.begin_count(tenant)
 
     def batch_decide(self, raw: bytes, context: Call) -> bytes:
         """Decide many inputs, each on its own."""
@@ -223,7 +145,7 @@ class DecisionServicer:
         asks: dict[str, list[tuple[int, Ask]]] = {}
         for index, request in enumerate(requests):
             try:
-                ask = self._ask(request, caller, deadline, gone)
+                ask = self._intake.ask(request, caller, deadline, gone)
                 asks.setdefault(ask.context.get("tenant", ""), []).append((index, ask))
             except InvalidInput as error:
                 outcomes[index] = error.within(f"requests[{index}].")
@@ -232,7 +154,7 @@ class DecisionServicer:
         admitted: list[tuple[int, Ask]] = []
         for tenant, items in asks.items():
             try:
-                self._count(tenant, len(items))
+                self._intake.count(tenant, len(items))
                 admitted += items
             except Overloaded as error:
                 if len(asks) == 1:
@@ -240,13 +162,12 @@ class DecisionServicer:
                 for index, _ in items:
                     outcomes[index] = error
         if admitted:
-            if self._traces is not None:
-                for _, ask in admitted:
-                    self._trace(ask, call)
+            traced = [ask for _, ask in admitted] if self._intake.traces else []
+            for ask in traced:
+                self._intake.begin_span(ask, call)
             decided = self._engine.decide_many([ask for _, ask in admitted])
-            if self._traces is not None:
-                for _, ask in admitted:
-                    self._traces.end(ask.context)
+            for ask in traced:
+                self._intake.end_span(ask)
             for (index, _), outcome in zip(admitted, decided, strict=True):
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
@@ -291,17 +212,17 @@ class DecisionServicer:
             request_id = message.request.request_id
             # Asked for each message: a key may be revoked while its stream is open.
             caller = self._gate.enter(context, "decide")
-            on_wait = partial(self._soon, lend)
+            on_wait = partial(self._hand_over.soon, lend)
             try:
-                ask = self._ask(message.request, caller, deadline, gone, on_wait)
+                ask = self._intake.ask(message.request, caller, deadline, gone, on_wait)
             except InvalidInput as error:
                 raise error.within("request.") from None
-            counted = self._begin_count(ask.context.get("tenant", ""))
+            counted = self._intake.begin_count(ask.context.get("tenant", ""))
             if counted is None:
                 self._put_item(ask, request_id, done, context)
             else:
                 then = partial(self._put_counted, ask, request_id, done, context, counted)
-                counted.add_done_callback(lambda _: self._soon(then))
+                counted.add_done_callback(lambda _: self._hand_over.soon(then))
         except Exception as error:
             done(_streamed(request_id, known(error)))
 
@@ -309,8 +230,8 @@ class DecisionServicer:
         self, ask: Ask, request_id: str, done: Callable[[bytes], object], context: grpc.aio.ServicerContext
     ) -> None:
         """Have a question of a stream decided, now that it is counted."""
-        take = cast("Callable[[bytes | CascadeError], object]", done)  # what a stream is told is bytes
-        self._put(ask, context, partial(self._tell, take, partial(_streamed, request_id)))
+        take = cast("Callable[[Reply], object]", done)  # what a stream is told is bytes
+        self._intake.put(ask, context, partial(self._hand_over.tell, take, partial(_streamed, request_id)))
 
     def _put_counted(
         self,
@@ -347,25 +268,7 @@ class DecisionServicer:
             abort(context, error)
 
 
-def _parent_of(call: Any) -> str:
-    """Give the caller's `traceparent`; empty for none."""
-    for key, value in call.invocation_metadata() or ():
-        if key == "traceparent" and isinstance(value, str):
-            return value
-    return ""
-
-
-def _ended(
-    traces: Traces,
-    context: Mapping[str, str],
-    tell: Callable[[Decided | CascadeError], object],
-    result: Decided | CascadeError,
-) -> None:
-    traces.end(context)
-    tell(result)
-
-
-def _settle(answer: asyncio.Future[bytes], message: bytes | CascadeError) -> None:
+def _settle(answer: asyncio.Future[bytes], message: Reply) -> None:
     if answer.done():
         return
     if isinstance(message, bytes):
@@ -374,7 +277,7 @@ def _settle(answer: asyncio.Future[bytes], message: bytes | CascadeError) -> Non
         answer.set_exception(message)
 
 
-def _response(result: Decided | CascadeError) -> bytes | CascadeError:
+def _response(result: Decided | CascadeError) -> Reply:
     if isinstance(result, CascadeError):
         return result
     try:
