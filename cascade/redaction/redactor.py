@@ -200,8 +200,9 @@ class Redactor:
         changed: Iterable[int] = range(len(texts))
         if self._patterns is not None and len(texts) > 1:  # one alone is sooner read by itself
             plain = ["" if chat else text for text, chat in zip(texts, chats, strict=True)]
-            holding = self._patterns.holding(plain)
-            self._clean.add([text for i, text in enumerate(plain) if i not in holding])
+            new = self._clean.others(plain)
+            holding = {new[k] for k in self._patterns.holding([plain[i] for i in new])}
+            self._clean.add([plain[i] for i in new if i not in holding])
             changed = [i for i, text in enumerate(plain) if "<" in text or i in holding or chats[i]]
         read, read_chats = list(texts), list(chats)
         for i in changed:

@@ -17,6 +17,7 @@ from cascade.config import Config
 from cascade.contract import Contract, JsonValue
 from cascade.errors import CascadeError, InvalidInput, UnknownDecision, UnknownNode
 from cascade.flags import open_flags
+from cascade.redaction import Redactor
 from cascade.server.decision_ids import find_decision
 from cascade.server.exchangeability import LiveWatch
 from cascade.server.gate import ANYONE, Caller
@@ -47,6 +48,8 @@ class Engine:
         Encoders that are open already; see `cascade.server.preload`.
     quotas : Quotas, optional
         What tenants may spend.
+    redactor : Redactor, optional
+        The store's: what rungs read is logged a moment later, and need not be looked through again.
     """
 
     def __init__(
@@ -56,12 +59,15 @@ class Engine:
         refresh_seconds: float = 1.0,
         encoders: Encoders | None = None,
         quotas: Quotas | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         watched = refresh_seconds > 0
         self.flags = open_flags(
             config.flags_path, list(config.nodes), config.flags_provider, 0.5 if watched else 0.0
         )
-        self.nodes: dict[str, Node] = build_nodes(config, self.flags, encoders or Encoders(config), quotas)
+        self.nodes: dict[str, Node] = build_nodes(
+            config, self.flags, encoders or Encoders(config), quotas, redactor
+        )
         self._store = store
         self._ids = RequestIds(store)
         self._stop = threading.Event()

@@ -177,7 +177,11 @@ class Encoders:
 
 
 def build_nodes(
-    config: Config, flags: Flags, open_encoder: OpenEncoder, quotas: Quotas | None = None
+    config: Config,
+    flags: Flags,
+    open_encoder: OpenEncoder,
+    quotas: Quotas | None = None,
+    redactor: Redactor | None = None,
 ) -> dict[str, Node]:
     """Build all nodes, without their bundles.
 
@@ -188,6 +192,8 @@ def build_nodes(
     open_encoder : callable
         Gives the encoders of bundles' rungs.
     quotas : Quotas, optional
+    redactor : Redactor, optional
+        The configuration's, where it is open already.
 
     Raises
     ------
@@ -196,7 +202,7 @@ def build_nodes(
     """
     nodes = {}
     trusted = tuple(read_public_key(config.base / path) for path in config.bundles.trusted_keys)
-    redactor = open_redactor(config)
+    redactor = redactor or open_redactor(config)
     for name, node in config.nodes.items():
         contract = node.contract.load(config.base) or Contract(open_labels=True)
         teacher = config.rungs[node.ladder[-1]]

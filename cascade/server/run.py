@@ -12,6 +12,7 @@ from cascade.errors import CascadeError, ConfigError
 from cascade.event_loop import GRPC
 from cascade.garbage import begin_serving, end_serving
 from cascade.observe.open import open_observing
+from cascade.redaction import open_redactor
 from cascade.security.keys import read_keys
 from cascade.server import rollout_service, sd_notify
 from cascade.server.cores import cores_of_workers, keep_to, usable_cores
@@ -130,11 +131,12 @@ def _serve_process(
     """Serve in this process until a signal. As a worker where there are encoders from before the fork."""
     # Threads, database connections and gRPC do not survive a fork, so nothing of it is made earlier.
     observing = open_observing(config)
-    store = observing.watch(open_traffic(config))
+    redactor = open_redactor(config)
+    store = observing.watch(open_traffic(config, redactor=redactor))
     pruner = Pruner.of(store.database, *retention_of(config))
     try:
         gate = open_gate(config)
-        engine = Engine(config, store, encoders=encoders, quotas=gate.quotas)
+        engine = Engine(config, store, encoders=encoders, quotas=gate.quotas, redactor=redactor)
         server = CascadeServer(
             engine,
             address,

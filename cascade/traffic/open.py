@@ -16,7 +16,7 @@ from cascade.traffic.store import TrafficStore
 _PREFIX = "sqlite:///"
 
 
-def open_traffic(config: Config, content: bool = True) -> TrafficStore:
+def open_traffic(config: Config, content: bool = True, redactor: Redactor | None = None) -> TrafficStore:
     """Open the traffic store that a configuration names, with its redaction and encryption.
 
     Parameters
@@ -24,6 +24,8 @@ def open_traffic(config: Config, content: bool = True) -> TrafficStore:
     config : Config
     content : bool
         Whether what was said is to be read or written. Without it, traffic can be counted, and needs no key.
+    redactor : Redactor, optional
+        The configuration's, where it is open already: what it found lately it need not look for again.
 
     Raises
     ------
@@ -32,7 +34,9 @@ def open_traffic(config: Config, content: bool = True) -> TrafficStore:
     """
     if not content:
         return open_store(config.store_url)
-    return open_store(config.store_url, open_cipher(config), open_redactor(config), config.state_path)
+    return open_store(
+        config.store_url, open_cipher(config), redactor or open_redactor(config), config.state_path
+    )
 
 
 def open_cipher(config: Config) -> Cipher | None:

@@ -17,6 +17,7 @@ from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.errors import ConfigError
 from cascade.redaction import PLACEHOLDER, open_redactor, redaction_fingerprint
+from cascade.server import run as server_process
 from cascade.server.engine import Engine
 from cascade.traffic import Call, Labelled, TrafficStore, open_traffic
 from tests.conftest import NODE
@@ -105,6 +106,31 @@ def test_rungs_are_trained_on_what_they_are_served(configured: Callable[..., Con
     assert all(text in seen for text in trained)
     engine.close()
     store.close()
+
+
+def test_a_process_reads_and_logs_by_one_redactor_which_knows_what_it_found(
+    configured: Callable[..., Config], models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+
+    def watched(config: Config, **named: Any) -> TrafficStore:
+        opened.append(open_traffic(config, **named))
+        return opened[0]  # type: ignore[no-any-return]
+
+    class Opened(Exception):
+        pass
+
+    def server(engine: Engine, *args: Any, **named: Any) -> None:
+        opened.append(engine)
+        engine.close()
+        raise Opened
+
+    monkeypatch.setattr(server_process, "open_traffic", watched)
+    monkeypatch.setattr(server_process, "CascadeServer", server)
+    with pytest.raises(Opened):
+        server_process._serve_process(configured(), "127.0.0.1:0", None, lambda _: None, None)
+    store, engine = opened
+    assert store.rows.redactor is engine.nodes[NODE].redactor is not None
 
 
 def test_a_bundle_that_learned_from_other_texts_is_refused(
