@@ -71,6 +71,16 @@ def _is_fresh(decision_id: str) -> bool:
 
 
 def new_decision_ids(n: int) -> list[str]:
-    """Give n new ids, 32 hexadecimal digits each. The time is the same in all of them."""
-    now = f"{time.time_ns():016x}"
-    return [now + bits for bits in _random.take(n)]
+    """Give n new ids, 32 hexadecimal digits each, in order: one nanosecond lies between two of them.
+
+    With the same time in all, their index in the log would be added to in no order, for a twentieth of what a
+    row takes.
+    """
+    now, taken = time.time_ns(), _random.take(n)
+    head, at = f"{now >> 12:013x}", now & 0xFFF
+    if at + n <= len(_LAST_DIGITS):
+        return [head + last + bits for last, bits in zip(_LAST_DIGITS[at : at + n], taken, strict=True)]
+    return [f"{now + later:016x}{bits}" for later, bits in enumerate(taken)]
+
+
+_LAST_DIGITS = [f"{number:03x}" for number in range(0x1000)]  # to format a number takes as long as all else
