@@ -238,9 +238,11 @@ class Redactor:
 
     def outputs(
         self, nodes: Sequence[str], values: Sequence[JsonValue], tenants: Sequence[str]
-    ) -> list[JsonValue]:
+    ) -> Sequence[JsonValue]:
         """Redact answers of nodes, each for a tenant."""
         labels = {node: self._label_nodes(node) for node in set(nodes)}
+        if all(labels.values()) and set(map(type, values)) == {str}:
+            return values
         return [
             value if isinstance(value, str) and labels[node] else self.value(value, tenant)
             for node, value, tenant in zip(nodes, values, tenants, strict=True)

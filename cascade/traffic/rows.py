@@ -71,7 +71,7 @@ class Rows:
         if self.redactor is not None:
             said = redacted_said(said, nodes, self.redactor)
         texts, chats, contexts, outputs, attempts, errors = said
-        tenants, n = [context.get("tenant") for context in contexts], len(ids)
+        n = len(ids)
         in_words = set(map(type, outputs)) == {str}
         own: dict[str, Sequence[Any]] = {
             "decision_id": ids, "attempts": values_as_json(attempts),
@@ -80,7 +80,10 @@ class Rows:
         shared: dict[str, Any] = {}
         # Not each column by itself: every other choice is another statement.
         for columns in (
-            {"node": nodes, "choices": texts_as_json(choices), "bundle_version": versions, "mode": modes},
+            {
+                "node": nodes, "bundle_version": versions, "mode": modes,
+                "choices": texts_as_json(choices) if any(choices) else ["[]"] * n,
+            },
             {
                 "rung": rungs, "by_teacher": [1 if each else 0 for each in by_teacher], "usd": usd,
                 "input_tokens": input_tokens, "output_tokens": output_tokens,
@@ -93,13 +96,13 @@ class Rows:
                 own.update(columns)
         if any(contexts) or self._cipher is not None:
             own["context"] = values_as_json(contexts)
+            own["tenant"] = [context.get("tenant") for context in contexts]
         else:
             shared["context"] = "{}"
         if chats.count(None) < n:
             own["messages"] = [_optional_json(chat) for chat in chats]
         for name, values in (
-            ("text", texts), ("confidence", confidences), ("request_id", request_ids), ("tenant", tenants),
-            ("error", errors),
+            ("text", texts), ("confidence", confidences), ("request_id", request_ids), ("error", errors)
         ):  # fmt: skip
             if values.count(None) < n:
                 own[name] = values
