@@ -41,5 +41,5 @@ def outcome(id_: str, of: str, output: Any = None, right: bool | None = None) ->
 
 def row_of(rows: Rows, record: Decision) -> Row:
     """The values of all columns of a decision, as they are written."""
-    (row,) = rows.decisions([record]).whole_rows()
+    (row,) = rows.decisions([record]).rows()
     return row

@@ -28,30 +28,22 @@ class DecisionColumns:
         Columns whose value all of them share.
     own : mapping of str to sequence
         Columns of which each has its own value, `decision_id` among them.
-
-    Attributes
-    ----------
-    ids : sequence of str
-    shared_columns, own_columns : tuple of str
-    shared : tuple
-        The values of the former.
-    rows : list of tuple
-        The values of the latter, a row for each decision.
     """
 
-    __slots__ = ("ids", "own_columns", "rows", "shared", "shared_columns")
+    __slots__ = ("own", "shared")
 
     def __init__(self, shared: Mapping[str, Any], own: Mapping[str, Sequence[Any]]) -> None:
-        self.ids: Sequence[str] = own["decision_id"]
-        self.shared_columns, self.own_columns = tuple(shared), tuple(own)
-        self.shared = tuple(shared.values())
-        self.rows = list(zip(*own.values(), strict=True))
+        self.shared, self.own = shared, own
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Their ids."""
+        return self.own["decision_id"]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.ids)
 
-    def whole_rows(self) -> list[tuple[Any, ...]]:
+    def rows(self) -> list[tuple[Any, ...]]:
         """Give rows of all `DECISION_COLUMNS`: the values of `INSERT_DECISION`."""
-        columns: dict[str, Any] = dict(zip(self.own_columns, zip(*self.rows, strict=True), strict=True))
-        columns |= {name: repeat(value) for name, value in zip(self.shared_columns, self.shared, strict=True)}
-        return list(zip(*[columns.get(name) or repeat(None) for name in _NAMES], strict=False))
+        columns = [self.own.get(name) or repeat(self.shared.get(name)) for name in _NAMES]
+        return list(zip(*columns, strict=False))

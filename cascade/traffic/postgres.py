@@ -131,7 +131,7 @@ class PostgresDatabase(Database):
         rows: dict[str, list[Row]] = {}
         for write in writes:
             if isinstance(write, DecisionColumns):
-                rows.setdefault(INSERT_DECISION, []).extend(write.whole_rows())
+                rows.setdefault(INSERT_DECISION, []).extend(write.rows())
                 there.update(write.ids)
                 errors += [None] * len(write)
                 continue
@@ -148,7 +148,7 @@ class PostgresDatabase(Database):
         errors: list[Exception | None] = []
         for write in writes:
             if isinstance(write, DecisionColumns):
-                for id_, row in zip(write.ids, write.whole_rows(), strict=True):
+                for id_, row in zip(write.ids, write.rows(), strict=True):
                     error = self._write_one(connection, INSERT_DECISION, row)
                     if error is None:
                         there.add(id_)

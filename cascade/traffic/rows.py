@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from math import isfinite
-from operator import attrgetter
 from typing import Any, cast
 
 from cascade.contract import JsonValue
@@ -61,35 +60,47 @@ class Rows:
 
     def decisions(self, decisions: Sequence[Decision]) -> DecisionColumns:
         """Decisions as they are written, at least one. Raises like `to_json`."""
-        (
-            ids, nodes, times, request_ids, choices, rungs, by_teacher, confidences, versions, modes, usd,
-            input_tokens, output_tokens, latencies, *columns_said,
-        ) = zip(*map(_FIELDS, decisions), strict=True)  # fmt: skip
+        ids, nodes = [of.decision_id for of in decisions], [of.node for of in decisions]
+        times, choices = [of.time for of in decisions], [of.choices for of in decisions]
         if not all(map(isfinite, times)):
             raise _not_finite(next(time for time in times if not isfinite(time)))
-        said = cast(Said, columns_said)
+        n = len(ids)
+        said: Said = (
+            [of.text for of in decisions],
+            [of.messages for of in decisions],
+            [of.context for of in decisions],
+            [of.output for of in decisions],
+            [of.attempts for of in decisions],
+            [of.error for of in decisions],
+        )
         if self.redactor is not None:
             said = redacted_said(said, nodes, self.redactor)
         texts, chats, contexts, outputs, attempts, errors = said
-        n = len(ids)
         in_words = set(map(type, outputs)) == {str}
         own: dict[str, Sequence[Any]] = {
-            "decision_id": ids, "attempts": values_as_json(attempts),
+            "decision_id": ids,
             "output": texts_as_json(cast(Any, outputs)) if in_words else list(map(to_json, outputs)),
-        }  # fmt: skip
+            "attempts": values_as_json(attempts),
+        }
+        asked: dict[str, Sequence[Any]] = {
+            "node": nodes,
+            "choices": texts_as_json(choices) if any(choices) else ["[]"] * n,
+            "bundle_version": [of.bundle_version for of in decisions],
+            "mode": [of.mode for of in decisions],
+        }
+        answered: dict[str, Sequence[Any]] = {
+            "rung": [of.rung for of in decisions],
+            "by_teacher": [1 if of.by_teacher else 0 for of in decisions],
+            "usd": [of.usd for of in decisions],
+            "input_tokens": [of.input_tokens for of in decisions],
+            "output_tokens": [of.output_tokens for of in decisions],
+        }
+        timed: dict[str, Sequence[Any]] = {
+            "time": times,
+            "latency_ms": [of.latency_ms for of in decisions],
+        }
         shared: dict[str, Any] = {}
-        # Not each column by itself: every other choice is another statement.
-        for columns in (
-            {
-                "node": nodes, "bundle_version": versions, "mode": modes,
-                "choices": texts_as_json(choices) if any(choices) else ["[]"] * n,
-            },
-            {
-                "rung": rungs, "by_teacher": [1 if each else 0 for each in by_teacher], "usd": usd,
-                "input_tokens": input_tokens, "output_tokens": output_tokens,
-            },
-            {"time": times, "latency_ms": latencies},
-        ):  # fmt: skip
+        for columns in (asked, answered, timed):  # not each by itself: every other choice is a statement
             if all(values.count(values[0]) == n for values in columns.values()):
                 shared.update({name: values[0] for name, values in columns.items()})
             else:
@@ -102,7 +113,8 @@ class Rows:
         if chats.count(None) < n:
             own["messages"] = [_optional_json(chat) for chat in chats]
         for name, values in (
-            ("text", texts), ("confidence", confidences), ("request_id", request_ids), ("error", errors)
+            ("text", texts), ("confidence", [of.confidence for of in decisions]),
+            ("request_id", [of.request_id for of in decisions]), ("error", errors),
         ):  # fmt: skip
             if values.count(None) < n:
                 own[name] = values
@@ -269,11 +281,6 @@ class Rows:
 # A stored text that begins with this control character says with the next one what follows. JSON never does.
 _MARK = "\x01"
 _PLAIN, _SEALED = _MARK + "p", _MARK + "s"
-_FIELDS = attrgetter(
-    "decision_id", "node", "time", "request_id", "choices", "rung", "by_teacher", "confidence",
-    "bundle_version", "mode", "usd", "input_tokens", "output_tokens", "latency_ms",
-    "text", "messages", "context", "output", "attempts", "error",
-)  # fmt: skip
 # What a cipher seals, and what of it is no JSON.
 _SAID_AS_TEXT = ("text", "error")
 _SAID = (*_SAID_AS_TEXT, "messages", "context", "output", "attempts")

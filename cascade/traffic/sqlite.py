@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +78,27 @@ class SqliteDatabase(Database):
     def _insert_decisions(
         self, connection: Connection, decisions: DecisionColumns
     ) -> Sequence[Exception | None]:
-        shared, rows, n = decisions.shared, decisions.rows, len(decisions)
-        one = _insert_statement(decisions.shared_columns, decisions.own_columns, 1)
-        whole = n - n % _TOGETHER
+        columns, shared = decisions.own, list(decisions.shared.values())
+        n, width = len(decisions), len(columns)
+        values: list[Any] = [None] * (n * width)
+        for place, column in enumerate(columns.values()):
+            values[place::width] = column  # those of one decision, then those of the next
+        names = tuple(decisions.shared), tuple(columns)
+        one, size = _insert_statement(*names, 1), _TOGETHER * width
+        left = n // _TOGETHER * size
         try:
-            if whole:
-                connection.executemany(
-                    _insert_statement(decisions.shared_columns, decisions.own_columns, _TOGETHER),
-                    [
-                        (*shared, *chain.from_iterable(rows[at : at + _TOGETHER]))
-                        for at in range(0, whole, _TOGETHER)
-                    ],
-                )
-            connection.executemany(one, [shared + row for row in rows[whole:]])
+            if left:  # else it would be prepared for nothing
+                many = _insert_statement(*names, _TOGETHER)
+                connection.executemany(many, [shared + values[at : at + size] for at in range(0, left, size)])
+            connection.executemany(
+                one, [shared + values[at : at + width] for at in range(left, n * width, width)]
+            )
         except self.row_errors:
             # Those before the culprit are there, and are left alone when they come again.
-            return [self._insert(connection, Insert(one, shared + row)) for row in rows]
+            return [
+                self._insert(connection, Insert(one, (*shared, *values[at : at + width])))
+                for at in range(0, n * width, width)
+            ]
         return [None] * n
 
     def _insert(self, connection: Connection, insert: Insert) -> Exception | None:
