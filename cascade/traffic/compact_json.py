@@ -56,7 +56,7 @@ def _value_as_json(value: JsonValue) -> str:
 
 def _all_numbers(text: str) -> bool:
     # What is no number is written as these words, which `to_json` refuses. A letter is found, or found not to
-    # be there, in a twentieth of the time.
+    # be there, in a fiftieth of the time.
     return not ("N" in text and "NaN" in text) and not ("I" in text and "Infinity" in text)
 
 
