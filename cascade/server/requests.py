@@ -40,6 +40,7 @@ class Asks:
 
     def __init__(self, limits: LimitsConfig, contract_of: Callable[[str], Contract | None]) -> None:
         self._limits = limits
+        self._max_text, self._max_id = limits.max_text_bytes, limits.max_request_id_bytes
         self._contract_of = contract_of
 
     def ask(
@@ -71,16 +72,16 @@ class Asks:
         UnknownNode
             Choices are named for a node that does not exist.
         """
-        limits, node, request_id, text = self._limits, request.node, request.request_id, request.text
+        node, request_id, text = request.node, request.request_id, request.text
         if not node:
             raise InvalidInput("node", "must name the node that is asked")
         if len(node) > MAX_NODE:
             raise InvalidInput("node", f"a node's name has at most {MAX_NODE} characters, found {len(node)}")
         if request_id:
-            _bounded("request_id", request_id, limits.max_request_id_bytes)
+            _bounded("request_id", request_id, self._max_id)
         messages: tuple[tuple[str, str], ...] = ()
         if text:
-            _bounded("text", text, limits.max_text_bytes)
+            _bounded("text", text, self._max_text)
             if text.isspace():
                 raise InvalidInput("text", "holds nothing but white space")
         elif request.HasField("messages"):
