@@ -69,76 +69,80 @@ N_SUMS = 3
 
 
 def request_row(
-    text: str, facts: Sequence[Sequence[float]], counts: Sequence[int], peak: float
+    text: str, facts: Sequence[Sequence[float]], counts: Sequence[int], peak: float, step: float
 ) -> tuple[list[float], list[float]]:
     """Give what `request_features` gives, of one text and from sums over its n-grams.
 
     Parameters
     ----------
     text : str
-    facts : sequence of 3 sequences of N_SUMS + n_rungs float
-        Of words, pairs of words and bytes: how many n-grams are known, the sums of their idf and of its
-        square, and for each rung of their hardness times idf squared.
+    facts : sequence of 2 sequences of N_SUMS + n_rungs float
+        Of words with their pairs, and of bytes: how many n-grams are known, the sums of their idf and of its
+        square, and for each rung of their hardness times idf squared; in steps.
     counts : sequence of 3 int
         How many n-grams each block has.
     peak : float
         The largest idf.
+    step : float
+        What a step is worth, a power of two.
 
     Returns
     -------
     features : list of len(feature_names(rungs)) float
     scales : list of 3 float
         What the idf of each block's n-grams is to be multiplied with: words with their pairs, and bytes, have
-        norm 1 apart.
+        norm 1 apart. The block of pairs is with the words, and its own scale is 0.
     """
-    of_words, of_pairs, of_bytes = facts
-    both = [a + b for a, b in zip(of_words, of_pairs, strict=True)]
-    known = both[0] + of_bytes[0]
+    both, of_bytes = facts
+    known_words, known_bytes = both[0] * step, of_bytes[0] * step
     n_blocks = max((both[2] > 0) + (of_bytes[2] > 0), 1)
-    words_square, bytes_square = max(both[2], 1e-12), max(of_bytes[2], 1e-12)
-    row = surface(text, counts[0] + counts[1], counts[2], both[0], of_bytes[0])
-    row += [(both[1] + of_bytes[1]) / max(known, 1.0), peak]
+    words_square, bytes_square = max(both[2], 1), max(of_bytes[2], 1)
+    row = surface(text, counts[0] + counts[1], counts[2], known_words, known_bytes)
+    row += [(both[1] + of_bytes[1]) * step / max(known_words + known_bytes, 1.0), peak]
     row += [
         (words / words_square + of_byte / bytes_square) / n_blocks
         for words, of_byte in zip(both[N_SUMS:], of_bytes[N_SUMS:], strict=True)
     ]
-    scale = 1 / sqrt(words_square)
-    return row, [scale, scale, 1 / sqrt(bytes_square)]
+    return row, [1 / sqrt(words_square * step), 0.0, 1 / sqrt(bytes_square * step)]
 
 
 def request_rows(
     texts: Sequence[str],
-    facts: NDArray[np.float32],
+    facts: NDArray[np.int64],
     counts: NDArray[np.int64],
     peaks: NDArray[np.float32],
+    step: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give what `request_row` gives, to the last bit, of n texts.
 
     Parameters
     ----------
     texts : sequence of n str
-    facts : float32 array of shape (n, 3, N_SUMS + n_rungs)
+    facts : int64 array of shape (n, 2, N_SUMS + n_rungs)
     counts : int array of shape (n, 3)
     peaks : float32 array of shape (n,)
+    step : float
 
     Returns
     -------
     features : float64 array of shape (n, len(feature_names(rungs)))
     scales : float64 array of shape (n, 3)
     """
-    of_block = facts.transpose(1, 2, 0).astype(np.float64)
-    of_block[1] += of_block[0]
-    both, of_bytes = of_norm = of_block[1:]  # words with their pairs, and bytes, have norm 1 apart
-    squares = np.maximum(of_norm[:, 2], 1e-12)
+    both, of_bytes = of_norm = facts.transpose(1, 2, 0)  # these have norm 1 apart
+    known_words, known_bytes = of_norm[:, 0] * step
+    squares = np.maximum(of_norm[:, 2], 1)
     n_blocks = 1 + (np.minimum(both[2], of_bytes[2]) > 0)
     hard = of_norm[:, N_SUMS:] / squares[:, None]
     n_surface = len(SURFACE_NAMES)
     out = np.empty((len(texts), n_surface + 2 + hard.shape[1]))
-    out[:, :n_surface] = surfaces(texts, counts[:, 0] + counts[:, 1], counts[:, 2], both[0], of_bytes[0])
-    out[:, n_surface] = (both[1] + of_bytes[1]) / np.maximum(both[0] + of_bytes[0], 1.0)
+    out[:, :n_surface] = surfaces(texts, counts[:, 0] + counts[:, 1], counts[:, 2], known_words, known_bytes)
+    known = np.maximum(known_words + known_bytes, 1.0)
+    out[:, n_surface] = (both[1] + of_bytes[1]) * step / known
     out[:, n_surface + 1] = peaks
     out[:, n_surface + 2 :] = ((hard[0] + hard[1]) / n_blocks).T
-    return out, (1 / np.sqrt(squares)).take((0, 0, 1), axis=0).T
+    scales = np.zeros((len(texts), 3))
+    scales[:, ::2] = (1 / np.sqrt(squares * step)).T
+    return out, scales
 
 
 def with_rung(request: NDArray[np.float32], rung: int) -> NDArray[np.float32]:

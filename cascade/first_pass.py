@@ -2,10 +2,10 @@
 
 Request features, the difficulty model, the linear model and the acceptor's opinion of its answer all start
 from the same n-grams, and all that they need of them are sums: each n-gram adds its row of one table (that it
-is known, its rarity, its hardness for each rung, its weighted row of the linear model) to its text's sums.
-From there on it is one ONNX graph, with both LightGBM models in it, because a call of onnxruntime or numpy
-costs more than the arithmetic of one text. Of many texts the trees are most of that arithmetic, and are added
-up outside of the graph, to the same bits (`cascade.tree_sums`).
+is known, its rarity, its hardness for each rung, its weighted row of the linear model) to its text's sums
+(`cascade.gram_sums`). From there on it is one ONNX graph, with both LightGBM models in it, because a call of
+onnxruntime or numpy costs more than the arithmetic of one text. Of many texts the trees are most of that
+arithmetic, and are added up outside of the graph, to the same bits (`cascade.tree_sums`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,7 @@ from cascade.acceptor import blend_odds
 from cascade.difficulty import N_SUMS, request_row, request_rows
 from cascade.errors import BundleError
 from cascade.features import Featurizer
-from cascade.ngrams import (
-    CHAR_SIZES,
-    N_BLOCKS,
-    NO_GRAM,
-    Grams,
-    count_grams,
-    count_windows,
-    hash_grams,
-    hash_one,
-)
+from cascade.gram_sums import GramSums
 from cascade.onnx_session import open_session
 from cascade.scope import log_odds
 from cascade.surface import SURFACE_NAMES
@@ -41,11 +32,6 @@ FILE = "first_pass.onnx"
 MANY_FILE = "first_pass_many.onnx"
 MANY = 24
 """From so many texts on, trees are added up outside of the graph: of fewer, the calls of numpy cost more."""
-_RARITY = 1
-"""The column of an n-gram's idf in the table."""
-_GROUP_BYTES = 8192
-"""Texts are looked at in groups of about this size: of fewer, the calls of numpy cost more, and of more, the
-rows that are gathered for them take megabytes."""
 
 
 @dataclass(slots=True)
@@ -119,34 +105,32 @@ class FirstPass:
         if not self._row_a_rung:
             self._many = open_session(path.with_name(MANY_FILE))
             self._trees = TreeSums.load(path.with_name(TREES), self._n_request, self.n_rungs)
-        # The commonest n-grams first, so that most of what is looked up lies close together, and the largest
-        # row is the rarest. Row 0 is that of n-grams which training never saw: it adds nothing.
-        order = featurizer.idf.argsort(kind="stable")
-        idf, hardness, weights = featurizer.idf[order, None], hardness[order], weights[order]
-        self._table = np.zeros((n + 1, self._n_facts + weights.shape[1]), dtype=np.float32)
-        self._table[1:] = np.hstack([np.ones_like(idf), idf, idf * idf, idf * idf * hardness, idf * weights])
-        self._rarity = self._table[:, _RARITY].copy()
-        row_of_column = np.zeros(n + 1, dtype=np.int32)
-        row_of_column[order] = np.arange(1, n + 1)
-        self._row_of_bucket = np.zeros(NO_GRAM + 1, dtype=np.int32)
-        self._row_of_bucket[:NO_GRAM] = row_of_column[featurizer.columns_of_buckets(unknown=n)]
+        idf = featurizer.idf[:, None]
+        facts = np.hstack([np.ones_like(idf), idf, idf * idf, idf * idf * hardness])
+        try:
+            self._sums = GramSums(featurizer, facts, idf * weights)
+        except ValueError as error:
+            raise BundleError(path.name, f"of the bundle's weights and hardness, {error}") from error
 
     def __call__(self, texts: Sequence[str]) -> FirstSeen:
         """Look at a batch of texts."""
         if not texts:
             raise ValueError("there are no texts")
-        n_facts = self._n_facts
         if len(texts) == 1:
-            sums, counts, peak = self._sum_one(texts[0])
-            row, scale = request_row(texts[0], sums[0, :, :n_facts].tolist(), counts, peak)
-            request, scales = np.array([row], dtype=np.float32), np.array([scale], dtype=np.float32)
+            facts, weights, counts, peak = self._sums.of_text(texts[0])
+            row, scale = request_row(texts[0], facts, counts, peak, self._sums.fact_step)
+            step = self._sums.weight_step
+            both = np.array([row + [each * step for each in scale]], dtype=np.float32)
+            request, scales = both[:, : len(row)], both[:, len(row) :]
         else:
-            sums, of_each, peaks = self._sum(texts)
-            rows, of_many = request_rows(texts, sums[:, :, :n_facts], of_each, peaks)
-            request, scales = rows.astype(np.float32), of_many.astype(np.float32)
+            added = self._sums.of_texts(texts)
+            weights = added.weights
+            rows, of_many = request_rows(texts, added.facts, added.counts, added.peaks, self._sums.fact_step)
+            request = rows.astype(np.float32)
+            scales = (of_many * self._sums.weight_step).astype(np.float32)
         if self._row_a_rung:
-            return self._see_row_a_rung(request, sums, scales)
-        feed = {"sums": sums[:, :, n_facts:], "scales": scales[:, None, :]}
+            return self._see_row_a_rung(request, weights, scales)
+        feed = {"sums": weights, "scales": scales[:, None, :]}
         if len(texts) < MANY:
             feed["request"] = request
             linear, seen, *accepted = self._session.run(self._outputs, feed)
@@ -166,80 +150,16 @@ class FirstPass:
         return np.array(blend_odds(odds, top, self._trees_weight), dtype=np.float32)
 
     def _see_row_a_rung(
-        self, request: NDArray[np.float32], sums: NDArray[np.float32], scales: NDArray[np.float32]
+        self, request: NDArray[np.float32], weights: NDArray[np.float32], scales: NDArray[np.float32]
     ) -> FirstSeen:
         """Likewise, by the graph of schema 1, which asks about each rung in a row of its own."""
         rows = np.empty((len(request), self.n_rungs, self._n_request + 1), dtype=np.float32)
         rows[:, :, :-1] = request[:, None, :]
         rows[:, :, -1] = np.arange(self.n_rungs)
+        sums = np.zeros((*weights.shape[:2], self._n_facts + weights.shape[2]), dtype=np.float32)
+        sums[:, :, self._n_facts :] = weights  # it has no use for the facts
         feed = {"rows": rows.reshape(-1, rows.shape[2]), "sums": sums, "scales": scales}
         outputs = ["p_right", "linear", "accepted", "p_top"]
         p_right, linear, accepted, p_top = self._session.run(outputs, feed)
         confidence = self._confidence(log_odds(accepted).tolist(), p_top.tolist())
         return FirstSeen(request, p_right, linear, confidence)
-
-    def _sum(
-        self, texts: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-        """Sum up what the n-grams of n texts say.
-
-        Returns
-        -------
-        sums : float32 array of shape (n, N_BLOCKS, n_sums)
-        counts : int64 array of shape (n, N_BLOCKS)
-            How many n-grams each block has.
-        peaks : float32 array of shape (n,)
-            The largest rarity.
-        """
-        sums = np.zeros((len(texts), N_BLOCKS, self._table.shape[1]), dtype=np.float32)
-        peaks = np.empty(len(texts), dtype=np.float32)
-        of_words = np.empty(len(texts), dtype=np.int64)
-        lengths = np.empty(len(texts), dtype=np.int64)
-        at = 0
-        for grams in hash_grams(texts, _GROUP_BYTES):
-            group = slice(at, at + grams.n_texts)
-            of_words[group], lengths[group] = grams.of_words, grams.lengths
-            self._sum_group(grams, sums[group], peaks[group])
-            at += grams.n_texts
-        return sums, count_grams(of_words, lengths), peaks
-
-    def _sum_group(self, grams: Grams, sums: NDArray[np.float32], peaks: NDArray[np.float32]) -> None:
-        """Likewise of texts that were hashed together, into arrays; `sums` is zero so far."""
-        rows = self._row_of_bucket.take(grams.laid_out)
-        gathered = self._table.take(rows, axis=0)
-        slots, width = grams.n_word_slots, gathered.shape[1]
-        of_byte = gathered[slots:].reshape(len(CHAR_SIZES), -1, width)
-        # What ends at one byte is added up first, in whole arrays: text by text, a number costs five times as
-        # much. The additions are those of a text alone, and in their order.
-        by_end = of_byte[0] + of_byte[1]
-        for each in of_byte[2:]:
-            by_end += each
-        starts = grams.lengths.cumsum() - grams.lengths
-        np.add.reduceat(by_end, starts, axis=0, out=sums[:, 2])
-        rarest = np.maximum.reduceat(rows[slots:].reshape(len(CHAR_SIZES), -1).max(axis=0), starts)
-        if slots:
-            # reduceat cannot say that a text has no words
-            filled = slice(None) if grams.of_words.all() else grams.of_words.nonzero()[0]
-            starts = (grams.of_words.cumsum() - grams.of_words)[filled]
-            of_word = gathered[:slots].reshape(2, -1, width)
-            sums[filled, :2] = np.add.reduceat(of_word, starts, axis=1).transpose(1, 0, 2)
-            in_words = np.maximum.reduceat(rows[:slots].reshape(2, -1).max(axis=0), starts)
-            rarest[filled] = np.maximum(rarest[filled], in_words)
-        self._rarity.take(rarest, out=peaks)
-
-    def _sum_one(self, text: str) -> tuple[NDArray[np.float32], list[int], float]:
-        """Likewise of one text, to the same bits, in fewer steps."""
-        laid_out, n_words, n_bytes = hash_one(text)
-        rows = self._row_of_bucket.take(laid_out)
-        gathered = self._table.take(rows, axis=0)
-        slots, width = 2 * n_words, gathered.shape[1]
-        by_end = gathered[slots : slots + n_bytes]
-        for at in range(slots + n_bytes, len(gathered), n_bytes):
-            by_end += gathered[at : at + n_bytes]
-        if n_words:
-            sums = np.add.reduceat(gathered[: slots + n_bytes], (0, n_words, slots), axis=0)[None]
-        else:
-            sums = np.zeros((1, N_BLOCKS, width), dtype=np.float32)
-            sums[0, 2:] = np.add.reduceat(by_end, (0,), axis=0)
-        counts = [n_words, max(n_words - 1, 0), count_windows(n_bytes)]
-        return sums, counts, float(self._rarity[np.maximum.reduce(rows)])

@@ -44,8 +44,8 @@ def _powers(base: int, n: int) -> NDArray[np.uint64]:
 
 _POWERS = _powers(BASE, _CHUNK + 8)
 _INVERSES = _powers(_BASE_INVERSE, _CHUNK + 8)
-_IS_WORD = np.array(
-    [chr(b).isalnum() or b >= 128 or chr(b) in "'_" for b in range(256)], dtype=bool
+_IS_WORD = bytes(
+    chr(b).isalnum() or b >= 128 or chr(b) in "'_" for b in range(256)
 )  # a multi-byte character is always part of a word
 
 
@@ -149,7 +149,7 @@ def hash_one(text: str) -> tuple[NDArray[np.int64], int, int]:
     raw = _encode(text)
     n = len(raw)
     powers, rescale, before = _frame(n)
-    laid_out, begins = _hash(np.frombuffer(raw, np.uint8), powers, rescale)
+    laid_out, begins = _hash(raw, powers, rescale)
     n_words = len(begins)
     if n_words:
         laid_out[2 * n_words - 1] = NO_GRAM
@@ -162,7 +162,8 @@ _N_WINDOWS_OF = np.array([sum(max(n - size + 1, 0) for size in CHAR_SIZES) for n
 """How many byte n-grams so many bytes have; a text has a space more at either end, and one in its cut."""
 _FACTORS = np.array([[_WORD_FACTOR], [_PAIR_FACTOR]])
 _WORD_SALTS = np.array([[_WORD_SALT], [_PAIR_SALT]])
-_SALTS = np.array(CHAR_SIZES, dtype=np.uint64)[:, None]
+_SIZES = np.array(CHAR_SIZES)[:, None]
+_SALTS = _SIZES.astype(np.uint64)
 _RESCALE = np.concatenate([np.zeros(_LONGEST - 1, dtype=np.uint64), _INVERSES])
 _RESCALE_NEXT = _INVERSES[1:]
 _BEFORE_SIZE, _BEFORE_END = np.array(
@@ -200,43 +201,104 @@ def _before(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 @lru_cache(maxsize=512)
 def _frame(n: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
     """Give what is the same for all single texts of n bytes: powers, their inverses, and `_before`."""
-    return _POWERS[:n], _by_end(_RESCALE, n), _before(np.zeros(1, dtype=np.int64), n)[0]
+    return _POWERS[:n], _by_end(_RESCALE, n).copy(), _before(np.zeros(1, dtype=np.int64), n)[0]
 
 
 def _hash(
-    data: NDArray[np.uint8], powers: NDArray[np.uint64], rescale: NDArray[np.uint64]
+    raw: bytes, powers: NDArray[np.uint64], rescale: NDArray[np.uint64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hash all n-grams, as if it were one text; give them laid out, and one less than where words begin."""
+    n = len(raw)
+    every, begins, padded = _hash_words(raw, powers, len(CHAR_SIZES) * n)
+    windows = every[2 * len(begins) :].reshape(len(CHAR_SIZES), n)
+    np.subtract(padded[_LONGEST:], _by_end(padded, n), out=windows)
+    windows *= rescale
+    windows += _SALTS
+    return _mix(every), begins
+
+
+def _hash_words(
+    raw: bytes, powers: NDArray[np.uint64], n_more: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Hash words and their pairs, not mixed yet.
+
+    Returns
+    -------
+    every : uint64 array of shape (2 * n_words + n_more,)
+        What is behind the pairs is not set.
+    begins : int64 array of shape (n_words,)
+        One less than where words begin.
+    padded : uint64 array of shape (len(raw) + _LONGEST,)
+        Zeros, then the prefix sum that ends with each byte.
+    """
     # Of short texts the calls of numpy cost more than their arithmetic: `take` is the cheapest of lookups.
-    n = len(data)
-    padded = np.zeros(n + _LONGEST, dtype=np.uint64)
-    until = padded[_LONGEST:]  # the prefix sum that ends with each byte
-    np.add.accumulate(data * powers, 0, None, until)  # the method takes a microsecond more
-    word = _IS_WORD.take(data)
+    padded = np.zeros(len(raw) + _LONGEST, dtype=np.uint64)
+    until = padded[_LONGEST:]
+    np.add.accumulate(
+        np.frombuffer(raw, np.uint8) * powers, 0, None, until
+    )  # the method takes a microsecond more
+    word = np.frombuffer(raw.translate(_IS_WORD), dtype=bool)
     edge = (word[1:] != word[:-1]).nonzero()[0]  # texts begin and end with a space, so edges pair up
     at_edge, begins = until.take(edge), edge[0::2]
     n_words = len(begins)
-    every = np.empty(2 * n_words + len(CHAR_SIZES) * n, dtype=np.uint64)
+    every = np.empty(2 * n_words + n_more, dtype=np.uint64)
     words = at_edge[1::2] - at_edge[0::2]
     words *= _RESCALE_NEXT.take(begins)
     of_words = every[: 2 * n_words].reshape(2, n_words)
     np.multiply(words, _FACTORS, out=of_words)
     of_words += _WORD_SALTS
     of_words[1, :-1] += words[1:]
-    windows = every[2 * n_words :].reshape(len(CHAR_SIZES), n)
-    np.subtract(until, _by_end(padded, n), out=windows)
-    windows *= rescale
-    windows += _SALTS
-    every ^= every >> _FOLD
-    every *= _MIX
-    every >>= _DOWN
-    return every.view(np.int64), begins
+    return every, begins, padded
+
+
+def _mix(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Make hashes the buckets that they fall into, in place."""
+    hashes ^= hashes >> _FOLD
+    hashes *= _MIX
+    hashes >>= _DOWN
+    return hashes.view(np.int64)
+
+
+def hash_words(raw: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Hash the words of at most 65,536 bytes, as if they were one text that spaces begin and end.
+
+    Returns
+    -------
+    buckets : int64 array of shape (2, n_words)
+        Of words, and of each word's pair with the next one.
+    begins : int64 array of shape (n_words,)
+        One less than where words begin.
+    prefixes : uint64 array
+        For `hash_ending`.
+    """
+    every, begins, prefixes = _hash_words(raw, _POWERS[: len(raw)], 0)
+    return _mix(every).reshape(2, -1), begins, prefixes
+
+
+def hash_ending(prefixes: NDArray[np.uint64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the buckets of the byte n-grams that end at these bytes, shape (len(CHAR_SIZES), len(ends))."""
+    until = ends + _LONGEST
+    starts = until - _SIZES
+    return _mix((prefixes.take(until) - prefixes.take(starts)) * _RESCALE.take(starts) + _SALTS)
+
+
+def hash_extended(strings: NDArray[np.uint8], last: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Give the buckets of n strings with each of m bytes behind them, as byte n-grams, shape (n, m).
+
+    Parameters
+    ----------
+    strings : uint8 array of shape (n, size - 1)
+    last : uint8 array of shape (m,)
+    """
+    n_before = strings.shape[1]
+    hashes = (strings * _POWERS[:n_before]).sum(axis=1, dtype=np.uint64) + np.uint64(n_before + 1)
+    return _mix(hashes[:, None] + last * _POWERS[n_before])
 
 
 def _hash_chunk(encoded: Sequence[bytes]) -> Grams:
-    data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-    n = len(data)
-    laid_out, begins = _hash(data, _POWERS[:n], _by_end(_RESCALE, n))
+    raw = b"".join(encoded)
+    n = len(raw)
+    laid_out, begins = _hash(raw, _POWERS[:n], _by_end(_RESCALE, n))
     n_words = len(begins)
     lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
     ends = lengths.cumsum()

@@ -35,9 +35,10 @@ def surface(text: str, n_words: int, n_bytes: int, seen_words: float, seen_bytes
         In the order of `SURFACE_NAMES`.
     """
     n, words = max(len(text), 1), max(n_words, 1) // 2 + 1
+    raw = text.encode("ascii", "ignore")
     return [
-        log1p(n), log1p(words), sum(map(text.count, "0123456789")) / n,
-        0.0 if text.isascii() else 1.0 - len(text.encode("ascii", "ignore")) / n,
+        log1p(n), log1p(words), (len(raw) - len(raw.translate(None, b"0123456789"))) / n,
+        0.0 if text.isascii() else 1.0 - len(raw) / n,
         text.count("?"), log1p(text.count("\n")),
         1.0 - seen_words / max(n_words, 1), 1.0 - seen_bytes / max(n_bytes, 1), n / words,
     ]  # fmt: skip
