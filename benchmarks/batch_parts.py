@@ -29,7 +29,7 @@ from cascade import first_pass
 from cascade.ask import Ask
 from cascade.config import load_config
 from cascade.garbage import begin_serving, end_serving
-from cascade.ngrams import hash_grams
+from cascade.gram_sums import GramSums
 from cascade.observe.metrics import Metrics
 from cascade.observe.watcher import watched
 from cascade.redaction import Redactor
@@ -46,12 +46,12 @@ from cascade.v1 import decision_pb2 as pb
 
 NODE = "support-intent"
 READ, MESSAGE = "reading and checking the requests", "message"
-GRAMS = "n-grams once more, a part of the first pass"
 REST = "request ids, turns, and handing from one to the next"
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "ids, and which bundle serves": [(together.Together, "__init__")],
     "redaction of what the rungs read": [(Redactor, "questions")],
-    "first pass": [(first_pass.FirstPass, "__call__")],
+    "first pass: sums over n-grams": [(GramSums, "of_texts")],
+    "first pass: the rest": [(first_pass.FirstPass, "__call__")],
     "rest of the walk": [(together, "walk_local"), (local, "_run_rung")],
     "counts for the alarms": [(Afterwards, "walked")],
     "decision, record of the log, audit's coin": [(together.Together, "_finish")],
@@ -156,10 +156,7 @@ def main(
                     seen[name].append(spent / size / 1e3)
                 seen["whole"].append(sum(parts.spent.values()) / size / 1e3)
                 seen["the log's writer"].append((time.clock_gettime_ns(clock) - began) / size / 1e3)
-                began = time.thread_time_ns()
-                list(hash_grams([ask.text for ask in asks], 8192))
-                seen[GRAMS].append((time.thread_time_ns() - began) / size / 1e3)
-    names = [READ, *PARTS, MESSAGE, "whole", "the log's writer", GRAMS]
+    names = [READ, *PARTS, MESSAGE, "whole", "the log's writer"]
     rows = [{"part": name, "us a decision": round(statistics.median(seen[name]), 2)} for name in names]
     show(f"a decision of a batch of {size}, in process, processor time; medians of {rounds} rounds", rows)
     save(json_file, {"rows": rows, "rounds": rounds, "size": size})

@@ -39,6 +39,10 @@ _GROUP_BYTES = 24576
 _BITS = 26
 """Of a whole number in the table: 16 n-grams are added up in 32 bits, which are all that end within a step of
 joined texts, and on from there in 64."""
+_LISTED_BYTES = 1 << 22
+"""About so many bytes of strings are listed at most: the commonest."""
+_AT_ONCE = 8192
+"""So many rows are gathered at once; of more, they would not stay in the processor's cache."""
 _SIZES = np.array(CHAR_SIZES)[:, None]
 _Sums = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
@@ -92,7 +96,10 @@ class GramSums:
         row_of_bucket = np.zeros(NO_GRAM + 1, dtype=np.int32)
         row_of_bucket[:NO_GRAM] = featurizer.columns_of_buckets(unknown=-1)
         row_of_bucket[:NO_GRAM] += 1
-        listing = list_strings(row_of_bucket, n + 1)
+        order = np.append(0, 1 + featurizer.idf.argsort(kind="stable"))
+        is_common = np.zeros(n + 1, dtype=bool)
+        is_common[order[1 : 1 + _LISTED_BYTES // (4 * (self._n_facts + weights.shape[1]))]] = True
+        listing = list_strings(row_of_bucket, is_common)
         n_rows = n + 1 + sum(map(len, listing.own))
         # Row 0 is that of unknown n-grams.
         table = np.zeros((n_rows, self._n_facts + weights.shape[1]), dtype=np.int32)
@@ -105,7 +112,6 @@ class GramSums:
             table[start:end] = table[shorter] + table[own]
             rarity[start:end] = np.maximum(rarity[shorter], rarity[own])
             start = end
-        order = rarity[: n + 1].argsort(kind="stable")
         self._grams = _Rows(table[order], rarity[order])
         self._row_of_bucket = _places(order, n + 1)[row_of_bucket]
         is_listed = np.zeros(n_rows + 1, dtype=bool)
@@ -145,7 +151,11 @@ class GramSums:
         counts = np.empty((n, N_BLOCKS), dtype=np.int64)
         peaks = np.empty(n, dtype=np.float32)
         if n < MANY:
-            self._add_few(texts, np.arange(n), sums, counts, peaks)
+            start = 0
+            for grams in hash_grams(texts, _GROUP_BYTES):
+                few = slice(start, start + grams.n_texts)
+                sums[few, ::2], counts[few], peaks[few] = self._of_grams(grams)
+                start += grams.n_texts
         else:
             raws = [
                 text if text.isascii() and len(text) <= MAX_BYTES and not text.isspace() else joinable(text)
@@ -154,26 +164,12 @@ class GramSums:
             for group in _groups(list(map(len, raws))):
                 joined = join([raws[i] for i in group])
                 sums[group, ::2], counts[group], peaks[group] = self._of_joined(joined)
-            left = [i for i, raw in enumerate(raws) if not raw]
-            if left:
-                self._add_few([texts[i] for i in left], np.array(left), sums, counts, peaks)
+            for i, raw in enumerate(raws):
+                if not raw:
+                    (grams,) = hash_grams([texts[i]])
+                    sums[i : i + 1, ::2], counts[i], peaks[i : i + 1] = self._of_grams(grams)
         weights = sums[:, :, self._n_facts :].astype(np.float32)
         return Added(sums[:, ::2, : self._n_facts], weights, counts, peaks)
-
-    def _add_few(
-        self,
-        texts: Sequence[str],
-        places: NDArray[np.int64],
-        sums: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        peaks: NDArray[np.float32],
-    ) -> None:
-        """Put what the n-grams of some of the texts say into their places."""
-        start = 0
-        for grams in hash_grams(texts):
-            group = places[start : start + grams.n_texts]
-            sums[group, ::2], counts[group], peaks[group] = self._of_grams(grams)
-            start += grams.n_texts
 
     def _of_grams(self, grams: Grams) -> _Sums:
         """Give sums of shape (n, 2, width), counts and peaks of texts that were hashed together."""
@@ -256,6 +252,12 @@ class _Rows:
 
     def add(self, rows: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int32]:
         """Add up the values of rows of shape (k, n) to shape (n, width)."""
+        if rows.size <= _AT_ONCE:
+            gathered = self.values.take(rows, axis=0)
+            first: NDArray[np.int32] = gathered[0]
+            for each in gathered[1:]:  # `reduce` takes twice as long
+                first += each
+            return first
         added: NDArray[np.int32] = self.values.take(rows[0], axis=0)
         each = np.empty_like(added)
         for of_each in rows[1:]:

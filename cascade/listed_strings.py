@@ -88,15 +88,15 @@ class Listing:
     rows: _Ids
 
 
-def list_strings(row_of_bucket: NDArray[np.int32], n_rows: int) -> Listing:
+def list_strings(row_of_bucket: NDArray[np.int32], is_common: NDArray[np.bool_]) -> Listing:
     """Find the strings of a vocabulary.
 
     Parameters
     ----------
     row_of_bucket : int32 array
         The row of each bucket; 0 where it has none.
-    n_rows : int
-        How many rows there are, with row 0.
+    is_common : bool array of shape (n_rows,)
+        Which rows are of n-grams that are to be listed; row 0 is of none.
     """
     shorter: list[_Ids] = []
     own: list[_Ids] = []
@@ -111,27 +111,24 @@ def list_strings(row_of_bucket: NDArray[np.int32], n_rows: int) -> Listing:
         found = row_of_bucket.take(hash_extended(_BYTES[strings], _BYTES))
         found[:, GAP:] = 0
         found[(strings >= GAP).any(axis=1)] = 0
-        known = known & (found > 0)
+        known = known & is_common[found]
         # What is in no text that the vocabulary saw may fall into the bucket of what is.
         rows[(found > 0) & ~known] = _UNLISTED
         at, symbol = known.nonzero()
         shorter.append(rows[at, symbol])
         own.append(found[at, symbol].astype(np.int64))
-        rows[at, symbol] = np.arange(len(at)) + (n_rows + sum(map(len, own[:-1])))
+        rows[at, symbol] = np.arange(len(at)) + (len(is_common) + sum(map(len, own[:-1])))
         return rows, known, np.column_stack([strings[at], symbol])
 
     every = np.arange(_N)
     rows_2 = row_of_bucket.take(hash_extended(_BYTES[every[:, None]], _BYTES)).astype(np.int64)
-    known_2 = rows_2 > 0
+    known_2 = is_common[rows_2]
     known_2[GAP:] = known_2[:, GAP:] = False
     rows_2[GAP:] = rows_2[:, OTHER] = _UNLISTED
     rows_2[:, GAP] = rows_2[GAP, _SPACE] = 0  # behind a gap stands a space
 
     pairs = np.column_stack([np.repeat(every, _N), np.tile(every, _N)])
-    in_text = (rows_2 != _UNLISTED) & (every != GAP)
-    in_text[GAP] = False
     rows_3 = np.broadcast_to(rows_2, (_N, _N, _N)).copy()
-    rows_3[OTHER][in_text] = _UNLISTED
     known_3 = known_2[:, :, None] & known_2
     rows_3, known_3, three = extend(pairs, rows_3.reshape(-1, _N), known_3.reshape(-1, _N))
     rows_3, known_3 = rows_3.reshape(_N, _N, _N), known_3.reshape(_N, _N, _N)
