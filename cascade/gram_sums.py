@@ -36,15 +36,14 @@ MANY = 24
 """From so many texts on, they are joined: of fewer, the calls of numpy cost more."""
 _GROUP_BYTES = 24576
 """Joined texts are looked at in groups of about this size: of fewer, the calls of numpy cost more."""
-_BITS = 26
-"""Of a whole number in the table: 16 n-grams are added up in 32 bits, which are all that end within a step of
+_BITS = 25
+"""Of a whole number in the table: 32 n-grams are added up in 32 bits, which are all that end within a step of
 joined texts, and on from there in 64."""
 _LISTED_BYTES = 1 << 22
 """About so many bytes of strings are listed at most: the commonest."""
 _AT_ONCE = 8192
 """So many rows are gathered at once; of more, they would not stay in the processor's cache."""
 _SIZES = np.array(CHAR_SIZES)[:, None]
-_Sums = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
 
 @dataclass(slots=True)
@@ -78,7 +77,7 @@ class GramSums:
     featurizer : Featurizer
     facts : float32 array of shape (featurizer.n_columns, n_facts)
     weights : float32 array of shape (featurizer.n_columns, n_labels)
-        What each n-gram of the vocabulary adds; all others add nothing. Both are rounded to 2**25 or more
+        What each n-gram of the vocabulary adds; all others add nothing. Both are rounded to 2**24 or more
         steps from zero to the largest of all.
 
     Attributes
@@ -135,10 +134,10 @@ class GramSums:
         by_end = of_two[:n_bytes]
         by_end += of_two[n_bytes:]
         if slots:  # between the two, `reduceat` gives a row for the block that means nothing
-            added = np.add.reduceat(gathered[: slots + n_bytes], (0, slots, slots), 0, np.int64)
+            added = _by_text(gathered[: slots + n_bytes], (0, slots, slots))
         else:
             added = np.zeros((N_BLOCKS, gathered.shape[1]), dtype=np.int64)
-            added[2] = np.add.reduce(by_end, axis=0, dtype=np.int64)
+            added[2:] = _by_text(by_end, (0,))
         facts = added[::2, : self._n_facts].tolist()
         weights = added[None, :, self._n_facts :].astype(np.float32)
         counts = [n_words, max(n_words - 1, 0), count_windows(n_bytes)]
@@ -147,14 +146,15 @@ class GramSums:
     def of_texts(self, texts: Sequence[str]) -> Added:
         """Add up what the n-grams of n texts say."""
         n = len(texts)
-        sums = np.zeros((n, N_BLOCKS, self._grams.values.shape[1]), dtype=np.int64)
-        counts = np.empty((n, N_BLOCKS), dtype=np.int64)
-        peaks = np.empty(n, dtype=np.float32)
+        total = _Total(
+            np.zeros((n, N_BLOCKS, self._grams.values.shape[1]), dtype=np.int64),
+            np.empty((n, N_BLOCKS), dtype=np.int64),
+            np.empty(n, dtype=np.float32),
+        )
         if n < MANY:
             start = 0
             for grams in hash_grams(texts, _GROUP_BYTES):
-                few = slice(start, start + grams.n_texts)
-                sums[few, ::2], counts[few], peaks[few] = self._of_grams(grams)
+                self._add_grams(grams, total[start : start + grams.n_texts])
                 start += grams.n_texts
         else:
             raws = [
@@ -162,53 +162,45 @@ class GramSums:
                 for text in texts
             ]
             for group in _groups(list(map(len, raws))):
-                joined = join([raws[i] for i in group])
-                sums[group, ::2], counts[group], peaks[group] = self._of_joined(joined)
+                self._add_joined(join(raws[group]), total[group])
             for i, raw in enumerate(raws):
                 if not raw:
                     (grams,) = hash_grams([texts[i]])
-                    sums[i : i + 1, ::2], counts[i], peaks[i : i + 1] = self._of_grams(grams)
-        weights = sums[:, :, self._n_facts :].astype(np.float32)
-        return Added(sums[:, ::2, : self._n_facts], weights, counts, peaks)
+                    self._add_grams(grams, total[i : i + 1])
+        weights = total.sums[:, :, self._n_facts :].astype(np.float32)
+        return Added(total.sums[:, ::2, : self._n_facts], weights, total.counts, total.peaks)
 
-    def _of_grams(self, grams: Grams) -> _Sums:
-        """Give sums of shape (n, 2, width), counts and peaks of texts that were hashed together."""
+    def _add_grams(self, grams: Grams, total: _Total) -> None:
+        """Add texts that were hashed together."""
         rows = self._row_of_bucket.take(grams.laid_out)
         slots, starts = grams.n_word_slots, grams.lengths.cumsum() - grams.lengths
         of_bytes = rows[slots:].reshape(len(CHAR_SIZES), -1)
-        sums = np.zeros((len(starts), 2, self._grams.values.shape[1]), dtype=np.int64)
-        sums[:, 1] = np.add.reduceat(self._grams.add(of_bytes), starts, axis=0, dtype=np.int64)
-        peaks = self._grams.peaks(of_bytes, starts)
-        self._add_words(rows[:slots].reshape(2, -1), grams.of_words, sums[:, 0], peaks)
-        return sums, grams.counts, peaks
+        total.sums[:, 2] = _by_text(self._grams.add(of_bytes), starts)
+        total.peaks[:] = self._grams.peaks(of_bytes, starts)
+        self._add_words(rows[:slots].reshape(2, -1), grams.of_words, total)
+        total.counts[:] = grams.counts
 
-    def _of_joined(self, joined: Joined) -> _Sums:
-        """Likewise of joined texts."""
+    def _add_joined(self, joined: Joined, total: _Total) -> None:
+        """Add joined texts."""
         words, begins, prefixes = hash_words(joined.raw)
         rows = self._listed.find(joined.symbols)
         unlisted = (rows == 0).nonzero()[0]
-        # Whole arrays are added up first, of every fourth byte: text by text, a number costs five times as
+        # Whole arrays are added up first, of every eighth byte: text by text, a number costs five times as
         # much.
         rows, starts = np.ascontiguousarray(rows.reshape(-1, STEP).T), joined.starts // STEP
-        sums = np.zeros((len(starts), 2, self._grams.values.shape[1]), dtype=np.int64)
-        sums[:, 1] = np.add.reduceat(self._strings.add(rows), starts, axis=0, dtype=np.int64)
-        peaks = self._strings.peaks(rows, starts)
+        total.sums[:, 2] = _by_text(self._strings.add(rows), starts)
+        total.peaks[:] = self._strings.peaks(rows, starts)
         if len(unlisted):
-            self._add_unlisted(joined, unlisted, prefixes, sums[:, 1], peaks)
+            self._add_unlisted(joined, unlisted, prefixes, total)
         until = np.append(begins.searchsorted(joined.starts), len(begins))
         of_words = until[1:] - until[:-1]
         if len(begins):  # a text without words marks the last pair of another one once more
             words[1, until[1:] - 1] = NO_GRAM
-        self._add_words(self._row_of_bucket.take(words), of_words, sums[:, 0], peaks)
-        return sums, count_grams(of_words, joined.lengths), peaks
+        self._add_words(self._row_of_bucket.take(words), of_words, total)
+        total.counts[:] = count_grams(of_words, joined.lengths)
 
     def _add_unlisted(
-        self,
-        joined: Joined,
-        ends: NDArray[np.int64],
-        prefixes: NDArray[np.uint64],
-        sums: NDArray[np.int64],
-        peaks: NDArray[np.float32],
+        self, joined: Joined, ends: NDArray[np.int64], prefixes: NDArray[np.uint64], total: _Total
     ) -> None:
         """Add the byte n-grams that end at these bytes, hashed."""
         buckets = hash_ending(prefixes, ends)
@@ -217,23 +209,31 @@ class GramSums:
         rows = self._row_of_bucket.take(buckets)
         first = np.append(True, texts[1:] != texts[:-1]).nonzero()[0]
         which = texts.take(first)
-        sums[which] += np.add.reduceat(self._grams.add(rows), first, axis=0, dtype=np.int64)
-        peaks[which] = np.maximum(peaks[which], self._grams.peaks(rows, first))
+        total.sums[which, 2] += _by_text(self._grams.add(rows), first)
+        total.peaks[which] = np.maximum(total.peaks[which], self._grams.peaks(rows, first))
 
     def _add_words(
-        self,
-        rows: NDArray[np.unsignedinteger[Any]],
-        of_words: NDArray[np.int64],
-        sums: NDArray[np.int64],
-        peaks: NDArray[np.float32],
+        self, rows: NDArray[np.unsignedinteger[Any]], of_words: NDArray[np.int64], total: _Total
     ) -> None:
         """Add words and their pairs, which have rows of shape (2, n_words)."""
         # reduceat cannot say that a text has no words
         filled = slice(None) if of_words.all() else of_words.nonzero()[0]
         starts = (of_words.cumsum() - of_words)[filled]
         if len(starts):
-            sums[filled] = np.add.reduceat(self._grams.add(rows), starts, axis=0, dtype=np.int64)
-            peaks[filled] = np.maximum(peaks[filled], self._grams.peaks(rows, starts))
+            total.sums[filled, 0] = _by_text(self._grams.add(rows), starts)
+            total.peaks[filled] = np.maximum(total.peaks[filled], self._grams.peaks(rows, starts))
+
+
+@dataclass(slots=True)
+class _Total:
+    """What is added up, of n texts: sums (n, N_BLOCKS, width) in steps, and as `Added` has it."""
+
+    sums: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    peaks: NDArray[np.float32]
+
+    def __getitem__(self, at: slice) -> _Total:
+        return _Total(self.sums[at], self.counts[at], self.peaks[at])
 
 
 @dataclass(slots=True)
@@ -270,6 +270,12 @@ class _Rows:
         return self.rarity.take(np.maximum.reduceat(np.maximum.reduce(rows), starts))
 
 
+def _by_text(rows: NDArray[np.int32], starts: NDArray[np.int64] | tuple[int, ...]) -> NDArray[np.int64]:
+    """Add up rows from each start on to the next one."""
+    added: NDArray[np.int64] = np.add.reduceat(rows.astype(np.int64), starts)  # it would cast piece by piece
+    return added
+
+
 def _places(order: NDArray[np.int64], n: int) -> NDArray[np.unsignedinteger[Any]]:
     """Give the place of each of n numbers in an order; 0 of those that are not in it."""
     places = np.zeros(n, dtype=np.int64)
@@ -277,7 +283,7 @@ def _places(order: NDArray[np.int64], n: int) -> NDArray[np.unsignedinteger[Any]
     return _narrowed(places)
 
 
-def _narrowed(numbers: NDArray[np.int64]) -> NDArray[np.unsignedinteger[Any]]:
+def _narrowed(numbers: NDArray[np.signedinteger[Any]]) -> NDArray[np.unsignedinteger[Any]]:
     return numbers.astype(np.min_scalar_type(int(numbers.max())))
 
 
@@ -290,16 +296,15 @@ def _in_steps(values: NDArray[np.float32]) -> tuple[NDArray[np.int32], float]:
     return np.rint(np.ldexp(values.astype(np.float64), exponent)).astype(np.int32), ldexp(1.0, -exponent)
 
 
-def _groups(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Give the numbers of texts of so many bytes in groups, without those of none."""
-    group: list[int] = []
-    n_bytes = 0
+def _groups(sizes: Sequence[int]) -> Iterator[slice]:
+    """Give texts of so many bytes in groups, without those of none."""
+    start, n_bytes = 0, 0
     for i, size in enumerate(sizes):
-        if size:
-            if n_bytes + size > _GROUP_BYTES and group:
-                yield group
-                group, n_bytes = [], 0
-            group.append(i)
-            n_bytes += size
-    if group:
-        yield group
+        if i > start and (not size or n_bytes + size > _GROUP_BYTES):
+            yield slice(start, i)
+            start, n_bytes = i, 0
+        if not size:
+            start = i + 1
+        n_bytes += size
+    if start < len(sizes):
+        yield slice(start, len(sizes))

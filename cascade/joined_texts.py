@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cascade.ngrams import MAX_BYTES
 from cascade.text import normalise
 
-STEP = 4
+STEP = 8
 """Each text begins at a multiple of this."""
 SYMBOLS = b" abcdefghijklmnopqrstuvwxyz0123456789.,?!'-\"()/:#$&@%*+=_<>[]"
 """Bytes that have a symbol of their own: their place here."""

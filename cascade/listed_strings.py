@@ -28,7 +28,7 @@ _SPACE, _GAP_BEFORE, _SPACE_BEFORE = 0, 1, 2
 """The symbol of a space; the numbers of the strings that are a gap, and that are a space behind one."""
 _BYTES = np.frombuffer(SYMBOLS + bytes(_N - len(SYMBOLS)), dtype=np.uint8)
 _UNLISTED = -1
-_Ids = NDArray[np.int64]
+_Ids = NDArray[np.int32]
 
 
 @dataclass(slots=True)
@@ -73,11 +73,11 @@ class Listing:
 
     Attributes
     ----------
-    shorter, own : list of 3 int64 arrays
+    shorter, own : list of 3 int32 arrays
         Of strings of three, four and five symbols. A new row is the sum of two: that of all that ends with
         its string but for the first symbol, which may be a new one as well, and that of the string itself.
         New rows are numbered behind the others.
-    of_three, of_four, rows : int64 array
+    of_three, of_four, rows : int32 array
         As in `ListedStrings`, but that `rows` is -1 of what is not listed.
     """
 
@@ -108,20 +108,22 @@ def list_strings(row_of_bucket: NDArray[np.int32], is_common: NDArray[np.bool_])
         parts are known; changes the rows to those of the longer ones. Gives which of these are known, twice:
         as a mask and as strings.
         """
-        found = row_of_bucket.take(hash_extended(_BYTES[strings], _BYTES))
+        found = np.empty(rows.shape, dtype=np.int32)
+        for at in range(0, len(found), 1024):
+            found[at : at + 1024] = row_of_bucket.take(hash_extended(_BYTES[strings[at : at + 1024]], _BYTES))
         found[:, GAP:] = 0
         found[(strings >= GAP).any(axis=1)] = 0
         known = known & is_common[found]
         # What is in no text that the vocabulary saw may fall into the bucket of what is.
         rows[(found > 0) & ~known] = _UNLISTED
-        at, symbol = known.nonzero()
-        shorter.append(rows[at, symbol])
-        own.append(found[at, symbol].astype(np.int64))
-        rows[at, symbol] = np.arange(len(at)) + (len(is_common) + sum(map(len, own[:-1])))
-        return rows, known, np.column_stack([strings[at], symbol])
+        which, symbol = known.nonzero()
+        shorter.append(rows[which, symbol])
+        own.append(found[which, symbol])
+        rows[which, symbol] = np.arange(len(which)) + (len(is_common) + sum(map(len, own[:-1])))
+        return rows, known, np.column_stack([strings[which], symbol.astype(np.int32)])
 
-    every = np.arange(_N)
-    rows_2 = row_of_bucket.take(hash_extended(_BYTES[every[:, None]], _BYTES)).astype(np.int64)
+    every = np.arange(_N, dtype=np.int32)
+    rows_2 = row_of_bucket.take(hash_extended(_BYTES[every[:, None]], _BYTES))
     known_2 = is_common[rows_2]
     known_2[GAP:] = known_2[:, GAP:] = False
     rows_2[GAP:] = rows_2[:, OTHER] = _UNLISTED
@@ -132,21 +134,21 @@ def list_strings(row_of_bucket: NDArray[np.int32], is_common: NDArray[np.bool_])
     known_3 = known_2[:, :, None] & known_2
     rows_3, known_3, three = extend(pairs, rows_3.reshape(-1, _N), known_3.reshape(-1, _N))
     rows_3, known_3 = rows_3.reshape(_N, _N, _N), known_3.reshape(_N, _N, _N)
-    first = known_2[_SPACE].nonzero()[0]  # how texts begin
-    begun = np.stack([np.full_like(first, GAP), np.full_like(first, _SPACE), first], axis=1)
-    three = np.concatenate([[[GAP] * 3] * 2, [[GAP, GAP, _SPACE]], begun, three])
-    of_three = np.zeros((_N, _N, _N), dtype=np.int64)
+    # Numbers 0 (not listed), `_GAP_BEFORE` and `_SPACE_BEFORE`, then how texts begin, then what is in them.
+    first = known_2[_SPACE].nonzero()[0]
+    begun = _after(GAP, _after(_SPACE, first[:, None]))
+    three = np.concatenate([[[GAP] * 3] * 2, [[GAP, GAP, _SPACE]], begun, three]).astype(np.int32)
+    of_three = np.zeros((_N, _N, _N), dtype=np.int32)
     of_three[tuple(three.T)] = np.arange(len(three))
     of_three[:, GAP, _SPACE], of_three[:, :, GAP] = _SPACE_BEFORE, _GAP_BEFORE
 
     after = three[:, 1], three[:, 2]
     rows_4, known_4, four = extend(three, rows_3[after], known_3[after])
     rows_4[0], rows_4[0, GAP] = _UNLISTED, 0
-    second = known_3[_SPACE].nonzero()
-    begun = np.stack([np.full_like(second[0], GAP), np.full_like(second[0], _SPACE), *second], axis=1)
-    begun = np.concatenate([np.pad(three[3 : 3 + len(first)], ((0, 0), (1, 0)), constant_values=GAP), begun])
-    four = np.concatenate([[[GAP] * 4] * 2, [[GAP, GAP, GAP, _SPACE]], begun, four])
-    of_four = np.zeros((len(three), _N), dtype=np.int64)
+    second = np.column_stack(known_3[_SPACE].nonzero())
+    begun = np.concatenate([_after(GAP, begun), _after(GAP, _after(_SPACE, second))])
+    four = np.concatenate([[[GAP] * 4] * 2, [[GAP, GAP, GAP, _SPACE]], begun, four]).astype(np.int32)
+    of_four = np.zeros((len(three), _N), dtype=np.int32)
     of_four[of_three[tuple(four[:, :3].T)], four[:, 3]] = np.arange(len(four))
     of_four[:, GAP] = _GAP_BEFORE
 
@@ -154,3 +156,8 @@ def list_strings(row_of_bucket: NDArray[np.int32], is_common: NDArray[np.bool_])
     rows_5, _, _ = extend(four, rows_4[after_4], known_4[after_4])
     rows_5[0], rows_5[0, GAP] = _UNLISTED, 0
     return Listing(shorter, own, of_three.ravel(), of_four.ravel(), rows_5.ravel())
+
+
+def _after(symbol: int, strings: NDArray[np.signedinteger[Any]]) -> NDArray[np.signedinteger[Any]]:
+    """Give n strings as they stand after a symbol."""
+    return np.pad(strings, ((0, 0), (1, 0)), constant_values=symbol)
