@@ -300,11 +300,12 @@ def _groups(sizes: Sequence[int]) -> Iterator[slice]:
     """Give texts of so many bytes in groups, without those of none."""
     start, n_bytes = 0, 0
     for i, size in enumerate(sizes):
-        if i > start and (not size or n_bytes + size > _GROUP_BYTES):
+        width = size + STEP + 2  # with its spaces, and what is between texts
+        if i > start and (not size or n_bytes + width > _GROUP_BYTES):
             yield slice(start, i)
             start, n_bytes = i, 0
         if not size:
             start = i + 1
-        n_bytes += size
+        n_bytes += width
     if start < len(sizes):
         yield slice(start, len(sizes))

@@ -150,6 +150,13 @@ def test_a_text_of_the_heaviest_n_gram_alone_does_not_overflow() -> None:
             assert weight[0, ::2].sum() * sums.weight_step == pytest.approx(-expected, rel=1e-6)
 
 
+def test_very_many_very_short_texts_are_several_groups(learned: tuple[GramSums, Expected]) -> None:
+    sums, _ = learned
+    added = sums.of_texts(["a", "my", "?"] * 10_000)
+    alone = [sums.of_text(text)[0] for text in ("a", "my", "?")]
+    np.testing.assert_array_equal(added.facts, np.tile(alone, (10_000, 1, 1)))
+
+
 def test_unknown_n_grams_add_nothing() -> None:
     sums, _ = made(Featurizer.fit(["where is my card"] * 2))
     for size in (1, 2, MANY):
