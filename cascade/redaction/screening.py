@@ -63,6 +63,7 @@ class Detector:
     digits : int
         So many a text has at least, where something is found.
     view : callable
+        One of those above.
     needs : tuple of str
         One of them is in that view of such a text. Empty where nothing is known.
     """
@@ -142,19 +143,23 @@ def screen_many(texts: Sequence[str], detectors: Sequence[Detector]) -> dict[int
     if len(hints) > len(plain):  # one of them holds what stands between them, and nothing looks for
         return screen_many([text.replace(_BETWEEN, "\n") for text in texts], detectors)
     found: dict[int, list[Detector]] = {}
-    hinted = [i for i, hint in enumerate(hints) if hint]
-    if hinted:
-        _screen_joined(hinted, _BETWEEN.join([plain[i] for i in hinted]).encode(), detectors, found)
+    raws = {i: plain[i].encode() for i, hint in enumerate(hints) if hint}
     for i in odd:
-        if some := screen(texts[i], detectors):
-            found[i] = some
+        raw = _bytes(texts[i])
+        if raw is None:
+            if some := screen(texts[i], detectors):
+                found[i] = some
+        elif len(raw.translate(None, _HINTS)) < len(raw):
+            raws[i] = raw.replace(b"\0", b"\n")
+    if raws:
+        _screen_joined(list(raws), b"\0".join(raws.values()), detectors, found)
     return found
 
 
 def _screen_joined(
     places: Sequence[int], joined: bytes, detectors: Sequence[Detector], found: dict[int, list[Detector]]
 ) -> None:
-    """Screen texts of ASCII, given with a zero between them."""
+    """Screen texts of one byte a character, given with a zero between them."""
     digits = list(map(len, joined.translate(None, _NO_DIGIT).split(b"\0")))
     most, half = max(digits), len(digits) / 2
     with_digits: dict[int, list[int]] = {}
