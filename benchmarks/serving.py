@@ -272,6 +272,8 @@ def swallow() -> Iterator[str]:
     """Take spans as an OTLP collector would, and drop them; gives the endpoint."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections stay, as a collector keeps them
+
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             self.send_response(200)

@@ -149,6 +149,7 @@ class OtlpSender:
         self._session.trust_env = False
         self._session.proxies = found["proxies"]
         self._verify, self._cert = found["verify"], found["cert"]
+        self._request: requests.PreparedRequest | None = None
 
     def send(self, message: bytes, closing: threading.Event) -> int:
         """Send an `ExportTraceServiceRequest`, and give how many spans of it the collector refused.
@@ -195,9 +196,13 @@ class OtlpSender:
             closing.wait(pause)
 
     def _post(self, body: bytes, timeout: float) -> requests.Response:
-        return self._session.post(
-            self._to.url, data=body, timeout=timeout, stream=True, allow_redirects=False,
-            verify=self._verify, cert=self._cert,
+        if self._request is None:  # an address that cannot be used is said like any other failure
+            self._request = self._session.prepare_request(requests.Request("POST", self._to.url))
+        request = self._request.copy()
+        request.prepare_body(body, None)
+        return self._session.send(
+            request, timeout=timeout, stream=True, allow_redirects=False, verify=self._verify,
+            cert=self._cert, proxies=self._session.proxies,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -24,6 +25,12 @@ class LimitedAdapter(HTTPAdapter):
         self._classes: dict[type, type] = {}
         self.cut = False
         """Whether the last call was cut off."""
+        # One thread looks after all calls: to start one for each takes longer than to send a message.
+        self._changed = threading.Condition()
+        self._end: float | None = None  # of the call under way
+        self._looks_at: float | None = None  # when the thread looks next; None while it waits to be told
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """Give the pool of connections to a server; see `requests`."""
@@ -36,17 +43,25 @@ class LimitedAdapter(HTTPAdapter):
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
         """Cut the call off that is made within, after that many seconds."""
-        self.cut = False
-        timer = threading.Timer(seconds, self._cut_off)
-        timer.daemon = True
-        timer.start()
+        with self._changed:
+            self.cut = False
+            self._end = time.monotonic() + seconds
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="http-time-limit", daemon=True)
+                self._thread.start()
+            elif self._looks_at is None or self._looks_at > self._end:
+                self._changed.notify()
         try:
             yield
         finally:
-            timer.cancel()
+            with self._changed:
+                self._end = None
 
     def close(self) -> None:
         """Let go of the connections."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         super().close()
         if self._wire is not None:
             self._wire.close()
@@ -59,9 +74,17 @@ class LimitedAdapter(HTTPAdapter):
         if self.cut:
             self._shut()
 
-    def _cut_off(self) -> None:
-        self.cut = True
-        self._shut()
+    def _look(self) -> None:
+        with self._changed:
+            while not self._closed:
+                # Whoever begins a call that ends later than this looks next need not wake it.
+                self._looks_at = self._end
+                now = time.monotonic()
+                if self._end is not None and self._end <= now:
+                    self._end, self.cut = None, True
+                    self._shut()
+                else:
+                    self._changed.wait(None if self._end is None else self._end - now)
 
     def _shut(self) -> None:
         if self._wire is not None:
