@@ -16,8 +16,8 @@ OVER = 300.0
 EVERY = 5.0
 """How often that is counted, in seconds."""
 LATE = 30.0
-"""Seconds after which what was asked is in the log, but for a disk that fails: a decision's time is that of its
-question, and a chat model of one's own takes seconds to settle it."""
+"""Seconds after which what was asked is in the log, but for a disk that fails: a decision's time is that of
+its question, and a local chat model takes seconds to settle it."""
 _DAY = 86_400.0
 _STILL_OPEN, _ADD_AFTER = 60.0, 120.0
 """Seconds after which an audit that finished is written, unless the store failed; and how far back is added
