@@ -151,7 +151,7 @@ class GramSums:
             np.empty((n, N_BLOCKS), dtype=np.int64),
             np.empty(n, dtype=np.float32),
         )
-        if n < MANY:
+        if n < MANY or _are_of_other_scripts(texts):
             start = 0
             for grams in hash_grams(texts, _GROUP_BYTES):
                 self._add_grams(grams, total[start : start + grams.n_texts])
@@ -274,6 +274,12 @@ def _by_text(rows: NDArray[np.int32], starts: NDArray[np.int64] | tuple[int, ...
     """Add up rows from each start on to the next one."""
     added: NDArray[np.int64] = np.add.reduceat(rows.astype(np.int64), starts)  # it would cast piece by piece
     return added
+
+
+def _are_of_other_scripts(texts: Sequence[str]) -> bool:
+    """Say whether most letters have no symbol, so that strings are looked up in vain and then hashed."""
+    whole = "".join(texts)
+    return not whole.isascii() and len(whole.encode("utf-8", "replace")) > 1.4 * len(whole)
 
 
 def _places(order: NDArray[np.int64], n: int) -> NDArray[np.unsignedinteger[Any]]:

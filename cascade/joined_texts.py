@@ -55,8 +55,10 @@ class Joined:
 
 def joinable(text: str) -> str:
     """Give a text's bytes as `join` takes them, as characters; none if it is blank or too long for it."""
+    if len(text) > MAX_BYTES:  # though it may be shorter without its spaces: to find out takes as long as all
+        return ""
     if text.isascii():
-        return text if len(text) <= MAX_BYTES and not text.isspace() else ""
+        return "" if text.isspace() else text
     raw = normalise(text).encode("utf-8", "replace").decode("latin-1")
     return raw if len(raw) <= MAX_BYTES else ""
 

@@ -191,3 +191,12 @@ def test_joined_texts_are_normalised(several: list[str]) -> None:
     for text, start, length in zip(kept, joined.starts, joined.lengths, strict=True):
         expected = f" {normalise(text)} ".encode("utf-8", "replace")
         assert joined.raw[start : start + length] == expected
+
+
+def test_many_texts_of_another_script_are_hashed_at_once(
+    learned: tuple[GramSums, Expected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums, expected = learned
+    monkeypatch.delattr(gram_sums, "join")  # looking their strings up, in vain, took half as long again
+    texts = [f"где мой заказ {i}?" for i in range(MANY)]
+    expected.check(sums, [*texts, "我的订单在哪里", "", "\ud800", "abc"])
