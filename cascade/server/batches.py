@@ -74,7 +74,7 @@ class Batches:
         self._last = 1  # the size of the last batch
         self._seen = self._passes = 0
         self._let_others_run = Yielding()
-        pool.on_watch(lambda: self._soon(self._look))
+        pool.on_watch(self._watch)
 
     @property
     def waiting(self) -> int:
@@ -162,10 +162,18 @@ class Batches:
         if turn == self._turn:
             self._next()
 
+    def _watch(self) -> None:
+        """Have it looked whether the turn hangs. For any thread."""
+        if self._stands_still():  # else the event loop of an idle worker would be woken ten times a second
+            self._soon(self._look)
+
     def _look(self) -> None:
         """Give the turn to another thread where the one that has it hangs."""
-        if self._busy and self._queue and time.monotonic() - self._began > self._stall:
+        if self._stands_still():
             self._next()
+
+    def _stands_still(self) -> bool:
+        return self._busy and bool(self._queue) and time.monotonic() - self._began > self._stall
 
     def _soon(self, call: Callable[..., object], *args: object) -> None:
         with suppress(RuntimeError):  # the loop was closed
