@@ -7,7 +7,7 @@ a row is read once: what lies far enough back that nothing more comes is added u
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cascade.rollout.store import RolloutStore
 
@@ -66,10 +66,10 @@ class _Sum:
     """What audits of a day that finished before `until` cost, and how many they were."""
 
     day: float
+    begun: float
     until: float
     usd: float = 0.0
     count: int = 0
-    begun: float = field(default=0.0)
 
 
 class DaySpending:
@@ -93,12 +93,14 @@ class DaySpending:
         """
         day = now // _DAY * _DAY
         known = self._of.get(node)
-        if known is None or known.day != day or not known.begun <= now < known.begun + _ANEW:
-            known = _Sum(day, day, begun=now)
+        # Set back to before `until`, a clock would have audits end among those that were added up already.
+        least = now if known is None else max(known.begun, known.until)
+        if known is None or known.day != day or not least <= now < known.begun + _ANEW:
+            known = _Sum(day, now, day)
         if now - known.until >= _ADD_AFTER:
             until = now - _STILL_OPEN
             usd, count = self._store.audit_spending(node, known.until, until)
-            known = _Sum(day, until, known.usd + usd, known.count + count, known.begun)
+            known = _Sum(day, known.begun, until, known.usd + usd, known.count + count)
         self._of[node] = known
         usd, count = self._store.audit_spending(node, known.until)
         return known.usd + usd, known.count + count

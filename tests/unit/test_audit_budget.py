@@ -142,3 +142,12 @@ def test_an_audit_that_a_failing_store_wrote_late_is_counted_within_ten_minutes(
     assert of.today("n", 1000.0)[1] == 2
     log.times = [100.0, 200.0, 300.0]
     assert of.today("n", 1601.0)[1] == 3
+
+
+def test_audits_that_end_after_a_clock_was_set_back_are_counted() -> None:
+    log = Log([100.0, 200.0])
+    of = spending(log)
+    of.today("n", 300.0)
+    assert of.today("n", 700.0)[1] == 2
+    log.times.append(460.0)
+    assert of.today("n", 470.0)[1] == 3

@@ -75,6 +75,15 @@ def test_who_serves_draws_the_same_in_short_pieces_and_rests_between_them(
     assert len(found) == exchangeability.MOST_IN_WINDOW
 
 
+def test_a_watch_rests_while_it_draws(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, *(live(NOW - 60 + i, 0.9) for i in range(60)))
+    rests: list[float] = []
+    monkeypatch.setattr(sampling.time, "sleep", rests.append)
+    watched = bundle()
+    LiveWatch(store, lambda: [(watched, 0.01, 30.0)]).look(NOW + exchangeability.LATE_SECONDS)
+    assert rests
+
+
 def test_a_quiet_window_is_looked_at_in_few_pieces(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
