@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cascade.ask import Ask
 from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.server.engine import Engine
@@ -32,6 +33,16 @@ def engine(models: Path, configure: Configure, store: TrafficStore) -> Iterator[
     made = Engine(configure(), store, refresh_seconds=0)
     yield made
     made.close()
+
+
+@pytest.fixture
+def by_rung(engine: Engine, unseen: list[dict[str, Any]]) -> dict[str, str]:
+    """A text that each rung settles."""
+    texts: dict[str, str] = {}
+    for record in unseen[:120]:
+        texts.setdefault(engine.decide(Ask(NODE, record["text"])).rung, record["text"])
+    assert set(texts) == {"linear", "encoder", "frontier"}
+    return texts
 
 
 @pytest.fixture
