@@ -22,8 +22,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
 from benchmarks.table import save, show
-from cascade.bundle import load_bundle, serving_version
+from cascade.bundle import load_bundle
 from cascade.encoder import Encoder, find_encoder
+from cascade.pointer import serving_version
 from cascade.rungs.protocol import Query
 
 ROOT = Path(__file__).resolve().parents[1]

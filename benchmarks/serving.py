@@ -43,9 +43,9 @@ from benchmarks.serving_load import (
 )
 from benchmarks.serving_rows import Rounds, table
 from benchmarks.table import save, show
-from cascade.bundle import serving_version
 from cascade.client import Client
 from cascade.config.rollout import AuditConfig
+from cascade.pointer import serving_version
 from cascade.v1 import decision_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,8 +24,9 @@ import grpc
 from benchmarks import serving_peer_servers as programs
 from benchmarks.linear_model import LinearModel
 from benchmarks.serving_load import SERVER_CORE, free_port, server
-from cascade.bundle import read_manifest, serving_version
 from cascade.features import Featurizer
+from cascade.manifest import read_manifest
+from cascade.pointer import serving_version
 
 ROOT = Path(__file__).resolve().parents[1]
 VENVS = ROOT / "build" / "peers"

@@ -33,10 +33,10 @@ import yaml
 from benchmarks.memory_growth import MB, Sample, growth, growth_beyond_age, growth_of_parent, sample
 from benchmarks.serving_load import free_port
 from benchmarks.table import save, show
-from cascade.bundle import POINTER, serving_version
 from cascade.client import Client, DecisionError
 from cascade.config import load_config
 from cascade.demo.frontier import SimulatedFrontier
+from cascade.pointer import POINTER, serving_version
 from cascade.rungs.protocol import Query
 from cascade.server.engine import Engine
 from cascade.traffic import open_store

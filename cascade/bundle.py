@@ -7,7 +7,6 @@ stored answers to stored golden inputs. No file is a pickle; none is ever unpick
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from cascade.first_pass import FirstPass
 from cascade.golden import check_golden
 from cascade.heap import pages_of_its_own
 from cascade.ladder import LocalLadder
+from cascade.manifest import MANIFEST, content_hash, read_manifest, verify_files
 from cascade.policy.guarded_slices import GuardedSlices
 from cascade.policy.slices import SliceRules
 from cascade.policy.walk import LadderPolicy, LocalRung
@@ -39,18 +39,13 @@ from cascade.rungs.local_chat import LocalChatRung, OpenChat
 from cascade.rungs.onnx_weights import linear_weights
 from cascade.rungs.protocol import Rung
 from cascade.scope import ScopeDetector
-from cascade.security.signing import SIGNATURE, verify_signature
+from cascade.security.signing import verify_signature
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-SCHEMA = 2
-"""1 had a row a rung in the first pass's graph, and no trees beside it; it is still read."""
-MANIFEST = "manifest.json"
-POINTER = "serving"
 REFERENCE = "scores.npy"
 """The held-out records' scores that live ones are compared with: see `cascade.policy.exchangeability`."""
-SUFFIXES = frozenset({".json", ".onnx", ".npy", ".md", ".png"})
 
 OpenEncoder = Callable[[str], tuple[Encoder, Embed]]
 """Gives the encoder of a rung's name, and the function that embeds with it."""
@@ -90,79 +85,6 @@ class Bundle:
     def guarded_slices(self) -> GuardedSlices:
         """The slices that the certificate proves."""
         return GuardedSlices.from_certificate(self.manifest["certificate"])
-
-
-def sha256(path: Path) -> str:
-    """Give a file's SHA-256 in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a bundle's manifest, its schema version checked first.
-
-    Raises
-    ------
-    BundleError
-        It is missing, not JSON, or of a newer schema.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        schema = manifest["schema"]
-    except FileNotFoundError as error:
-        raise BundleError(MANIFEST, f"the file is missing in {folder}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(MANIFEST, f"it cannot be read: {error}") from error
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise BundleError(
-            MANIFEST, f"schema {schema} is newer than this Cascade reads ({SCHEMA}); upgrade Cascade"
-        )
-    assert isinstance(manifest, dict)
-    return manifest
-
-
-def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
-    """Compare a bundle's directory with its manifest.
-
-    Raises
-    ------
-    BundleError
-        A file is missing, altered, not listed, or of a kind that bundles do not hold.
-    """
-    listed: dict[str, str] = manifest.get("files", {})
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in SUFFIXES or not path.is_file() or path.is_symlink():
-            raise BundleError(
-                path.name, f"bundles hold only plain {', '.join(sorted(SUFFIXES))} files, never pickles"
-            )
-        if path.name not in (MANIFEST, SIGNATURE) and path.name not in listed:
-            raise BundleError(path.name, f"the file is not listed in {MANIFEST}")
-    for name, digest in listed.items():
-        path = folder / name
-        if Path(name).name != name:
-            raise BundleError(name, "a bundle's files lie in its own directory")
-        if not path.is_file():
-            raise BundleError(name, "the file is missing")
-        if sha256(path) != digest:
-            raise BundleError(name, f"its SHA-256 is not the one {MANIFEST} states; the file was altered")
-    stated = manifest.get("version", "")
-    if not str(stated).endswith(content_hash(manifest)[:8]):
-        raise BundleError(MANIFEST, "its content is not what the version's hash says; it was altered")
-
-
-NOT_HASHED = ("version", "economy")
-"""What a version's hash leaves out: itself, and what was measured with a clock. The same traffic gives the
-same version although no two measurements are equal; they decide what is cheaper, never what is right. Nor
-does it cover files that the manifest lists as `measured`, reports that state such figures; their SHA-256 is
-checked as any other's."""
-
-
-def content_hash(manifest: dict[str, Any]) -> str:
-    """Give the hash of all that a manifest proves and describes: the bundle's identity."""
-    rest = {key: value for key, value in manifest.items() if key not in NOT_HASHED}
-    measured = manifest.get("measured")
-    if measured:
-        rest["files"] = {name: digest for name, digest in rest["files"].items() if name not in measured}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 @pages_of_its_own()
@@ -340,13 +262,3 @@ def load_array(path: Path) -> NDArray[np.float32]:
     except (OSError, ValueError) as error:
         raise BundleError(path.name, f"not an array: {error}") from error
     return array
-
-
-def serving_version(models: Path, node: str) -> str | None:
-    """Read which version a node serves; None where none was ever put live."""
-    try:
-        return (models / node / POINTER).read_text("utf-8").strip() or None
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(POINTER, f"it cannot be read: {error}") from error

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.bundle import MANIFEST, serving_version
 from cascade.errors import BundleError
+from cascade.manifest import MANIFEST
+from cascade.pointer import serving_version
 
 FILE = "lineage.npy"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cascade.bundle import POINTER, serving_version
 from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
+from cascade.pointer import POINTER, serving_version
 from tests.otlp_receiver import Receiver, receiving
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cascade.bundle import Bundle, load_bundle, read_manifest
+from cascade.bundle import Bundle, load_bundle
 from cascade.config import Config, EncoderRungConfig
 from cascade.encoder import find_encoder
 from cascade.errors import BundleError, CascadeError, RetrainRefused, RolloutRefused
+from cascade.manifest import read_manifest
 from cascade.page.figures import answer_shift
 from cascade.policy.slices import SliceRules
 from cascade.rollout.database_store import DatabaseRolloutStore

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from cascade.bundle import Bundle, load_bundle, read_manifest, serving_version
+from cascade.bundle import Bundle, load_bundle
 from cascade.config import Config
 from cascade.contract import Contract
 from cascade.errors import BundleError, RungError
+from cascade.manifest import read_manifest
+from cascade.pointer import serving_version
 from cascade.rungs.chat import ChatRung
 from cascade.rungs.identity import ChatIdentity
 from cascade.rungs.protocol import Answer, Answers, Batch

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bundle import MANIFEST, SCHEMA, OpenEncoder, content_hash, load_bundle, sha256, verify_files
+from cascade.bundle import OpenEncoder, load_bundle
 from cascade.contract import Contract
+from cascade.manifest import MANIFEST, SCHEMA, content_hash, sha256, verify_files
 from cascade.rungs.local_chat import OpenChat
 from training import first_pass, head, linear
 from training.fit import FittedLadder

@@ -41,7 +41,7 @@ def sign(
     Example: `cascade bundle sign models/support-intent/0001-913a9626 --key release.key`
     """
     with clear_errors():
-        from cascade.bundle import read_manifest, verify_files
+        from cascade.manifest import read_manifest, verify_files
         from cascade.security.signing import read_private_key, sign_bundle
 
         verify_files(folder, read_manifest(folder))
@@ -62,7 +62,7 @@ def verify(
     Example: `cascade bundle verify models/support-intent/0001-913a9626 --key release.pub`
     """
     with clear_errors():
-        from cascade.bundle import read_manifest, verify_files
+        from cascade.manifest import read_manifest, verify_files
         from cascade.security.signing import read_public_key, verify_signature
 
         name = verify_signature(folder, [read_public_key(key) for key in keys])

@@ -96,7 +96,8 @@ def plan(
 def _traffic(
     config: Config, node: str, per_day: float | None, settled: float | None, bundle: str
 ) -> tuple[Traffic, str]:
-    from cascade.bundle import read_manifest, serving_version
+    from cascade.manifest import read_manifest
+    from cascade.pointer import serving_version
     from cascade.traffic import open_traffic
     from cascade.traffic.decision_rate import DAY, decision_rate
 

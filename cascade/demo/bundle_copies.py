@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cascade.bundle import MANIFEST, content_hash
+from cascade.manifest import MANIFEST, content_hash
 
 
 def copy_bundle(source: Path, number: int, wrong: float = 0.0, seed: int = 0) -> str:

@@ -262,7 +262,7 @@ def _retrain(config: Path, node: str, seed: int, quiet: bool, activate: bool) ->
 
 def _wait_for_bundles(client: Client, config: Path, traffic: Sequence[NodeTraffic]) -> None:
     """Wait until the service has noticed what was retrained."""
-    from cascade.bundle import serving_version
+    from cascade.pointer import serving_version
 
     models = load_config(config).models_path
     for t in traffic:

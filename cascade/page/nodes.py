@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-from cascade.bundle import read_manifest
 from cascade.config import Config
 from cascade.errors import BundleError, CascadeError
+from cascade.manifest import read_manifest
 from cascade.page.audits import audit_spending, audited, confusions
 from cascade.page.figures import answer_shift, traffic_figures
 from cascade.page.interval import weighted_share

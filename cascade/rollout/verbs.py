@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cascade.bundle import read_manifest, serving_version, verify_files
 from cascade.config import Config
 from cascade.errors import BundleError, RolloutRefused, StoreError, UnknownNode
-from cascade.pointer import point_to
+from cascade.manifest import read_manifest, verify_files
+from cascade.pointer import point_to, serving_version
 from cascade.policy import steps
 from cascade.rollout.shelf import refuse_outside
 from cascade.rollout.state import Event, NodeRollout, What, apply, fold

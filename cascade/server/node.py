@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade.bundle import Bundle, OpenEncoder, load_bundle, serving_version
+from cascade.bundle import Bundle, OpenEncoder, load_bundle
 from cascade.config import ChatRungConfig, Config, EncoderRungConfig, NodeConfig
 from cascade.contract import Contract
 from cascade.encoder import Encoder, find_encoder
 from cascade.errors import BundleError, ConfigError
 from cascade.fences import TEACHER, VALIDATORS, Teacher, teacher_fence, teacher_of
 from cascade.flags import Flags
+from cascade.pointer import serving_version
 from cascade.redaction import OFF, Redactor, open_redactor
 from cascade.rollout.serving import Serving
 from cascade.rollout.shelf import Shelf, refuse_outside

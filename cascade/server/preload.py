@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 
-from cascade.bundle import forget_kept, keep_bundle, serving_version
+from cascade.bundle import forget_kept, keep_bundle
 from cascade.config import Config
 from cascade.encoder import has_nvidia_driver
 from cascade.errors import CascadeError
+from cascade.pointer import serving_version
 from cascade.server.node import Encoders
 
 _log = logging.getLogger(__name__)

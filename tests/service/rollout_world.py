@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cascade.ask import Ask, Decided
-from cascade.bundle import POINTER
 from cascade.config import Config
 from cascade.demo.bundle_copies import copy_bundle
+from cascade.pointer import POINTER
 from cascade.rollout.verbs import Verbs
 from cascade.rungs.breaker import CircuitBreaker
 from cascade.server.engine import Engine

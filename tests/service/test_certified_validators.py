@@ -116,7 +116,8 @@ def test_what_a_later_validator_refuses_goes_straight_to_the_teacher_so_wrong_an
 def test_a_certified_validator_that_is_gone_or_changed_fences_the_bundle_off(
     configure: Configure, models: Path, unseen: list[dict[str, Any]], store: TrafficStore
 ) -> None:
-    from cascade.bundle import MANIFEST, POINTER, content_hash
+    from cascade.manifest import MANIFEST, content_hash
+    from cascade.pointer import POINTER
 
     (folder,) = [p for p in (models / NODE).iterdir() if p.is_dir()]
     manifest = json.loads((folder / MANIFEST).read_text())

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from cascade.ask import Ask
-from cascade.bundle import read_manifest, serving_version
 from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.errors import RetrainRefused
+from cascade.manifest import read_manifest
+from cascade.pointer import serving_version
 from cascade.rungs import breaker
 from cascade.server.engine import Engine
 from cascade.traffic import TrainingRecord, open_store

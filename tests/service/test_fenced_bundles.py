@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from cascade.ask import Ask, Decided
-from cascade.bundle import MANIFEST, POINTER, content_hash
 from cascade.config import Config
+from cascade.manifest import MANIFEST, content_hash
+from cascade.pointer import POINTER
 from cascade.policy.slices import SliceRules
 from cascade.rungs.breaker import CircuitBreaker
 from cascade.server import exchangeability

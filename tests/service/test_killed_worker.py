@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from cascade.bundle import POINTER
 from cascade.client import Client, DecisionError
 from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
+from cascade.pointer import POINTER
 from cascade.rollout.audit import coin
 from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.verbs import Verbs

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from cascade.ask import Ask
-from cascade.bundle import MANIFEST, POINTER, content_hash
 from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.errors import ConfigError
+from cascade.manifest import MANIFEST, content_hash
+from cascade.pointer import POINTER
 from cascade.redaction import PLACEHOLDER, open_redactor, redaction_fingerprint
 from cascade.server import run as server_process
 from cascade.server.engine import Engine

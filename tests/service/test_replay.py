@@ -12,10 +12,10 @@ import yaml
 from typer.testing import CliRunner
 
 from cascade.ask import Ask
-from cascade.bundle import POINTER
 from cascade.cli import app
 from cascade.config import ChatRungConfig, Config
 from cascade.demo.frontier import SimulatedFrontier
+from cascade.pointer import POINTER
 from cascade.server.engine import Engine
 from cascade.traffic import Decision, TrafficStore, open_store
 from cascade.validators import identity

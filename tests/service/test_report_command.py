@@ -11,10 +11,10 @@ import yaml
 from typer.testing import CliRunner
 
 from cascade.ask import Ask
-from cascade.bundle import POINTER
 from cascade.cli import app
 from cascade.config import load_config
 from cascade.demo.bundle_copies import copy_bundle
+from cascade.pointer import POINTER
 from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.records import BROKEN, Audit, AuditResult
 from cascade.rollout.verbs import Verbs

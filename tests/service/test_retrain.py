@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from cascade.bundle import load_bundle, read_manifest, serving_version
+from cascade.bundle import load_bundle
 from cascade.config import Config
 from cascade.errors import RetrainRefused
+from cascade.manifest import read_manifest
+from cascade.pointer import serving_version
 from cascade.traffic import TrainingRecord
 from tests.conftest import NODE, sample
 from training.node_rungs import encoders_of

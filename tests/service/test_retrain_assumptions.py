@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascade.bundle import MANIFEST
 from cascade.config import Config
 from cascade.fences import teacher_of
+from cascade.manifest import MANIFEST
 from cascade.traffic import TrainingRecord
 from tests.conftest import NODE
 from training.node_rungs import encoders_of

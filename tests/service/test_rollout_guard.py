@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from cascade.ask import Ask
-from cascade.bundle import POINTER
 from cascade.errors import BundleError, RolloutRefused
+from cascade.pointer import POINTER
 from cascade.policy.steps import Status
 from cascade.rollout.verbs import Verbs
 from cascade.server.teacher import teacher_answer

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cascade.ask import Ask, Decided
-from cascade.bundle import POINTER
+from cascade.pointer import POINTER
 from tests.conftest import NODE
 from tests.service.rollout_world import World, rows, send
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cascade.ask import Ask
-from cascade.bundle import read_manifest, serving_version
 from cascade.config import Config
+from cascade.manifest import read_manifest
+from cascade.pointer import serving_version
 from cascade.server.engine import Engine
 from cascade.traffic import TrainingRecord, open_store
 from tests.conftest import NODE, sample

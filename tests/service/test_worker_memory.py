@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory_growth import proportional
-from cascade.bundle import serving_version
 from cascade.config import Config
+from cascade.pointer import serving_version
 from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.records import Report
 from cascade.server.decision_ids import new_decision_ids

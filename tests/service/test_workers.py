@@ -17,9 +17,9 @@ import httpx2
 import pytest
 
 from benchmarks.memory_growth import proportional
-from cascade.bundle import POINTER
 from cascade.client import Client, DecisionError
 from cascade.garbage import COLLECT_AFTER
+from cascade.pointer import POINTER
 from tests.conftest import NODE
 from tests.service.worker_processes import LONG, Service, load
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cascade.bundle import MANIFEST, POINTER, Bundle, content_hash, load_bundle, sha256
+from cascade.bundle import Bundle, load_bundle
 from cascade.encoder import Encoder
 from cascade.errors import BundleError
 from cascade.flags import open_flags
+from cascade.manifest import MANIFEST, content_hash, sha256
+from cascade.pointer import POINTER
 from cascade.rollout.state import NodeRollout
 from cascade.server.node import build_nodes, refresh
 from cascade.tree_sums import FILE as TREES

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cascade.bundle import read_manifest, verify_files
 from cascade.errors import BundleError, ConfigError
+from cascade.manifest import read_manifest, verify_files
 from cascade.security.signing import (
     SIGNATURE,
     create_signing_key,
