@@ -29,7 +29,7 @@ from benchmarks import redaction_people as people_set
 from benchmarks.redaction_set import HANDWRITTEN, HARD_NEGATIVES, Row, rows
 from benchmarks.table import save, show
 from cascade.redaction import Engine, Redactor
-from cascade.redaction.redactor import PatternEngine
+from cascade.redaction.engine import PatternEngine
 
 KEY = b"benchmarks-redaction-key"
 PLAIN = ("where is my parcel? it should have been here by now", "play some jazz in the kitchen please")

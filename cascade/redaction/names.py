@@ -9,7 +9,8 @@ from importlib import import_module
 
 import spacy
 
-from cascade.redaction.redactor import PLACEHOLDER, Engine, Span
+from cascade.redaction.engine import Engine, Span
+from cascade.redaction.redactor import PLACEHOLDER
 
 _UNUSED = ("parser", "senter", "tagger", "attribute_ruler", "lemmatizer", "morphologizer")
 _REMEMBERED = 1024

@@ -11,7 +11,7 @@ from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
 from presidio_analyzer.nlp_engine import NoOpNlpEngine
 from presidio_analyzer.predefined_recognizers.generic import email_recognizer
 
-from cascade.redaction.redactor import Span
+from cascade.redaction.engine import Span
 
 # The bundled list of public suffixes; by default the first use would download one.
 email_recognizer.tldextract.extract = tldextract.TLDExtract(suffix_list_urls=())

@@ -7,14 +7,14 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 from cascade.contract import JsonValue
-from cascade.redaction import patterns, postal
+from cascade.redaction.engine import Engine, PatternEngine, Span
 from cascade.redaction.lately import Lately
-from cascade.redaction.screening import Detector, hints_at, screen, screen_many
+from cascade.redaction.screening import hints_at
+from cascade.redaction.secret_names import SECRET_HINT, names_secret
 from cascade.text import flatten_messages
 
 PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
@@ -22,17 +22,6 @@ PLACEHOLDER = re.compile(r"<([A-Z][A-Z0-9_]{0,31})_[a-z]{8}>")
 
 # W3C trace context as it is written by us; whatever else a caller calls by its name is redacted.
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-# What a name ends with says what it is of: `accessToken`, `DBPassword`, `header:authorization`.
-_SECRET_NAME = re.compile(
-    r".*(?:passw(?:or)?ds?|passphrase|secrets?|token|(?:api|access|secret|private)[\W_]?keys?)\W*"
-    r"|(?:.*[\W_])?(?:authorization|cookies?|pwd|credentials?|bearer)\W*",
-    re.IGNORECASE | re.DOTALL,
-)
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-# Without one of these JSON in a text names no secret, and need not be taken apart.
-_SECRET_HINT = re.compile(
-    "passw|passphrase|secret|token|key|authorization|cookie|pwd|credential|bearer", re.I
-)
 _MAX_PASSES = 8
 _LATELY, _SHORT = 1024, 2048
 """So many texts are remembered with what was found in them, each of at most so many characters."""
@@ -40,58 +29,6 @@ _LATELY, _SHORT = 1024, 2048
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 Messages = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One value that was found: `text[start:end]` is a `kind`; `value` is it without its punctuation."""
-
-    start: int
-    end: int
-    kind: str
-    value: str
-
-
-class Engine(Protocol):
-    """Finds values."""
-
-    name: str
-    """With what decides its results, such as a version; part of the fingerprint."""
-
-    def find(self, text: str) -> Iterable[Span]:
-        """Give what it finds, overlaps included, the more certain first."""
-
-
-class PatternEngine:
-    """The built-in detectors.
-
-    Parameters
-    ----------
-    kinds : sequence of str
-        Names in `cascade.redaction.patterns.DETECTORS`.
-    """
-
-    def __init__(self, kinds: Sequence[str] = patterns.DEFAULT_KINDS) -> None:
-        self.kinds = frozenset(kinds)
-        # In the table's order, which is the order of precedence.
-        self._detectors = [detector for detector in patterns.DETECTORS if detector.kind in kinds]
-        self.name = f"patterns-{patterns.VERSION}:{','.join(k for k in patterns.KINDS if k in kinds)}"
-        if "ADDRESS" in kinds:
-            self.name += f"-{postal.VERSION}"
-
-    def find(self, text: str) -> Iterator[Span]:
-        """See `Engine.find`."""
-        return self._found_by(screen(text, self._detectors), text)
-
-    def holding(self, texts: Sequence[str]) -> set[int]:
-        """Give the places of those texts in which it finds something."""
-        screened = screen_many(texts, self._detectors)
-        return {i for i, some in screened.items() if next(self._found_by(some, texts[i]), None) is not None}
-
-    def _found_by(self, detectors: Iterable[Detector], text: str) -> Iterator[Span]:
-        for detector in detectors:
-            for start, end, value in detector.find(text):
-                yield Span(start, end, detector.kind, value)
 
 
 class Redactor:
@@ -262,12 +199,12 @@ class Redactor:
         }
 
     def _named(self, name: str, value: JsonValue, tenant: str) -> JsonValue:
-        if self._by_name and _names_secret(name):
+        if self._by_name and names_secret(name):
             return self._secrets(value, tenant)
         return self.value(value, tenant)
 
     def _json_text(self, text: str, tenant: str) -> str:
-        if not (self._by_name and text.lstrip()[:1] in ("{", "[") and _SECRET_HINT.search(text)):
+        if not (self._by_name and text.lstrip()[:1] in ("{", "[") and SECRET_HINT.search(text)):
             return text
         try:
             found = json.loads(text)
@@ -306,11 +243,6 @@ class Redactor:
 
     def _make_tenant_key(self, tenant: str) -> bytes:
         return hmac.digest(self._key, b"tenant:" + tenant.encode("utf-8", "replace"), "sha256")
-
-
-@lru_cache(maxsize=1024)
-def _names_secret(name: str) -> bool:
-    return _SECRET_NAME.fullmatch(_CAMEL.sub("_", name[-64:])) is not None
 
 
 def _is_trace(key: str, value: str) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cascade.config import Config, RedactionConfig
 from cascade.errors import ConfigError
-from cascade.redaction.redactor import Engine, PatternEngine, Redactor, fingerprint
+from cascade.redaction.engine import Engine, PatternEngine
+from cascade.redaction.redactor import Redactor, fingerprint
 
 OFF = "off"
 """The fingerprint of no redaction."""

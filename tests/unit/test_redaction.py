@@ -20,7 +20,7 @@ from cascade.redaction.checksums import (
     is_nir,
     is_spanish_id,
 )
-from cascade.redaction.redactor import PatternEngine
+from cascade.redaction.engine import PatternEngine
 
 KEY = b"a-secret-of-the-tests"
 REDACT = Redactor(KEY)

