@@ -13,7 +13,8 @@ from scipy.stats import binomtest
 from cascade.ask import Ask
 from cascade.bundle import Bundle
 from cascade.fences import VALIDATORS
-from cascade.server.local import LatencyRecord, walk_local
+from cascade.server.latency import LatencyRecord
+from cascade.server.local import walk_local
 from cascade.validators import Validator, validators_fence
 from training.curate import CuratedRecord
 

@@ -30,7 +30,8 @@ from cascade.ask import Ask
 from cascade.bundle import Bundle
 from cascade.contract import Contract, JsonValue
 from cascade.redaction import PLACEHOLDER
-from cascade.server.local import LatencyRecord, Walk, walk_local
+from cascade.server.latency import LatencyRecord
+from cascade.server.local import Walk, walk_local
 from cascade.text import flatten_messages
 from cascade.traffic import Decision
 from cascade.validators import Validator

@@ -9,17 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade.bundle import Bundle, OpenEncoder, load_bundle
+from cascade.bundle import Bundle, OpenEncoder
 from cascade.config import ChatRungConfig, Config, EncoderRungConfig, NodeConfig
 from cascade.contract import Contract
 from cascade.encoder import Encoder, find_encoder
 from cascade.errors import BundleError, ConfigError
-from cascade.fences import TEACHER, VALIDATORS, Teacher, teacher_fence, teacher_of
+from cascade.fences import Teacher, teacher_of
 from cascade.flags import Flags
 from cascade.pointer import serving_version
 from cascade.redaction import OFF, Redactor, open_redactor
 from cascade.rollout.serving import Serving
-from cascade.rollout.shelf import Shelf, refuse_outside
+from cascade.rollout.shelf import Shelf
 from cascade.rollout.state import NodeRollout
 from cascade.rungs.chat import ChatRung, ChatSettings
 from cascade.rungs.combining import Combining
@@ -27,10 +27,11 @@ from cascade.rungs.encoder import Embed
 from cascade.rungs.linear import LinearRung
 from cascade.rungs.local_chat import LocalChatRung
 from cascade.security.signing import read_public_key
-from cascade.server.local import LatencyRecord
+from cascade.server.fitting import load_fitting
+from cascade.server.latency import LatencyRecord
 from cascade.server.quotas import Quotas
 from cascade.server.teacher_queue import TeacherQueue
-from cascade.validators import Validator, import_validators, validators_fence
+from cascade.validators import Validator, import_validators
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -244,20 +245,6 @@ def chat_settings(name: str, rung: ChatRungConfig) -> ChatSettings:
     )  # fmt: skip
 
 
-def load_fitting(node: Node, models: Path, open_encoder: OpenEncoder, version: str) -> Bundle:
-    """Load a bundle of a node, and check that it proves what the configuration demands.
-
-    Raises
-    ------
-    BundleError, ConfigError
-        It is refused.
-    """
-    refuse_outside(version)
-    bundle = load_bundle(models / node.name / version, open_encoder, node.name, node.open_chat, node.trusted)
-    check_fits(bundle, node)
-    return bundle
-
-
 def refresh(node: Node, models: Path, rollout: NodeRollout, again: bool = True) -> bool:
     """Serve what the node's pointer and its rollout say. Takes as long as loading takes.
 
@@ -293,46 +280,3 @@ def pointer_of(node: Node, models: Path) -> tuple[str, str]:
         return serving_version(models, node.name) or "", ""
     except BundleError as error:
         return node.serving.plan.stable, f"bundle refused: {error}"
-
-
-def check_fits(bundle: Bundle, node: Node) -> None:
-    """Check that a bundle proves what the configuration demands.
-
-    It is fenced off where its teacher, or a validator that it was certified with, changed.
-
-    Raises
-    ------
-    BundleError
-        Its rungs, labels, bar or redaction are not the configured ones.
-    """
-    names = tuple(rung.name for rung in bundle.policy.rungs)
-    if names != tuple(r for r in node.local_rungs if r in names) or not names:
-        raise BundleError(
-            "manifest.json",
-            f"its rungs {list(names)} are not of the ladder {list(node.config.ladder)}; retrain",
-        )
-    if node.contract.labels and not set(bundle.contract.labels) <= set(node.contract.labels):
-        extra = sorted(set(bundle.contract.labels) - set(node.contract.labels))
-        raise BundleError("manifest.json", f"its labels {extra[:5]} are not in the contract; retrain")
-    trained_on = bundle.manifest.get("redaction")
-    if trained_on != node.redaction:
-        raise BundleError(
-            "manifest.json",
-            f"it learned from texts redacted otherwise ({trained_on or 'not recorded'}) than this "
-            f"configuration redacts them ({node.redaction}); retrain",
-        )
-    certificate: Mapping[str, float] = bundle.manifest["certificate"]
-    bar = node.config.bar
-    if certificate["bar"] < bar.agreement or 1 - certificate["delta"] < bar.confidence - 1e-9:
-        raise BundleError(
-            "manifest.json",
-            f"it is certified for an agreement of {certificate['bar']} at confidence "
-            f"{1 - certificate['delta']:g}; the node's bar is {bar.agreement} at {bar.confidence}; retrain",
-        )
-    for about, changed in (
-        (TEACHER, teacher_fence(bundle.manifest["certificate"], node.teacher_named)),
-        (VALIDATORS, validators_fence(bundle.manifest.get("validators", ()), node.validators)),
-    ):
-        bundle.fences.set(about, changed)
-        if changed:
-            _log.warning("node %s: bundle %s settles nothing: %s", node.name, bundle.version, changed)

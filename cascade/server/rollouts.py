@@ -19,7 +19,8 @@ from cascade.rollout.follow import Follower
 from cascade.rollout.judge import Judge
 from cascade.rollout.shadow import ShadowRunner
 from cascade.rollout.watch import Watch
-from cascade.server.local import LatencyRecord, Walk, walk_local
+from cascade.server.latency import LatencyRecord
+from cascade.server.local import Walk, walk_local
 from cascade.server.node import Node, adopt, pointer_of, refresh
 from cascade.traffic import TrafficStore
 

@@ -9,7 +9,8 @@ from cascade.ask import Ask
 from cascade.bundle import load_bundle
 from cascade.config import Config
 from cascade.contract import Contract
-from cascade.server.local import LatencyRecord, walk_local
+from cascade.server.latency import LatencyRecord
+from cascade.server.local import walk_local
 from cascade.server.node import Encoders
 from tests.conftest import NODE
 

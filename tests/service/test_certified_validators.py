@@ -13,7 +13,8 @@ from cascade.bundle import load_bundle
 from cascade.config import Config
 from cascade.contract import Contract
 from cascade.server.engine import Engine
-from cascade.server.local import LatencyRecord, walk_local
+from cascade.server.latency import LatencyRecord
+from cascade.server.local import walk_local
 from cascade.standing import standing
 from cascade.traffic import TrafficStore, TrainingRecord, open_store
 from cascade.validators import identity

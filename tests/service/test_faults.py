@@ -316,7 +316,7 @@ def test_a_validator_that_blocks_is_named_and_given_up_and_others_are_served(
 ) -> None:
     caplog.set_level(logging.ERROR)
     watchdog = watchdog_module.Watchdog(slow_seconds=0.2, most=2)
-    monkeypatch.setattr("cascade.server.local.watchdog", watchdog)
+    monkeypatch.setattr("cascade.server.checks.watchdog", watchdog)
     GO.clear()
     # The calls that queue behind the stuck ones are to be served once these return, however long that takes.
     patient = {"threads": 2, "max_waiting_seconds": LONG}
