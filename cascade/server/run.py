@@ -29,7 +29,7 @@ from cascade.server.supervisor import Supervisor
 from cascade.server.worker_process import RunWorker
 from cascade.traffic import open_traffic
 from cascade.traffic.open import retention_of
-from cascade.traffic.upkeep import Pruner
+from cascade.traffic.retention import Pruner
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pytest
 
 from cascade.errors import StoreError
 from cascade.traffic import SqliteStore
-from cascade.traffic.upkeep import prune
+from cascade.traffic.retention import prune
 from tests.traffic_records import decision
 
 DAY = 86400.0

@@ -15,10 +15,12 @@ from cascade.cli.app import app
 from cascade.errors import ConfigError, StoreError
 from cascade.lineage import FILE, bundles_that_learned, write_lineage
 from cascade.redaction import Redactor
-from cascade.traffic import Call, Labelled, SqliteStore, TrafficStore, open_store, upkeep
+from cascade.traffic import Call, Labelled, SqliteStore, TrafficStore, open_store, retention
 from cascade.traffic.aes import AesCipher, cipher_from_environment, new_key
+from cascade.traffic.erasure import erase
+from cascade.traffic.reseal import reseal
+from cascade.traffic.retention import Pruner, prune
 from cascade.traffic.rows import Rows
-from cascade.traffic.upkeep import Pruner, erase, prune, reseal
 
 OLD, NEW = AesCipher({"old": b"o" * 32}), AesCipher({"new": b"n" * 32, "old": b"o" * 32})
 REDACTOR = Redactor(b"a-secret-of-the-tests")
@@ -145,7 +147,7 @@ def test_keys_come_from_the_environment_and_are_never_shown(monkeypatch: pytest.
 
 
 def test_traffic_is_kept_as_long_as_its_tenant_wants(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "_BATCH", 3)
+    monkeypatch.setattr(retention, "BATCH", 3)
     store = open_store(url)
     for number in range(10):
         store.record(decision(f"a{number}", time=float(number), context={"tenant": "a"}))
