@@ -15,6 +15,7 @@ from cascade.cli import (
     import_traffic,
     key,
     loop,
+    privacy,
     report,
     retrain,
     rollout,
@@ -89,8 +90,8 @@ bundle_app.command("verify")(bundle.verify)
 traffic_app.command("counts")(traffic.counts)
 traffic_app.command("show")(traffic.show)
 traffic_app.command("export")(traffic.export)
-traffic_app.command("prune")(traffic.prune)
-traffic_app.command("erase")(traffic.erase)
-traffic_app.command("lineage")(traffic.lineage)
-traffic_app.command("reseal")(traffic.reseal)
-traffic_app.command("key")(traffic.key)
+traffic_app.command("prune")(privacy.prune)
+traffic_app.command("erase")(privacy.erase)
+traffic_app.command("lineage")(privacy.lineage)
+traffic_app.command("reseal")(privacy.reseal)
+traffic_app.command("key")(privacy.key)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -102,3 +102,9 @@ def emit(data: dict[str, Any]) -> None:
 def read_config(path: Path) -> Config:
     """Load the configuration; see `cascade.config.load_config`."""
     return load_config(path)
+
+
+def not_installed(error: ImportError, extra: str) -> NoReturn:
+    """Say which extra is missing, and end."""
+    console.print(f"`{error.name}` is not installed: pip install 'cascade-ladder[{extra}]'", markup=False)
+    raise typer.Exit(1) from None

@@ -15,6 +15,7 @@ from cascade.cli.console import (
     clear_errors,
     console,
     emit,
+    not_installed,
     read_config,
     steps,
     wide_console,
@@ -53,10 +54,7 @@ def discover(
             from training.discovery.stanza import stanzas
             from training.embedding import ParallelEncoder
         except ImportError as error:
-            console.print(
-                f"`{error.name}` is not installed: pip install 'cascade-ladder[train]'", markup=False
-            )
-            raise typer.Exit(1) from None
+            not_installed(error, "train")
         from cascade.config import ChatRungConfig, EncoderRungConfig, LinearRungConfig
         from cascade.encoder import find_encoder
         from cascade.errors import ConfigError, InvalidInput

@@ -15,6 +15,7 @@ from cascade.cli.console import (
     console,
     emit,
     node_of,
+    not_installed,
     read_config,
     steps,
 )
@@ -46,10 +47,7 @@ def loop(
         try:
             from training.loop import turn
         except ImportError as error:
-            console.print(
-                f"`{error.name}` is not installed: pip install 'cascade-ladder[train]'", markup=False
-            )
-            raise typer.Exit(1) from None
+            not_installed(error, "train")
         while True:
             store = open_traffic(loaded)
             try:

@@ -13,9 +13,9 @@ from cascade.cli.console import (
     JsonOption,
     NodeArgument,
     clear_errors,
-    console,
     emit,
     node_of,
+    not_installed,
     read_config,
     steps,
     wide_console,
@@ -77,10 +77,7 @@ def retrain(
             from training.report import print_report
             from training.retrain import retrain as run
         except ImportError as error:
-            console.print(
-                f"`{error.name}` is not installed: pip install 'cascade-ladder[train]'", markup=False
-            )
-            raise typer.Exit(1) from None
+            not_installed(error, "train")
         store = open_traffic(loaded)
         try:
             with steps(f"retraining {node}", quiet=as_json) as step:
