@@ -13,7 +13,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +21,7 @@ from typing import Any
 
 from cascade.contract import JsonValue
 from cascade.demo.completions import SSE, chunks, said_text, text_of, tool_call
+from cascade.demo.recorded import Recorded
 from cascade.text import flatten_messages
 
 MODEL = "simulated-frontier"
@@ -83,14 +84,10 @@ class _HttpError(Exception):
 class SimulatedFrontier:
     """Serves `POST /v1/chat/completions`, streamed or not, and `GET /v1/models` from a thread of its own.
 
-    A recorded answer is found by its input: the end of the last user message, as prompts end with the
-    input's text after a line break or `: `; else the content of any message; else the whole chat, as
-    `cascade.text.flatten_messages` joins it. The longest input wins.
-
     Parameters
     ----------
     answers : mapping of str to JSON value
-        The answer to each input.
+        The answer to each input, found as `Recorded` says.
     latency_ms : float
         Median latency in milliseconds.
     latency_spread : float
@@ -128,8 +125,7 @@ class SimulatedFrontier:
         """Those whose client went away before the answer."""
         self.traceparents: list[str] = []
         """The trace context that came with requests, as far as it did."""
-        self._answers = {text.strip(): answer for text, answer in answers.items()}
-        self._longest = max(map(len, self._answers), default=0)
+        self._recorded = Recorded(answers)
         self._latency, self._spread, self._seed = latency_ms / 1000, latency_spread, seed
         self._key = api_key
         self._asked: Counter[str] = Counter()
@@ -262,7 +258,11 @@ class SimulatedFrontier:
         if faults.fail_next > 0 or self._chance("error", text, turn) < faults.error_rate:
             faults.fail_next = max(0, faults.fail_next - 1)
             raise _HttpError(faults.error_status, "a simulated error", "simulated")
-        found = self._find(chat)
+        try:
+            found = self._recorded.answer(chat)
+        except LookupError:
+            why = f"{MODEL} has no recorded answer to this text; it is no model"
+            raise _HttpError(404, why, NO_ANSWER) from None
         content = text_of(found, response_format)
         refusal = None
         finish = "stop"
@@ -305,35 +305,6 @@ class SimulatedFrontier:
         """Give a number strictly between 0 and 1 that depends on the seed and the arguments alone."""
         number = int.from_bytes(_digest(f"{self._seed}:{what}:{turn}:{text}")[:6], "big")
         return (number + 0.5) / 2**48
-
-    def _find(self, chat: list[tuple[str, str]]) -> JsonValue:
-        for candidate in self._candidates(chat):
-            if len(candidate) <= self._longest and candidate in self._answers:
-                return self._answers[candidate]
-        raise _HttpError(404, f"{MODEL} has no recorded answer to this text; it is no model", NO_ANSWER)
-
-    def _candidates(self, chat: list[tuple[str, str]]) -> Iterator[str]:
-        if len(chat) > 1:  # before its last message alone, which may stand in other chats too
-            yield flatten_messages(chat[1:]).strip()
-            yield flatten_messages(chat).strip()
-        said = next((content for role, content in reversed(chat) if role == "user"), "")
-        yield from _endings(said.strip(), self._longest)
-        for _, content in reversed(chat):
-            yield content.strip()
-        # A server without structured output is asked with an instruction after the input.
-        yield from _endings(said.rpartition("\n\n")[0].strip(), self._longest)
-
-
-def _endings(text: str, longest: int) -> Iterator[str]:
-    """Give the text, then what follows each line break and each `: `, the longest first."""
-    yield text
-    at = max(0, len(text) - longest - 2)
-    while True:
-        ends = [found + len(mark) for mark in ("\n", ": ") if (found := text.find(mark, at)) >= 0]
-        if not ends:
-            return
-        at = min(ends)
-        yield text[at:].strip()
 
 
 def _digest(text: str) -> bytes:
