@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import re
 import threading
 import time
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,69 +24,20 @@ from cascade.errors import (
     DeadlineExceeded,
     RungError,
     TeacherUnavailable,
-    UnusableAnswer,
 )
 from cascade.event_loop import CHAT
 from cascade.rungs.breaker import CircuitBreaker, shared_breaker
+from cascade.rungs.chat_replies import Replies, TryAgain
+from cascade.rungs.chat_settings import ChatSettings
 from cascade.rungs.connections import http_client
 from cascade.rungs.identity import ChatIdentity, digest
 from cascade.rungs.prompt import Prompt, chat_messages, with_instruction
 from cascade.rungs.protocol import Answer, Answers, Batch, Query
-from cascade.rungs.usage import token_count
 
 # By default stamina would log through structlog, which prints to stdout where nobody has set it up.
 stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
 
-_FENCE = re.compile(r"```\w*\s*\n(.*?)\n?\s*```", re.DOTALL)
 _WAIT_FIRST, _WAIT_MAX = 0.1, 5.0
-
-
-@dataclass(frozen=True)
-class ChatSettings:
-    """How a chat model is reached and what it costs.
-
-    Attributes
-    ----------
-    name : str
-        The rung's name.
-    base_url : str
-        The API's base URL, up to and with `/v1`.
-    model : str
-        The model's name there.
-    api_key_env : str or None
-        The environment variable that holds the key; None where the server wants none.
-    price_input, price_output : float
-        Dollars per million tokens.
-    timeout_seconds : float
-        Limit for one try.
-    attempts : int
-        How many tries there are at most, the first included.
-    max_concurrency : int
-        How many requests may be under way at once.
-    temperature : float or None
-        None sends none, for models that take none.
-    max_tokens : int, optional
-        Limit for the answer's length.
-    structured : bool
-        Whether the server is asked for structured output.
-    """
-
-    name: str
-    base_url: str
-    model: str
-    api_key_env: str | None = None
-    price_input: float = 0.0
-    price_output: float = 0.0
-    timeout_seconds: float = 30.0
-    attempts: int = 3
-    max_concurrency: int = 256
-    temperature: float | None = 0.0
-    max_tokens: int | None = None
-    structured: bool = True
-
-
-class _TryAgain(TeacherUnavailable):
-    """A try failed in a way that another may not."""
 
 
 class ChatRung:
@@ -134,9 +82,10 @@ class ChatRung:
         self._lock = threading.Lock()
         self._flying: set[Future[Answer]] = set()
         self._closed = False
-        self._key = _read_key(settings)
+        key = _read_key(settings)
+        self._replies = Replies(settings, contract, self._where, key)
         self._client = openai.AsyncOpenAI(
-            api_key=self._key,
+            api_key=key,
             base_url=settings.base_url,
             max_retries=0,
             # One try as a whole is limited by asyncio; this is for each phase of it.
@@ -224,7 +173,7 @@ class ChatRung:
 
         def pause(error: Exception) -> bool | float:
             nonlocal by_deadline
-            if not isinstance(error, _TryAgain):
+            if not isinstance(error, TryAgain):
                 return False
             wait = error.retry_after
             if wait is None:
@@ -242,8 +191,8 @@ class ChatRung:
             ):
                 with attempt:
                     tries += 1
-                    return self._read(await self._try(query, prompt), answer)
-        except _TryAgain as error:
+                    return self._replies.value(await self._try(query, prompt), answer)
+        except TryAgain as error:
             failure = TeacherUnavailable(
                 f"{error}; gave up after {tries} of {self.settings.attempts} tries", error.retry_after
             )
@@ -266,15 +215,15 @@ class ChatRung:
                 reply = await self._request(query, prompt)
         except (TimeoutError, openai.APITimeoutError):
             self.breaker.failed(permit)
-            raise _TryAgain(f"chat rung {self._where} did not answer in {limit:g} s") from None
+            raise TryAgain(f"chat rung {self._where} did not answer in {limit:g} s") from None
         except openai.APIConnectionError as error:
             self.breaker.failed(permit)
             why = type(error.__cause__ or error).__name__
-            raise _TryAgain(f"chat rung {self._where} cannot be reached ({why})") from None
+            raise TryAgain(f"chat rung {self._where} cannot be reached ({why})") from None
         except openai.APIStatusError as error:
             # Any other answer, even a refusal of the key, shows that the server is alive.
             (self.breaker.failed if error.status_code >= 500 else self.breaker.succeeded)(permit)
-            raise self._status_error(error) from None
+            raise self._replies.error(error) from None
         except asyncio.CancelledError:
             # A caller that hardly waited has learnt nothing about the server.
             waited = time.monotonic() - began
@@ -313,51 +262,6 @@ class ChatRung:
             "/chat/completions", cast_to=ChatCompletion, body=body, options=options
         )
 
-    def _read(self, reply: object, answer: Answer) -> JsonValue:
-        """Add a reply's cost to the answer and give its value."""
-        if not isinstance(reply, ChatCompletion):
-            raise RungError(f"chat rung {self._where} sent no chat completion")
-        if reply.usage is not None:
-            read, written = (
-                token_count(reply.usage.prompt_tokens),
-                token_count(reply.usage.completion_tokens),
-            )
-            answer.input_tokens += read
-            answer.output_tokens += written
-            price = self.settings
-            answer.usd += (read * price.price_input + written * price.price_output) / 1e6
-        if not reply.choices:
-            raise RungError(f"chat rung {self._where} sent a completion without choices")
-        choice = reply.choices[0]
-        content = choice.message.content
-        if choice.message.refusal or choice.finish_reason == "content_filter":
-            raise UnusableAnswer(f"chat rung {self._where} refused to answer")
-        if choice.finish_reason == "length":
-            raise UnusableAnswer(f"the answer of chat rung {self._where} was cut at its length limit")
-        if not isinstance(content, str) or not content.strip():
-            raise UnusableAnswer(f"chat rung {self._where} sent an empty answer")
-        fenced = _FENCE.fullmatch(content.strip())
-        try:
-            return self.contract.parse(fenced[1] if fenced else content)
-        except (ValueError, RecursionError) as error:
-            why = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise UnusableAnswer(f"the answer of chat rung {self._where} cannot be read: {why}") from None
-
-    def _status_error(self, error: openai.APIStatusError) -> RungError:
-        status = error.status_code
-        what = f"chat rung {self._where} answered HTTP {status}"
-        if status in (401, 403):
-            key = self.settings.api_key_env
-            look = f"check the key in the environment variable {key}" if key else "set api_key_env"
-            return TeacherUnavailable(f"{what}: {look}")
-        # Of the body only the short machine-readable code is told: the rest may repeat key or input.
-        code = str(error.code or "")
-        if re.fullmatch(r"[\w.-]{1,60}", code) and self._key not in code:
-            what += f" ({code})"
-        if status in (408, 409, 429) or status >= 500:
-            return _TryAgain(what, _retry_after(error))
-        return RungError(what)
-
 
 def _read_key(settings: ChatSettings) -> str:
     if settings.api_key_env is None:
@@ -369,18 +273,6 @@ def _read_key(settings: ChatSettings) -> str:
             f"{settings.api_key_env}, which is not set"
         )
     return key
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    stated = error.response.headers.get("retry-after", "")
-    try:
-        seconds = float(stated)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(stated).timestamp() - time.time()
-        except (ValueError, TypeError):
-            return None
-    return max(0.0, seconds) if seconds < float("inf") else None
 
 
 def _done(answer: Answer) -> Future[Answer]:

@@ -21,7 +21,8 @@ from cascade.redaction import OFF, Redactor, open_redactor
 from cascade.rollout.serving import Serving
 from cascade.rollout.shelf import Shelf
 from cascade.rollout.state import NodeRollout
-from cascade.rungs.chat import ChatRung, ChatSettings
+from cascade.rungs.chat import ChatRung
+from cascade.rungs.chat_settings import ChatSettings
 from cascade.rungs.combining import Combining
 from cascade.rungs.encoder import Embed
 from cascade.rungs.linear import LinearRung

@@ -13,7 +13,8 @@ from cascade.demo.frontier import MODEL, Faults, SimulatedFrontier
 from cascade.errors import ConfigError, DeadlineExceeded, RungError, TeacherUnavailable
 from cascade.rungs import Answer, Batch, Query, Rung
 from cascade.rungs.breaker import CircuitBreaker
-from cascade.rungs.chat import ChatRung, ChatSettings
+from cascade.rungs.chat import ChatRung
+from cascade.rungs.chat_settings import ChatSettings
 
 KEY = "sk-very-secret-0123456789"
 PROMPT = "Name the intent, one of {{ choices | join(', ') }}.\nMessage: {{ text }}"
