@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +15,14 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from cascade.client import Client
 from cascade.config import load_config
-from cascade.demo import LATENCY_MS, PORT
+from cascade.demo.comparison import compared, print_result
+from cascade.demo.processes import DemoFailed, free_port, frontier, service
 from cascade.demo.rollout_story import ROLLOUT, bad_bundle, go_live
 from cascade.demo.traffic import BARS, SAMPLE, NodeTraffic, Sent, read_traffic, recorded_answers, send
-from cascade.errors import CascadeError, ConfigError
+from cascade.errors import ConfigError
 
 PRICE = {"input": 2.5, "output": 10.0}
 IN_FLIGHT = 4
@@ -37,10 +32,6 @@ N_MEASURED = 80
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 _console = Console(stderr=True)
-
-
-class DemoFailed(CascadeError):
-    """A step of the demo failed; the message holds the command and the end of what it printed."""
 
 
 def run_demo(folder: Path, data: Path | None, seed: int, quiet: bool = False) -> dict[str, Any]:
@@ -70,31 +61,31 @@ def run_demo(folder: Path, data: Path | None, seed: int, quiet: bool = False) ->
     except ImportError as error:
         raise ConfigError(f"`{error.name}` is not installed: pip install 'cascade-ladder[train]'") from error
     traffic = read_traffic(SAMPLE, data)
-    port = _free_port()
+    port = free_port()
     config = _prepare(folder, traffic, port)
     began = time.monotonic()
     told, first = partial(_say, quiet), traffic[0]
     told("1/5 everything goes to the simulated frontier (no model: it replays recorded answers)")
-    with _service(config) as target, Client(target) as client:
-        with _frontier(folder, seed, port):
+    with service(config) as target, Client(target) as client:
+        with frontier(folder, seed, port):
             waited = {t.node: _send(client, t, "latency", quiet) for t in traffic}
-        with _frontier(folder, seed, port, latency_ms=0.0):
+        with frontier(folder, seed, port, latency_ms=0.0):
             before = {t.node: _send(client, t, "history", quiet) for t in traffic}
     told("2/5 retraining on the frontier's answers")
     certified = [t.node for t in traffic if _retrain(config, t.node, seed, quiet, t is not first)]
     story: dict[str, Any] = {}
-    with _frontier(folder, seed, port):
+    with frontier(folder, seed, port):
         if first.node in certified:
             told(f"3/5 {first.node}'s bundle goes live by evidence: shadow, 25 %, everybody; others at once")
-            with _service(rollout_config(config)) as target:
+            with service(rollout_config(config)) as target:
                 story["rollout"] = go_live(target, first, told)
         told("4/5 unseen traffic through the new ladders")
-        with _service(config) as target, Client(target) as client:
+        with service(config) as target, Client(target) as client:
             _wait_for_bundles(client, config, traffic)
             after = {t.node: _send(client, t, "unseen", quiet) for t in traffic}
         if first.node in certified:
             told("5/5 a bundle with some labels in the wrong order is started at 25 %")
-            with _service(rollout_config(config)) as target:
+            with service(rollout_config(config)) as target:
                 models = load_config(config).models_path
                 bad = story["bad_bundle"] = bad_bundle(target, models, first, told)
                 fate = "was pulled back" if bad["caught"] else "was not pulled back"
@@ -102,7 +93,7 @@ def run_demo(folder: Path, data: Path | None, seed: int, quiet: bool = False) ->
                     f"   it {fate} after {bad['on_it']:,} requests on it ({bad['wrong']:,} answered wrongly) "
                     f"of {bad['requests']:,}; {bad['failed']:,} failed"
                 )
-    rows = [_row(t.node, waited[t.node], before[t.node], after[t.node]) for t in traffic]
+    rows = [compared(t.node, waited[t.node], before[t.node], after[t.node]) for t in traffic]
     plot = folder / "comparison.png"
     demo_plot(rows, plot)
     result = {
@@ -114,20 +105,8 @@ def run_demo(folder: Path, data: Path | None, seed: int, quiet: bool = False) ->
         "seconds": round(time.monotonic() - began, 1),
     }
     if not quiet:
-        _print(result, folder)
+        print_result(result, folder)
     return result
-
-
-def _free_port() -> int:
-    """Give the simulated frontier's usual port, or another where that is taken."""
-    for port in (PORT, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise DemoFailed("no TCP port is free on 127.0.0.1")
 
 
 def _prepare(folder: Path, traffic: Sequence[NodeTraffic], port: int) -> Path:
@@ -171,44 +150,6 @@ def rollout_config(config: Path) -> Path:
     path = config.with_name("rollout.yaml")
     path.write_text(yaml.safe_dump(document | {"rollout": ROLLOUT}, sort_keys=False, allow_unicode=True))
     return path
-
-
-@contextmanager
-def _process(*command: str) -> Iterator[dict[str, Any]]:
-    """Run a long-lived command of ours that prints one JSON line once it is ready."""
-    log_path = Path(os.environ.get("TMPDIR", "/tmp")) / f"cascade-demo-{os.getpid()}-{command[2]}.log"
-    with log_path.open("w") as log:
-        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                raise DemoFailed(f"`{' '.join(command)}` ended at once: {log_path.read_text()[-800:]}")
-            yield json.loads(line)
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    log_path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _frontier(folder: Path, seed: int, port: int, latency_ms: float = LATENCY_MS) -> Iterator[None]:
-    answers = str(folder / "answers.json")
-    with _process(
-        "-m", "cascade.cli", "frontier", answers, "--seed", str(seed), "--port", str(port),
-        "--latency-ms", str(latency_ms), "--json",
-    ):  # fmt: skip
-        yield
-
-
-@contextmanager
-def _service(config: Path) -> Iterator[str]:
-    command = ("-m", "cascade.cli", "serve", "--config", str(config), "--listen", "127.0.0.1:0", "--json")
-    with _process(*command) as ready:
-        yield f"127.0.0.1:{ready['port']}"
 
 
 def _send(client: Client, traffic: NodeTraffic, part: str, quiet: bool) -> list[Sent]:
@@ -278,79 +219,6 @@ def _wait_for_bundles(client: Client, config: Path, traffic: Sequence[NodeTraffi
             time.sleep(0.5)
 
 
-def _row(node: str, waited: Sequence[Sent], before: Sequence[Sent], after: Sequence[Sent]) -> dict[str, Any]:
-    from training.evaluate import clopper_pearson
-
-    answered = [s for s in after if s.decision is not None]
-    settled = [s for s in answered if s.decision is not None and s.decision.rung != "frontier"]
-    agreeing = [s for s in settled if s.decision is not None and s.decision.label == s.example.label]
-    right = [s for s in answered if s.decision is not None and s.decision.label == s.example.label]
-    low, high = clopper_pearson(len(agreeing), len(settled)) if settled else (float("nan"), float("nan"))
-    return {
-        "node": node,
-        "requests": len(after),
-        "failed": len(after) - len(answered),
-        "settled": len(settled) / max(len(answered), 1),
-        "by_rung": dict(Counter(s.decision.rung for s in answered if s.decision is not None)),
-        "agreement": len(agreeing) / len(settled) if settled else None,
-        "agreement_interval": [low, high],
-        "agreement_overall": len(right) / max(len(answered), 1),
-        "p50_ms": _quantile(after, 50), "p99_ms": _quantile(after, 99),
-        "usd_per_1000": _usd(after),
-        "always_teacher": {
-            "p50_ms": _quantile(waited, 50), "p99_ms": _quantile(waited, 99),
-            "usd_per_1000": _usd(before),
-        },
-    }  # fmt: skip
-
-
-def _quantile(sent: Sequence[Sent], percent: int) -> float:
-    return statistics.quantiles([s.latency_ms for s in sent], n=100)[percent - 1]
-
-
-def _usd(sent: Sequence[Sent]) -> float:
-    costs = [s.decision.cost.usd for s in sent if s.decision is not None]
-    return 1000 * sum(costs) / max(len(costs), 1)
-
-
 def _say(quiet: bool, text: str) -> None:
     if not quiet:
         _console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print(result: dict[str, Any], folder: Path) -> None:
-    table = Table(title="Unseen traffic: the ladder next to always-teacher (the simulated frontier)")
-    for name in (
-        "node",
-        "requests",
-        "settled locally",
-        "agreement (95 % interval)",
-        "p50 ms",
-        "p99 ms",
-        "$ per 1,000",
-    ):
-        table.add_column(name, justify="left" if name == "node" else "right")
-    for row in result["nodes"]:
-        teacher = row["always_teacher"]
-        low, high = row["agreement_interval"]
-        agreement = "-" if row["agreement"] is None else f"{row['agreement']:.1%} ({low:.1%} to {high:.1%})"
-        table.add_row(
-            row["node"], str(row["requests"]), f"{row['settled']:.1%}", agreement,
-            f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.0f}", f"{row['usd_per_1000']:.3f}",
-        )  # fmt: skip
-        table.add_row(
-            "  always-teacher", "", "0.0%", "-",
-            f"{teacher['p50_ms']:.1f}", f"{teacher['p99_ms']:.0f}", f"{teacher['usd_per_1000']:.3f}",
-            style="dim",
-        )  # fmt: skip
-    Console(width=max(Console().width, 110)).print(table)
-    python = Path(sys.executable).parent
-    Console().print(
-        f"took {result['seconds']:.0f} s\n"
-        f"plot: {result['plot']}\n"
-        f"reports: {folder}/models/<node>/<version>/report.md\n"
-        f"start the service again:\n"
-        f"  {python}/cascade frontier {folder}/answers.json --port {result['frontier_port']} &\n"
-        f"  {python}/cascade serve --config {result['config']}",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
