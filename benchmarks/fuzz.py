@@ -6,46 +6,33 @@ crash, a status INTERNAL or UNKNOWN, a service that does not answer afterwards. 
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
 import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
 import typer
-from google.protobuf.message import Message
 
+from benchmarks.fuzz_files import bundle_case, config_case, secrets_case, traffic_case
 from benchmarks.fuzz_http import HttpCases, http_service, watched
+from benchmarks.fuzz_input import ROOT, Case, fill, mangle
 from benchmarks.table import save, show
-from cascade.bundle import load_bundle
 from cascade.config import Config, load_config
 from cascade.contract import Contract
-from cascade.errors import BundleError, CascadeError, ConfigError, InvalidInput
-from cascade.security.keys import read_keys
-from cascade.security.signing import read_signatures
+from cascade.errors import CascadeError, InvalidInput
 from cascade.server.engine import Engine
 from cascade.server.intake import parse
 from cascade.server.outcomes import report_of
 from cascade.server.requests import Asks
 from cascade.server.serve import CascadeServer
 from cascade.traffic import open_store
-from cascade.traffic.jsonl import read_jsonl
 from cascade.v1 import decision_pb2 as pb
-
-ROOT = Path(__file__).resolve().parents[1]
-NODE = "support-intent"
-
-TEXTS = (
-    "", " ", "\0", "a", "\n", "\u202e", "\ud7ff", "é" * 50, "😀", "{{ 7*7 }}", "${jndi:x}", "../../x",
-    "x" * 5000, "'; DROP TABLE decisions; --", "null", "NaN", "-1", "1e999", "\x1b[31m", NODE, "user", "tool",
-)  # fmt: skip
 
 REQUESTS: dict[str, Any] = {
     "Decide": pb.DecideRequest,
@@ -53,77 +40,6 @@ REQUESTS: dict[str, Any] = {
     "StreamDecide": pb.StreamDecideRequest,
     "ReportOutcome": pb.ReportOutcomeRequest,
 }
-
-Case = Callable[[random.Random], str]
-"""Runs one case and names its outcome; raises where something must not happen."""
-
-
-def some_text(rng: random.Random) -> str:
-    """Give a text that is often strange."""
-    if rng.random() < 0.6:
-        return rng.choice(TEXTS)
-    kinds = ((32, 127), (0, 0xD7FF))
-    return "".join(chr(rng.randrange(*rng.choice(kinds))) for _ in range(rng.randrange(40)))
-
-
-def fill(message: Message, rng: random.Random, depth: int = 0) -> Message:
-    """Set fields of a message at random, by its descriptor."""
-    for field in message.DESCRIPTOR.fields:
-        if rng.random() < 0.45:
-            continue
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            for _ in range(rng.randrange(4)):
-                key, value = some_text(rng), some_text(rng)
-                into = getattr(message, field.name)
-                if field.message_type.fields_by_name["value"].message_type is None:
-                    into[key] = value
-                elif depth < 6:
-                    fill(into[key], rng, depth + 1)
-        elif field.is_repeated:
-            for _ in range(rng.randrange(4)):
-                into = getattr(message, field.name)
-                if field.message_type is None:
-                    into.append(_scalar(field, rng))
-                elif depth < 6:
-                    fill(into.add(), rng, depth + 1)
-        elif field.message_type is None:
-            setattr(message, field.name, _scalar(field, rng))
-        elif depth < 6:
-            inner = getattr(message, field.name)
-            inner.SetInParent()
-            fill(inner, rng, depth + 1)
-    return message
-
-
-def _scalar(field: Any, rng: random.Random) -> Any:
-    if field.cpp_type == field.CPPTYPE_STRING:
-        return some_text(rng)
-    if field.cpp_type == field.CPPTYPE_BOOL:
-        return rng.random() < 0.5
-    if field.cpp_type in (field.CPPTYPE_DOUBLE, field.CPPTYPE_FLOAT):
-        return rng.choice((0.0, -1.5, 1e308, float("inf"), float("nan"), rng.random()))
-    if field.cpp_type == field.CPPTYPE_ENUM:
-        return rng.choice(field.enum_type.values).number
-    low, high = (-(2**31), 2**31 - 1) if field.cpp_type == field.CPPTYPE_INT32 else (-(2**63), 2**63 - 1)
-    return rng.choice((0, 1, -1, low, high, rng.randrange(low, high)))
-
-
-def mangle(raw: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, repeat or insert some bytes."""
-    out = bytearray(raw)
-    for _ in range(rng.randrange(1, 6)):
-        kind, at = rng.randrange(5), rng.randrange(len(out) + 1)
-        if kind == 0 and at < len(out):
-            out[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            out[at:at] = rng.randbytes(rng.randrange(1, 9))
-        elif kind == 2:
-            del out[at : at + rng.randrange(1, 20)]
-        elif kind == 3:
-            out[at:at] = out[at : at + rng.randrange(1, 40)]
-        else:
-            del out[at:]
-    return bytes(out)
 
 
 def messages_case(rng: random.Random) -> str:
@@ -152,94 +68,6 @@ def messages_case(rng: random.Random) -> str:
     except InvalidInput:
         return "refused"
     return "accepted"
-
-
-def config_case(folder: Path) -> Case:
-    """A mangled `cascade.yaml` is read, or refused by ConfigError."""
-    good = (ROOT / "cascade.yaml").read_bytes()
-    path = folder / "cascade.yaml"
-
-    def run(rng: random.Random) -> str:
-        path.write_bytes(mangle(good, rng) if rng.random() < 0.9 else rng.randbytes(rng.randrange(200)))
-        try:
-            load_config(path)
-        except ConfigError:
-            return "refused"
-        return "accepted"
-
-    return run
-
-
-def traffic_case(rng: random.Random) -> str:
-    """Mangled lines of traffic are good or bad lines, never an exception."""
-    lines = []
-    for _ in range(rng.randrange(1, 4)):
-        record = {"id": some_text(rng), "text": some_text(rng), "label": some_text(rng)}
-        if rng.random() < 0.3:
-            record["time"] = rng.choice((1e300, -1, "2026-01-01", "x", None, []))  # type: ignore[assignment]
-        raw = json.dumps(record).encode("utf-8", "surrogatepass")
-        lines.append(mangle(raw, rng) if rng.random() < 0.7 else raw)
-    good, bad = read_jsonl(lines, NODE)
-    return "refused" if bad and not good else "accepted"
-
-
-def bundle_case(folder: Path) -> Case:
-    """A bundle with altered files is refused by BundleError before anything of it is run."""
-    version = (ROOT / "models" / NODE / "serving").read_text().strip()
-    source = ROOT / "models" / NODE / version
-    names = sorted(path.name for path in source.iterdir())
-    target = folder / "bundle"
-    shutil.copytree(source, target)
-
-    def open_encoder(_: str) -> Any:
-        raise BundleError("manifest.json", "no encoder is opened in this test")
-
-    def run(rng: random.Random) -> str:
-        name = rng.choice(names) if rng.random() < 0.5 else "manifest.json"
-        path = target / name
-        raw = path.read_bytes()
-        try:
-            if rng.random() < 0.1:
-                path.unlink()
-            else:
-                at = rng.randrange(len(raw))
-                cut = raw[max(0, at - 300) : at + 300]
-                path.write_bytes(raw[: max(0, at - 300)] + mangle(cut, rng) + raw[at + 300 :])
-            if path.exists() and path.read_bytes() == raw:
-                return "unchanged"
-            load_bundle(target, open_encoder, NODE)
-        except BundleError:
-            return "refused"
-        finally:
-            path.write_bytes(raw)
-        raise AssertionError(f"an altered {name} was accepted")
-
-    return run
-
-
-def secrets_case(folder: Path) -> Case:
-    """Mangled keys and signature files are read or refused by our own errors."""
-    keys, bundle = folder / "keys.json", folder / "signed"
-    bundle.mkdir()
-    good_keys = (
-        b'{"format": 1, "keys": [{"id": "k", "tenant": "t", "hash": "h", "nodes": [], '
-        b'"verbs": ["decide"], "created": 0}]}'
-    )
-    good_signature = b'{"signatures": [{"key": "k", "algorithm": "ed25519", "signature": "QUJD"}]}'
-
-    def run(rng: random.Random) -> str:
-        try:
-            if rng.random() < 0.5:
-                keys.write_bytes(mangle(good_keys, rng))
-                read_keys(keys)
-            else:
-                (bundle / "signature.json").write_bytes(mangle(good_signature, rng))
-                read_signatures(bundle)
-        except (ConfigError, BundleError):
-            return "refused"
-        return "accepted"
-
-    return run
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import logging
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import yaml
 
+from benchmarks.fuzz_input import NODE, ROOT
 from cascade.config import load_config
 from cascade.errors import TeacherUnavailable
 from cascade.observe.open import open_observing
@@ -29,11 +30,6 @@ from cascade.server.gate import open_gate
 from cascade.server.http import HttpSide
 from cascade.server.pool import ElasticPool
 from cascade.traffic import TrafficStore, open_store
-
-ROOT = Path(__file__).resolve().parents[1]
-NODE = "support-intent"
-
-Case = Callable[[random.Random], str]
 
 WORDS = (
     "", " ", "\0", "a", "\n", "\u202e", "é" * 50, "😀", "\ud800", "{{ 7*7 }}", "../../x", "x" * 5000, "null",
