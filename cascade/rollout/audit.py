@@ -18,7 +18,7 @@ from cascade.ask import Ask
 from cascade.contract import JsonValue
 from cascade.errors import DeadlineExceeded, StoreError, TeacherUnavailable, UnusableAnswer
 from cascade.rollout.audit_lines import Lines, Task, Teacher
-from cascade.rollout.pace import DaySpending
+from cascade.rollout.day_budget import DayBudget
 from cascade.rollout.records import BROKEN, Audit, AuditResult, Report
 from cascade.rollout.store import RolloutStore
 from cascade.rungs.protocol import Answer, Query
@@ -83,12 +83,6 @@ class AuditCounts:
     store_failures: int = 0
 
 
-@dataclass(slots=True)
-class _Budget:
-    day: int = -1
-    spent: float = 0.0
-
-
 @dataclass
 class Auditor:
     """Keeps audits going, in a thread of its own.
@@ -134,9 +128,7 @@ class Auditor:
         self._flying: dict[Future[Answer], Task] = {}
         self._results: list[AuditResult] = []
         self._reports: list[Report] = []
-        self._budgets = {node: _Budget() for node in self.nodes}
-        self._spending = DaySpending(self.store)
-        self._asked_at = dict.fromkeys(self.nodes, float("-inf"))
+        self._budget = DayBudget(self.store, self.nodes, self.daily_usd, self._tell)
         self._next_claim = self._next_renewal = float("-inf")
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -257,7 +249,10 @@ class Auditor:
             self._ready.add(Task(audit, query, found.output))
 
     def _ask(self) -> None:
-        for task in self._ready.next(self.max_in_flight - len(self._flying), self._affordable):
+        def lasts(node: str) -> bool:
+            return self._budget.lasts(node, self.clock())
+
+        for task in self._ready.next(self.max_in_flight - len(self._flying), lasts):
             if task.teacher is not None and time.monotonic() - task.since > _OWN_WORDS_SECONDS:
                 self._ready.of(task).flying -= 1
                 self._give_up(task.audit, "the teacher did not answer within an hour", task)
@@ -266,19 +261,6 @@ class Auditor:
             future = (task.teacher or self.nodes[task.audit.node].teacher).submit(task.query)
             self._flying[future] = task
             future.add_done_callback(lambda _: self._wake.set())
-
-    def _affordable(self, node: str) -> bool:
-        now = self.clock()
-        budget, day = self._budgets[node], int(now // 86_400)
-        if day != budget.day or time.monotonic() - self._asked_at[node] > 5.0:
-            try:
-                spent, _ = self._spending.today(node, now)
-            except StoreError as error:
-                self._tell(error)
-                spent = budget.spent if day == budget.day else 0.0
-            budget.day, budget.spent = day, max(spent, budget.spent if day == budget.day else 0.0)
-            self._asked_at[node] = time.monotonic()
-        return budget.spent < self.daily_usd
 
     def _collect(self) -> None:
         for future in [f for f in self._flying if f.done()]:
@@ -292,7 +274,7 @@ class Auditor:
             task.usd += answer.usd
             task.input_tokens += answer.input_tokens
             task.output_tokens += answer.output_tokens
-            self._budgets[task.audit.node].spent += answer.usd
+            self._budget.spend(task.audit.node, answer.usd)
             error = answer.error
             if error is None:
                 broken = node.check(answer.value, task.query.choices)

@@ -9,7 +9,7 @@ import pytest
 from cascade.ask import Ask
 from cascade.errors import RungError, TeacherUnavailable
 from cascade.rollout import audit as audit_module
-from cascade.rollout import audit_lines
+from cascade.rollout import audit_lines, day_budget
 from cascade.rollout.audit import Audited, Auditor
 from cascade.rollout.audit_lines import PAUSE_MAX, Line
 from cascade.rollout.database_store import DatabaseRolloutStore
@@ -50,6 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(audit_module, "time", made)
     monkeypatch.setattr(audit_lines, "time", made)
+    monkeypatch.setattr(day_budget, "time", made)
     return made
 
 
