@@ -10,11 +10,13 @@ import pytest
 
 from cascade.contract import Contract
 from cascade.demo.frontier import MODEL, Faults, SimulatedFrontier
+from cascade.demo.recorded import Recorded
 from cascade.errors import ConfigError, DeadlineExceeded, RungError, TeacherUnavailable
 from cascade.rungs import Answer, Batch, Query, Rung
 from cascade.rungs.breaker import CircuitBreaker
 from cascade.rungs.chat import ChatRung
 from cascade.rungs.chat_settings import ChatSettings
+from tests.soon import comes
 
 KEY = "sk-very-secret-0123456789"
 PROMPT = "Name the intent, one of {{ choices | join(', ') }}.\nMessage: {{ text }}"
@@ -60,13 +62,6 @@ def ask(rung: ChatRung, text: str = "where is my card?", seconds: float | None =
     return answer
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
-
-
 def test_it_gives_each_query_its_answer_in_order(make: Make) -> None:
     rung = make()
     assert isinstance(rung, Rung)
@@ -92,7 +87,7 @@ def test_a_chat_follows_the_prompt(make: Make) -> None:
 
 def test_a_schema_contract_gives_json(make: Make, frontier: SimulatedFrontier) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    frontier._answers["three"] = {"n": 3}
+    frontier._recorded = Recorded({"three": {"n": 3}})
     assert ask(make(contract=Contract(schema=schema)), "three").value == {"n": 3}
     assert ask(make(contract=Contract(schema=schema), structured=False), "three").value == {"n": 3}
 
@@ -134,7 +129,7 @@ def test_a_server_that_hangs_is_an_error(make: Make, frontier: SimulatedFrontier
     frontier.faults = Faults(timeout_rate=1.0)
     error = ask(make(timeout_seconds=0.1, attempts=2)).error
     assert isinstance(error, TeacherUnavailable)
-    until(lambda: frontier.requests == 2)  # a busy machine reads the first after its caller gave up
+    assert comes(lambda: frontier.requests == 2)  # a busy machine reads the first after its caller gave up
 
 
 def test_the_deadline_ends_a_try(make: Make, frontier: SimulatedFrontier) -> None:
@@ -142,7 +137,7 @@ def test_the_deadline_ends_a_try(make: Make, frontier: SimulatedFrontier) -> Non
     began = time.monotonic()
     assert isinstance(ask(make(), seconds=0.2).error, DeadlineExceeded)
     assert time.monotonic() - began < 5
-    until(lambda: frontier.abandoned == 1)
+    assert comes(lambda: frontier.abandoned == 1)
 
 
 def test_a_deadline_that_has_passed_asks_nobody(make: Make, frontier: SimulatedFrontier) -> None:
@@ -154,7 +149,7 @@ def test_the_deadline_holds_while_waiting_for_a_slot(make: Make, frontier: Simul
     frontier.faults = Faults(timeout_rate=1.0)
     rung = make(max_concurrency=1)
     first = rung.submit(Query("where is my card?"))
-    until(lambda: frontier.requests == 1)
+    assert comes(lambda: frontier.requests == 1)
     assert isinstance(ask(rung, seconds=0.1).error, DeadlineExceeded)
     assert frontier.requests == 1
     first.cancel()
@@ -196,10 +191,10 @@ def test_a_cancelled_probe_lets_another_through(make: Make, frontier: SimulatedF
     ask(rung)
     frontier.faults = Faults(timeout_rate=1.0)
     probe = rung.submit(Query("where is my card?"))
-    until(lambda: frontier.requests == 2)
+    assert comes(lambda: frontier.requests == 2)
     assert "not asked for now" in str(ask(rung).error)
     probe.cancel()
-    until(lambda: frontier.abandoned == 1)
+    assert comes(lambda: frontier.abandoned == 1)
     frontier.faults = Faults()
     assert ask(rung).value == "card"
 
@@ -265,18 +260,18 @@ def test_other_refusals_are_not_retried(make: Make, frontier: SimulatedFrontier)
 def test_cancelling_the_future_stops_the_call(make: Make, frontier: SimulatedFrontier) -> None:
     frontier.faults = Faults(timeout_rate=1.0)
     future = make().submit(Query("where is my card?"))
-    until(lambda: frontier.requests == 1)
+    assert comes(lambda: frontier.requests == 1)
     assert future.cancel()
     with pytest.raises(CancelledError):
         future.result(1)
-    until(lambda: frontier.abandoned == 1)
+    assert comes(lambda: frontier.abandoned == 1)
 
 
 def test_close_drops_what_is_under_way(make: Make, frontier: SimulatedFrontier) -> None:
     frontier.faults = Faults(timeout_rate=1.0)
     rung = make()
     future = rung.submit(Query("where is my card?"))
-    until(lambda: frontier.requests == 1)
+    assert comes(lambda: frontier.requests == 1)
     rung.close()
     assert future.cancelled()
     assert isinstance(ask(rung).error, TeacherUnavailable)

@@ -11,9 +11,10 @@ import httpx2
 import pytest
 
 from cascade.demo.frontier import SimulatedFrontier
+from cascade.demo.recorded import Recorded
 from cascade.server import http_connections
 from tests.gateway_side import CHATTER, Side
-from tests.service.fake_engine import comes
+from tests.soon import comes
 
 LONG = 30.0
 HALF = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow: "
@@ -193,7 +194,7 @@ def test_who_reads_nothing_of_an_answer_is_cut_off(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(http_connections, "STALL_SECONDS", 0.5)
     said: Any = "x" * 12_000_000  # more than sockets hold
-    chatty._answers["write a long poem"] = said
+    chatty._recorded = Recorded({"write a long poem": said})
     side = start()
     body = b'{"model": "m", "messages": [{"role": "user", "content": "write a long poem"}]}'
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
