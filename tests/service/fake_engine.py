@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import grpc
 import pytest
@@ -117,14 +116,6 @@ class Running:
         self.client.close()
         self.channel.close()
         self.server.stop(0)
-
-
-def comes(condition):
-    for _ in range(3000):
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def error_of(call):

@@ -15,6 +15,7 @@ from cascade.rungs.breaker import CircuitBreaker
 from cascade.server.engine import Engine
 from cascade.traffic import open_store
 from tests.conftest import NODE
+from tests.soon import comes
 
 BAR = {"agreement": 0.8, "confidence": 0.95}
 """Far below what the bundle keeps, so that few audits prove it."""
@@ -100,8 +101,4 @@ def rows(world: World, query: str) -> list[tuple[Any, ...]]:
 
 
 def until_changed(engine: Engine, done: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if done():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("the flags did not change")
+    assert comes(done), "the flags did not change"

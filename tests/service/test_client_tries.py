@@ -24,8 +24,9 @@ from cascade.client.tries import Tries
 from cascade.config import Config
 from cascade.v1 import decision_pb2 as pb
 from tests.conftest import NODE
-from tests.service.fake_engine import LONG, Running, comes
+from tests.service.fake_engine import LONG, Running
 from tests.service.worker_processes import Service
+from tests.soon import comes
 
 ANSWER = pb.DecideResponse(output=json_value.to_message("x"), label="x")
 Ask = Callable[..., Any]

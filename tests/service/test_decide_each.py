@@ -34,7 +34,8 @@ from cascade.server.serve import CascadeServer
 from cascade.server.status import Internal
 from cascade.traffic import open_store
 from tests.conftest import NODE
-from tests.service.fake_engine import LONG, comes
+from tests.service.fake_engine import LONG
+from tests.soon import comes
 
 
 def test_what_the_linear_rung_settles_is_told_before_a_slower_one_runs(

@@ -22,6 +22,7 @@ from cascade.config import Config
 from cascade.traffic import open_store
 from cascade.traffic.tally import FileTally
 from tests.conftest import NODE
+from tests.soon import comes
 
 LONG = 60.0
 
@@ -106,10 +107,7 @@ def disk_goes_bad(
             with pytest.raises(DecisionError) as refused:
                 client.report_outcome(decision_id=before.decision_id, right=True)
             assert refused.value.code == grpc.StatusCode.UNAVAILABLE
-            end = time.monotonic() + LONG
-            while not lost(facts):  # looked at every two seconds
-                assert time.monotonic() < end
-                time.sleep(0.2)
+            assert comes(lambda: lost(facts))  # looked at every two seconds
             heal(process.pid)
             end = time.monotonic() + LONG
             while True:  # it recovers by itself

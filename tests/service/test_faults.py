@@ -23,7 +23,7 @@ from cascade.traffic import open_store
 from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
 from tests.conftest import NODE
-from tests.service.fake_engine import comes
+from tests.soon import comes
 
 LONG = 30.0
 STRANGE = "zzqx wvut 0192"
@@ -326,13 +326,8 @@ def test_a_validator_that_blocks_is_named_and_given_up_and_others_are_served(
         with grpc.insecure_channel(running.target) as channel:
             stub = decision_pb2_grpc.DecisionServiceStub(channel)
             stuck = [stub.Decide.future(pb.DecideRequest(node=NODE, text=text)) for text in local]
-            end = time.monotonic() + LONG
-            while f"validator blocks of node {NODE} blocks for" not in caplog.text:
-                assert time.monotonic() < end
-                time.sleep(0.05)
-            while not watchdog.blocked(f"validator blocks of node {NODE}"):
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            assert comes(lambda: f"validator blocks of node {NODE} blocks for" in caplog.text)
+            assert comes(lambda: watchdog.blocked(f"validator blocks of node {NODE}"))
             decided = [running.client.decide(node=NODE, text=text) for text in local[:20]]
             reasons = [attempt.reason for d in decided for attempt in d.attempts]
             assert any("blocks is not asked" in reason for reason in reasons)

@@ -34,7 +34,8 @@ from cascade.server.teacher_queue import TeacherQueue
 from cascade.server.together import Together
 from cascade.traffic import open_store
 from tests.conftest import NODE
-from tests.service.fake_engine import LONG, comes
+from tests.service.fake_engine import LONG
+from tests.soon import comes
 
 
 def test_one_request_id_twice_in_a_batch_is_decided_once(engine: Engine, by_rung: dict[str, str]) -> None:

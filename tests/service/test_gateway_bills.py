@@ -13,7 +13,8 @@ import openai
 import pytest
 
 from tests.gateway_side import Side
-from tests.service.fake_engine import LONG, comes
+from tests.service.fake_engine import LONG
+from tests.soon import comes
 
 PRICE = {"input": 1_000_000, "output": 1_000}  # a dollar for a token that is read, a tenth of a cent else
 

@@ -19,7 +19,8 @@ from cascade.gateway.relay import _AHEAD, Relay
 from cascade.traffic import TrafficStore
 from tests.conftest import NODE
 from tests.gateway_side import CHATTER, SYSTEM, Configure, Side
-from tests.service.fake_engine import LONG, comes
+from tests.service.fake_engine import LONG
+from tests.soon import comes
 
 ASKED = {
     "model": f"cascade/{NODE}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from cascade.demo.frontier import SimulatedFrontier
 from cascade.gateway import replies
 from tests.conftest import NODE
 from tests.gateway_side import CHATTER, Side, settled_and_escalated
+from tests.soon import comes
 
 LONG = 30.0
 
@@ -45,7 +45,7 @@ class Callers:
         """Make a call that the frontier does not answer, and wait until it is under way."""
         before = self.frontier.requests
         self.begin(head(len(BODY), tenant) + BODY)
-        comes(lambda: self.frontier.requests > before)
+        assert comes(lambda: self.frontier.requests > before)
 
     def close(self) -> None:
         for each in self.open:
@@ -65,13 +65,6 @@ def callers(chatty: SimulatedFrontier) -> Iterator[Callable[[Side], Callers]]:
     yield make
     for each in made:
         each.close()
-
-
-def comes(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def answer_of(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
@@ -101,7 +94,7 @@ def test_beyond_what_may_be_under_way_calls_get_503_and_a_hint_and_are_not_read(
     calls.close()
     chatty.faults.timeout_rate = 0.0
     # Their places are free again once it is seen that they have gone.
-    comes(lambda: httpx2.post(f"{side.url}/v1/chat/completions", content=BODY).status_code == 200)
+    assert comes(lambda: httpx2.post(f"{side.url}/v1/chat/completions", content=BODY).status_code == 200)
 
 
 def test_from_half_of_that_on_a_tenant_with_more_than_its_share_is_refused_first(
@@ -129,9 +122,9 @@ def test_bodies_that_would_take_too_much_memory_together_are_refused(
         status, _, body = answer_of(calls.begin(head(1000) + b"x" * 1000))
         return status == 503 and "too much memory" in body["error"]["message"]
 
-    comes(one_more)
+    assert comes(one_more)
     half_sent.pop().sendall(b"x" * 24)  # it ends, as no JSON
-    comes(lambda: answer_of(calls.begin(head(1000) + b"x" * 1000))[0] == 400)
+    assert comes(lambda: answer_of(calls.begin(head(1000) + b"x" * 1000))[0] == 400)
 
 
 def test_a_caller_that_does_not_send_its_body_loses_its_place(
@@ -152,12 +145,12 @@ def test_a_call_that_would_queue_for_too_long_goes_to_the_frontier_at_once(
     go = [False]
 
     def hang() -> None:
-        comes(lambda: go[0])
+        assert comes(lambda: go[0])
 
     side.pool.bound = side.pool._most = 2
     hung = [side.pool.submit(hang) for _ in range(side.pool.max_threads + 3)]
     try:
-        comes(lambda: side.pool.overfull and side.pool.size == side.pool.max_threads)
+        assert comes(lambda: side.pool.overfull and side.pool.size == side.pool.max_threads)
         found = side.ask(unseen[0]["text"])
         assert found.parse().choices[0].message.content == unseen[0]["label"]
         assert found.headers["x-cascade-served-by"] == "frontier"
@@ -183,5 +176,5 @@ def test_calls_that_wait_for_the_frontier_take_no_thread_from_those_that_the_lad
         question = {"model": f"cascade/{NODE}", "messages": [{"role": "user", "content": f"zzqx wvut {i}"}]}
         body = json.dumps(question).encode()
         calls.begin(head(len(body)) + body)
-    comes(lambda: chatty.requests - before >= many - 1)
+    assert comes(lambda: chatty.requests - before >= many - 1)
     assert side.ask(settled).headers["x-cascade-served-by"] == "ladder"

@@ -26,6 +26,7 @@ from cascade.traffic import open_store
 from tests.conftest import NODE
 from tests.service.held_worker import HELD, HOLD
 from tests.service.rollout_world import BAR, World, rows
+from tests.soon import comes
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 60.0
@@ -34,13 +35,6 @@ REQUESTS = 240
 STEPS: dict[str, Any] = {"steps": [50, 100]}
 AUDIT = {"ceiling": RATE, "floor": RATE, "daily_usd": 1000.0}
 """A rate that stays, so that who was drawn can be told from the decisions' ids."""
-
-
-def until(done: Callable[[], Any], what: str) -> None:
-    end = time.monotonic() + LONG
-    while not done():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 class Worker:
@@ -61,7 +55,7 @@ class Worker:
         (self.folder / HOLD).touch()
 
     def wait_until_held(self) -> None:
-        until((self.folder / HELD).exists, "it never came to the point")
+        assert comes((self.folder / HELD).exists), "it never came to the point"
 
     def kill(self) -> None:
         """Kill it where it is held. The next one is not held."""
@@ -196,7 +190,7 @@ def test_killed_before_decisions_are_on_disk_nothing_acknowledged_is_lost_and_au
             each = caller.ask(at)
             if at % 5 == 0 or at == REQUESTS - 1:  # its record comes after those of all before it
                 outcomes.add(client.report_outcome(decision_id=each.decision_id, right=each.right))
-        until(lambda: put_down() and not waiting(world), "not all were audited")
+        assert comes(lambda: put_down() and not waiting(world)), "not all were audited"
         first = list(told)
         locals_ = [at for at in range(REQUESTS) if told[at].local]
         chosen = [at for at in locals_ if told[at].right][:15] + [at for at in locals_ if not told[at].right][
@@ -207,11 +201,11 @@ def test_killed_before_decisions_are_on_disk_nothing_acknowledged_is_lost_and_au
             caller.ask(at)
         worker.wait_until_held()
         if point == "group":  # nobody has the database's lock: audits are made, and then wait for the teacher
-            until(put_down, "audits are not put down")
+            assert comes(put_down), "audits are not put down"
             teacher.faults.refuse_all = True
             for at in chosen:
                 caller.ask(at)
-            until(put_down, "audits are not put down")
+            assert comes(put_down), "audits are not put down"
 
         def report() -> None:
             try:
@@ -248,7 +242,7 @@ def test_killed_before_decisions_are_on_disk_nothing_acknowledged_is_lost_and_au
         client.report_outcome(decision_id=again[-1].decision_id, right=again[-1].right)
     assert [t.bundle for t in again] == [t.bundle for t in first[:60]]
     assert {t.bundle for t in again} == {before["stable"], candidate}
-    until(lambda: put_down_but(world, told, lost) and not waiting(world), "audits wait")
+    assert comes(lambda: put_down_but(world, told, lost) and not waiting(world)), "audits wait"
     heir.end()
     with verbs_of(world) as verbs:
         assert verbs.describe(NODE) == before
@@ -325,7 +319,7 @@ def test_killed_between_the_guards_decision_and_its_record_the_next_worker_decid
     assert history(world) == [(1, "start", "ada", bad)]
 
     heir = work("append")  # no request is needed: the evidence is on disk
-    until(lambda: rows(world, "SELECT 1 FROM rollout_events WHERE what = 'rollback'"), "it stays")
+    assert comes(lambda: rows(world, "SELECT 1 FROM rollout_events WHERE what = 'rollback'")), "it stays"
     assert ids(world, "SELECT decision_id FROM evidence") >= seen
     with Client(heir.target, timeout=LONG) as client:
         served = {
@@ -352,7 +346,7 @@ def test_killed_between_completing_a_rollout_and_moving_the_pointer_the_next_wor
     assert pointer.read_text().strip() == stable
 
     heir = work("pointer")
-    until(lambda: pointer.read_text().strip() == new, "restart and `cascade report` do not agree")
+    assert comes(lambda: pointer.read_text().strip() == new), "restart and `cascade report` do not agree"
     with Client(heir.target, timeout=LONG) as client:
         served = {
             client.decide(node=NODE, text=unseen[i]["text"], context={"session": f"s{i}"}).bundle_version

@@ -14,6 +14,7 @@ from cascade.errors import Overloaded
 from cascade.server.gate import Shedder, overloaded
 from cascade.server.pool import ElasticPool
 from tests.service.fake_engine import LONG, Running, error_of
+from tests.soon import comes
 
 
 def test_calls_that_came_in_time_are_answered_although_the_queue_is_full_when_their_turn_comes() -> None:
@@ -105,11 +106,7 @@ def test_calls_beyond_the_bound_are_refused_while_no_thread_is_free_to_refuse_th
     pool.max_threads = 8  # it grows by one for each that is seen to hang
     hung = [pool.submit(running.engine.go.wait, LONG) for _ in range(pool.max_threads + 3)]
     try:
-        end = time.monotonic() + LONG
-        while not (pool.size == pool.max_threads and pool.overfull) and time.monotonic() < end:
-            time.sleep(0.01)
-        assert pool.size == pool.max_threads
-        assert pool.overfull
+        assert comes(lambda: pool.size == pool.max_threads and pool.overfull)
         for ask in (
             lambda: running.client.decide(node="intent", text="x"),
             lambda: running.client.batch_decide(node="intent", texts=["x"]),
@@ -133,9 +130,7 @@ def test_the_queue_is_as_long_as_what_can_be_served_in_time() -> None:
     pool = ElasticPool(threads=1, max_waiting=1000, max_waiting_seconds=0.5, stall_seconds=0.02)
     assert pool.bound == 1000, "before any pace is known, the number alone bounds it"
     tasks = [pool.submit(time.sleep, 0.005) for _ in range(300)]
-    end = time.monotonic() + LONG
-    while pool.bound == 1000 and time.monotonic() < end:
-        time.sleep(0.005)
+    assert comes(lambda: pool.bound != 1000)
     assert 4 <= pool.bound <= 100, "200 tasks a second at most"
     assert pool.overfull
     assert pool.expected_seconds > 0.5

@@ -30,6 +30,7 @@ from cascade.server.serve import CascadeServer
 from cascade.traffic import open_store
 from tests.certificates import write_certificates
 from tests.conftest import NODE
+from tests.soon import comes
 
 
 class Service:
@@ -73,13 +74,6 @@ def new(shipped: Path, models: Path) -> str:
     return copy_bundle(models / NODE / shipped.name, 2)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_a_rollout_is_started_held_approved_and_pulled_back_over_grpc(
     serve: Callable[..., Service], new: str, unseen: list[dict[str, Any]], shipped: Path
 ) -> None:
@@ -90,13 +84,13 @@ def test_a_rollout_is_started_held_approved_and_pulled_back_over_grpc(
         assert (said["candidate"], said["bundle"], said["percent"]) == ("", new, 100)
         assert said["stable"] == new
         served = lambda: client.decide(node=NODE, text=unseen[0]["text"]).bundle_version  # noqa: E731
-        wait_for(lambda: served() == new)
+        assert comes(lambda: served() == new)
         assert calls.hold(node=NODE, who="bob", why="lunch")["status"] == "held"
         assert calls.approve(node=NODE, who="bob")["status"] == "running"
         began = time.monotonic()
         said = calls.rollback(node=NODE, who="ada", why="wrong refunds")
         assert said["rolled_back"] == {new: "wrong refunds"}
-        wait_for(lambda: served() == shipped.name)
+        assert comes(lambda: served() == shipped.name)
         assert time.monotonic() - began < 20
         history = calls.history(NODE)
     assert [(e["what"], e["who"]) for e in history] == [
@@ -125,7 +119,7 @@ def test_a_status_names_the_flags_that_say_otherwise_and_what_is_wrong_with_the_
         assert calls.status(NODE)["flags"] == []
         assert "flag" not in shown()
         file.write_text(json.dumps({"flags": {mode: off, bundle: off | {"state": "DISABLED"}}}))
-        wait_for(lambda: client.decide(node=NODE, text=unseen[0]["text"]).mode == "passthrough")
+        assert comes(lambda: client.decide(node=NODE, text=unseen[0]["text"]).mode == "passthrough")
         said = calls.status(NODE)
         assert said["stable"], "the rollout alone would say that a bundle answers"
         assert said["flags"] == [mode]
@@ -136,7 +130,7 @@ def test_a_status_names_the_flags_that_say_otherwise_and_what_is_wrong_with_the_
             (json.dumps({"flags": {mode: off | {"variants": {"off": "of"}}}}), "'of'; expected one of"),
         ):
             file.write_text(garbled)
-            wait_for(lambda why=why: why in calls.status(NODE)["flags_problem"])  # type: ignore[misc]
+            assert comes(lambda why=why: why in calls.status(NODE)["flags_problem"])  # type: ignore[misc]
             said = calls.status(NODE)
             assert said["flags"] == [mode], "what was read last is in force"
             assert re.search(rf"noticed at 20.*Z; in force: {mode} as read last$", said["flags_problem"])
@@ -148,9 +142,9 @@ def test_a_status_names_the_flags_that_say_otherwise_and_what_is_wrong_with_the_
             r"'of'; expected one of .*, changed at 20.*Z; who serves keeps the flags", beside["flags_problem"]
         )
         file.unlink()
-        wait_for(lambda: "the file is gone" in calls.status(NODE)["flags_problem"])
+        assert comes(lambda: "the file is gone" in calls.status(NODE)["flags_problem"])
         file.write_text(json.dumps({"flags": {}}))
-        wait_for(lambda: not calls.status(NODE)["flags_problem"])
+        assert comes(lambda: not calls.status(NODE)["flags_problem"])
         assert "flag" not in shown()
 
 
@@ -169,12 +163,12 @@ def test_whoever_watches_is_told_of_each_change_and_of_what_the_guard_says(
 
         thread = threading.Thread(target=watch)
         thread.start()
-        wait_for(lambda: len(seen) == 1)
+        assert comes(lambda: len(seen) == 1)
         calls.start(node=NODE, who="ada")
-        wait_for(lambda: len(seen) == 2)
+        assert comes(lambda: len(seen) == 2)
         calls.rollback(node=NODE, who="ada")
         thread.join(20)
-        wait_for(lambda: "judgement" in calls.status(NODE))
+        assert comes(lambda: "judgement" in calls.status(NODE))
         judged = calls.status(NODE)["judgement"]
     assert [[e["what"] for e in events] for _, events in seen] == [[], ["start"], ["rollback"]]
     assert seen[1][0]["candidate"] == new
@@ -328,11 +322,11 @@ def test_the_commands_do_the_same_on_the_store_and_on_a_service(
     started = run("start", NODE, "--why", "new data", "--who", "ada", "--json")
     assert started.exit_code == 0, started.output
     assert json.loads(started.output)["candidate"] == new
-    wait_for(lambda: service.engine.nodes[NODE].serving.plan.candidate == new)
+    assert comes(lambda: service.engine.nodes[NODE].serving.plan.candidate == new)
     assert "in shadow" in run("status", NODE).output
     there = run("status", NODE, where="service").output
     assert f"candidate {new}: in shadow, running (shadow -> 1 % -> 5 % -> 25 % -> 100 %" in there
-    wait_for(lambda: f"guard on {new}: hold: 0 audits" in run("status", NODE, where="service").output)
+    assert comes(lambda: f"guard on {new}: hold: 0 audits" in run("status", NODE, where="service").output)
     refused = run("approve", NODE, "--who", "bob")
     assert refused.exit_code == 1
     refused = run("approve", NODE, "--who", "bob", where="service")

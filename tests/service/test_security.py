@@ -31,7 +31,7 @@ from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
 from tests.certificates import write_certificates
 from tests.conftest import NODE
-from tests.service.fake_engine import comes
+from tests.soon import comes
 
 LONG = 30.0
 

@@ -27,7 +27,8 @@ from cascade.server.gate import Gate
 from cascade.server.serve import CascadeServer
 from cascade.v1 import decision_pb2 as pb
 from tests.conftest import ROOT
-from tests.service.fake_engine import LONG, FakeEngine, comes, error_of
+from tests.service.fake_engine import LONG, FakeEngine, error_of
+from tests.soon import comes
 
 
 def test_health_follows_readiness(own):

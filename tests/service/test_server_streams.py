@@ -10,7 +10,8 @@ import pytest
 
 from cascade.client import DecisionError, Question
 from cascade.v1 import decision_pb2 as pb
-from tests.service.fake_engine import LONG, comes
+from tests.service.fake_engine import LONG
+from tests.soon import comes
 
 
 def test_a_stream_answers_in_order_of_readiness(own):

@@ -22,7 +22,8 @@ from cascade.traffic import open_store
 from cascade.v1 import decision_pb2 as pb
 from cascade.v1 import decision_pb2_grpc
 from tests.conftest import NODE
-from tests.service.fake_engine import LONG, comes
+from tests.service.fake_engine import LONG
+from tests.soon import comes
 
 MANY = 900
 """More than a worker has threads."""
@@ -147,7 +148,7 @@ def test_who_would_wait_too_long_for_the_teacher_is_refused_at_once_and_told_whe
 
     def refused() -> bool:
         running.escalate(1)
-        return comes_soon(running.waiting[-1].done) and bool(running.refused())
+        return comes(running.waiting[-1].done, 0.2) and bool(running.refused())
 
     assert comes(refused)
     status = rpc_status.from_call(running.refused()[0])
@@ -174,13 +175,6 @@ def test_who_would_be_asked_for_only_after_its_deadline_is_refused_at_once(
     assert time.monotonic() - began < 2.0
     running.escalate(1)
     assert comes(lambda: queue.waiting == 41), "who has time may wait"
-
-
-def comes_soon(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 0.2
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_batches_that_wait_for_the_teacher_leave_threads_for_those_that_the_ladder_settles(

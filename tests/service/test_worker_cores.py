@@ -13,6 +13,7 @@ from cascade.client import Client
 from cascade.server.scheduling import can_be_set
 from tests.conftest import NODE
 from tests.service.worker_processes import LONG, Service
+from tests.soon import comes
 
 
 def cores_of(pid: int) -> set[int]:
@@ -48,10 +49,7 @@ def test_every_thread_of_a_worker_keeps_to_the_workers_core_and_so_does_the_one_
     core = cores_of(killed)
     os.kill(killed, signal.SIGKILL)
     service.wait_for_log("ended by SIGKILL; it is started again")
-    end = time.monotonic() + LONG
-    while not any(cores_of(pid) == core for pid in service.workers() - {killed, left}):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    assert comes(lambda: any(cores_of(pid) == core for pid in service.workers() - {killed, left}))
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
@@ -70,6 +68,4 @@ def test_one_process_with_a_core_of_its_own_is_scheduled_as_a_batch_while_it_is_
         while policies_of(pid) != {os.SCHED_BATCH}:
             assert time.monotonic() < end
             client.batch_decide(node=NODE, texts=many)
-    while policies_of(pid) != {os.SCHED_OTHER}:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    assert comes(lambda: policies_of(pid) == {os.SCHED_OTHER})

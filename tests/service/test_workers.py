@@ -22,6 +22,7 @@ from cascade.garbage import COLLECT_AFTER
 from cascade.pointer import POINTER
 from tests.conftest import NODE
 from tests.service.worker_processes import LONG, Service, load
+from tests.soon import comes
 
 
 def test_workers_share_port_and_memory_and_all_of_them_drain_at_sigterm(
@@ -85,10 +86,7 @@ def test_a_killed_worker_is_replaced_and_the_service_goes_on(
     before = service.workers()
     os.kill(min(before), signal.SIGKILL)
     service.wait_for_log("ended by SIGKILL; it is started again")
-    end = time.monotonic() + LONG
-    while len(service.workers()) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    assert comes(lambda: len(service.workers()) >= 2)
     assert max(before) in service.workers()
     with load(service.target, [r["text"] for r in unseen]) as seen:
         time.sleep(1.0)
@@ -143,10 +141,7 @@ def test_reloading_again_and_again_adds_next_to_nothing_to_the_memory_of_parent_
     for n in range(1, 4):
         service.process.send_signal(signal.SIGHUP)
         service.wait_for_log("the new configuration is served by 2 workers", count=n)
-        end = time.monotonic() + LONG
-        while len(service.workers()) > 2:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        assert comes(lambda: len(service.workers()) <= 2)
     # One generation's encoder and bundle are some 50 MB. An old one that is kept shows at once, in the parent
     # or in both workers; what remains is pages that are no longer shared.
     assert own() - before < 50

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from cascade.client import Client, DecisionError
 from tests.conftest import NODE
+from tests.soon import comes
 
 LONG = 60.0
 
@@ -45,10 +45,7 @@ class Service:
         return set(map(int, path.read_text().split()))
 
     def wait_for_log(self, text: str, count: int = 1) -> None:
-        end = time.monotonic() + LONG
-        while self.log.read_text().count(text) < count:
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.05)
+        assert comes(lambda: self.log.read_text().count(text) >= count), self.log.read_text()
 
 
 @contextmanager

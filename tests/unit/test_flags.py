@@ -2,8 +2,7 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvid
 from cascade.errors import ConfigError
 from cascade.flags import UNSET, FlagdFileProvider, Flags, NodeFlags, open_flags
 from cascade.flags.targeting import dependencies_of
+from tests.soon import comes
 
 MODE, BUNDLE = "cascade.node.mode", "cascade.node.bundle"
 
@@ -27,13 +27,6 @@ def flag(*values: str, default: str | None = None, rule: Any = None, **more: Any
     made = {"state": "ENABLED", "variants": {value: value for value in values}, **more}
     made["defaultVariant"] = default if default is not None or rule is not None else values[0]
     return made | ({"targeting": rule} if rule is not None else {})
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.005)
-    assert condition()
 
 
 class File:
@@ -72,7 +65,7 @@ class File:
         """Wait until the SDK has told of everything, which it does in threads of its own."""
         assert self.flags is not None
         counts = self.flags.counts
-        wait_for(lambda: counts.changes >= self.told)
+        assert comes(lambda: counts.changes >= self.told)
 
 
 @pytest.fixture
@@ -160,7 +153,7 @@ def test_no_more_evaluations_are_kept_than_the_limit(file: File) -> None:
     file.write(cascade_node_mode=flag("live", "passthrough", default="passthrough", rule=rule))
     provider = FlagdFileProvider(file.path, lambda _: None, seconds=0)
     flags = Flags(provider, ["node"], size=10)
-    wait_for(lambda: flags.counts.changes == 1)  # that the provider is ready: all evaluations begin anew
+    assert comes(lambda: flags.counts.changes == 1)  # that the provider is ready: all evaluations begin anew
     for i in range(100):
         flags.of("node", {"tenant": f"t{i}"}, "k")
     assert len(flags._view.kept) == 10
@@ -225,10 +218,7 @@ def test_a_changed_file_is_noticed_without_being_asked(file: File) -> None:
     try:
         assert flags.of("node", {}, "k").mode == "shadow"
         file.write(cascade_node_mode=flag("live"))
-        end = time.monotonic() + 20
-        while flags.of("node", {}, "k").mode != "live" and time.monotonic() < end:
-            time.sleep(0.01)
-        assert flags.of("node", {}, "k").mode == "live"
+        assert comes(lambda: flags.of("node", {}, "k").mode == "live")
     finally:
         flags.close()
 
@@ -249,7 +239,7 @@ def broken() -> None:
 
 def test_a_vendors_provider_is_named_in_the_configuration(tmp_path: Path) -> None:
     flags = open_flags(tmp_path / "none.json", ["node"], f"{__name__}:vendor")
-    wait_for(lambda: flags.of("node", {}, "k") == NodeFlags("shadow", "0002-bbbbbbbb"))
+    assert comes(lambda: flags.of("node", {}, "k") == NodeFlags("shadow", "0002-bbbbbbbb"))
     assert flags.bundles("node") == {"0002-bbbbbbbb"}
     assert flags.of("node", {}, "k") == NodeFlags("shadow", "0002-bbbbbbbb")
     flags.close()
@@ -278,7 +268,7 @@ def test_a_vendor_that_fails_gives_each_request_its_last_good_value_or_none(
 ) -> None:
     provider = Flaky(vendor()._flags)
     flags = Flags(provider, ["node"], vendor_seconds=0.0)
-    wait_for(lambda: flags.of("node", {"tenant": "a"}, "k").mode == "shadow")
+    assert comes(lambda: flags.of("node", {"tenant": "a"}, "k").mode == "shadow")
     provider.down = True
     failed = flags.counts.failed
     assert flags.of("node", {"tenant": "a"}, "k").mode == "shadow"

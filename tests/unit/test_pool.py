@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cascade.server.pool import ElasticPool
 from cascade.waiting import waiting
+from tests.soon import comes
 
 LONG = 30.0
 
@@ -20,14 +21,6 @@ def pool():
     pool = ElasticPool(threads=2, max_threads=10, idle_seconds=0.05, stall_seconds=LONG)
     yield pool
     pool.shutdown(wait=False)
-
-
-def until(condition, event=threading.Event()):  # noqa: B008
-    for _ in range(3000):
-        if condition():
-            return True
-        event.wait(0.01)
-    return False
 
 
 def test_gives_results_and_errors(pool):
@@ -73,12 +66,12 @@ def test_fast_tasks_go_on_while_all_but_threads_wait(pool):
             return go.wait(LONG)
 
     slow_ones = [pool.submit(slow) for _ in range(8)]
-    assert until(lambda: pool.lent == 8)
+    assert comes(lambda: pool.lent == 8)
     assert [pool.submit(int, number).result(LONG) for number in range(20)] == list(range(20))
     assert not any(future.done() for future in slow_ones)
     go.set()
     assert all(future.result(LONG) for future in slow_ones)
-    assert until(lambda: pool.lent == 0)
+    assert comes(lambda: pool.lent == 0)
 
 
 def test_with_all_threads_waiting_tasks_queue_and_run_later(pool):
@@ -89,7 +82,7 @@ def test_with_all_threads_waiting_tasks_queue_and_run_later(pool):
             return go.wait(LONG)
 
     slow_ones = [pool.submit(slow) for _ in range(14)]
-    assert until(lambda: pool.lent == 10)
+    assert comes(lambda: pool.lent == 10)
     assert pool.size == 10
     assert pool.waiting == 4
     go.set()
@@ -104,10 +97,10 @@ def test_threads_above_the_base_retire(pool):
             return go.wait(LONG)
 
     slow_ones = [pool.submit(slow) for _ in range(6)]
-    assert until(lambda: pool.size == 6)
+    assert comes(lambda: pool.size == 6)
     go.set()
     wait(slow_ones, LONG)
-    assert until(lambda: pool.size == 2)
+    assert comes(lambda: pool.size == 2)
     assert pool.submit(int, 3).result(LONG) == 3
 
 
@@ -118,7 +111,7 @@ def test_a_task_that_stalls_without_saying_so_loses_its_place():
     assert pool.submit(int, 7).result(LONG) == 7
     go.set()
     assert all(future.result(LONG) for future in stalled)
-    assert until(lambda: pool.lent == 0)
+    assert comes(lambda: pool.lent == 0)
     pool.shutdown()
 
 
@@ -132,7 +125,7 @@ def test_what_is_called_and_fails_ends_neither_the_looking_nor_what_else_is_call
 
     pool.on_watch(fails)
     pool.on_watch(lambda: others.append(1))
-    assert until(lambda: len(failed) > 3 and len(others) > 3)
+    assert comes(lambda: len(failed) > 3 and len(others) > 3)
     go = threading.Event()
     stalled = pool.submit(go.wait, LONG)
     assert pool.submit(int, 7).result(LONG) == 7, "a thread that hangs is still noticed"
@@ -150,7 +143,7 @@ def test_nested_waiting_returns_the_place_once(pool):
             pass
 
     wait([pool.submit(task) for _ in range(200)], LONG)
-    assert until(lambda: pool.lent == 0)
+    assert comes(lambda: pool.lent == 0)
     assert pool._running == 0
 
 
@@ -206,7 +199,7 @@ def test_every_task_ends_and_no_place_is_lost(threads, extra, kinds):
     done, late = wait(futures, LONG)
     assert not late
     assert sum(future.exception() is not None for future in done) == kinds.count("fails")
-    assert until(lambda: pool._running == 0 and pool.lent == 0 and pool.waiting == 0)
+    assert comes(lambda: pool._running == 0 and pool.lent == 0 and pool.waiting == 0)
     pool.shutdown()
     assert pool.size == 0
 
@@ -215,7 +208,7 @@ def test_threads_that_all_hang_tell_no_pace_so_that_nobody_is_refused_for_them()
     pool = ElasticPool(threads=2, stall_seconds=0.02, max_waiting_seconds=0.5)
     go = threading.Event()
     futures = [pool.submit(go.wait, 10) for _ in range(60)]
-    assert until(lambda: pool.waiting < 40)
+    assert comes(lambda: pool.waiting < 40)
     assert pool.expected_seconds == 0
     assert not pool.overfull
     go.set()

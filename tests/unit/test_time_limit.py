@@ -1,27 +1,22 @@
 """How long an HTTP call may take, where one thread looks after all calls."""
 
 import threading
-import time
 
 from cascade.observe.time_limit import LimitedAdapter
+from tests.soon import comes
 
 LONG = 20.0
 
 
 def cut_within(adapter: LimitedAdapter, seconds: float) -> bool:
     with adapter.limit(seconds):
-        end = time.monotonic() + LONG
-        while not adapter.cut and time.monotonic() < end:
-            time.sleep(0.01)
-        return adapter.cut
+        return comes(lambda: adapter.cut)
 
 
 def test_a_call_with_less_time_than_the_one_before_is_cut_off_in_its_own() -> None:
     adapter = LimitedAdapter()
     with adapter.limit(10 * LONG):
-        end = time.monotonic() + LONG
-        while adapter._looks_at is None and time.monotonic() < end:  # it sleeps until this call has to end
-            time.sleep(0.01)
+        assert comes(lambda: adapter._looks_at is not None)  # it sleeps until this call has to end
     assert cut_within(adapter, 0.05)
     assert cut_within(adapter, 0.05)  # also after the thread has waited to be told
     adapter.close()
