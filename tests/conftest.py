@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
@@ -19,6 +20,10 @@ from tests.otlp_receiver import Receiver, receiving
 
 ROOT = Path(__file__).resolve().parents[1]
 NODE = "support-intent"
+
+# By default an example may take 200 ms, which on a busy machine any does now and then.
+settings.register_profile("as-long-as-it-takes", settings(), deadline=None)
+settings.load_profile("as-long-as-it-takes")
 
 
 def sample(file: str) -> list[dict[str, Any]]:

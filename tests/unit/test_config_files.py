@@ -61,7 +61,7 @@ def test_a_hostile_prompt_costs_nothing_to_check(tmp_path: Path) -> None:
     )
 
 
-fuzz = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 LINE = re.compile(r"cascade\.yaml:\d+: .+")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.contract import Contract
@@ -130,7 +130,6 @@ def test_without_times_labels_keep_their_shares_and_the_seed_decides() -> None:
     assert split(found, 0.2, seed=4).calibration.tolist() != parts.calibration.tolist()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 5), st.integers(10, 60))
 def test_no_group_is_on_both_sides(seed: int, n: int) -> None:
     rows = [

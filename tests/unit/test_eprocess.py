@@ -92,7 +92,7 @@ def test_evidence_has_expectation_one_at_the_limit() -> None:
     st.floats(0.001, 0.999), st.sampled_from(["above", "below"]), st.booleans(),
     st.lists(st.tuples(st.floats(0, 1), st.floats(0.001, 1)), max_size=60),
 )  # fmt: skip
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_evidence_is_finite_and_never_negative(
     limit: float, direction: str, restarts: bool, records: list[tuple[float, float]]
 ) -> None:
@@ -106,7 +106,7 @@ def test_evidence_is_finite_and_never_negative(
 
 
 @given(st.floats(0.01, 0.9), st.integers(0, 30), st.integers(0, 30), st.booleans())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_batch_is_worth_what_its_records_are_where_nothing_restarts(
     limit: float, hits: int, misses: int, hits_first: bool
 ) -> None:

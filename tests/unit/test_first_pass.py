@@ -86,7 +86,7 @@ def test_a_texts_bits_do_not_depend_on_its_batch(first: FirstPass, texts: list[s
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_whatever_is_asked_gets_finite_numbers_in_range(texts: list[str]) -> None:
     version = (ROOT / "models" / NODE / "serving").read_text().strip()
     seen = open_first_pass(ROOT / "models" / NODE / version)(texts)

@@ -300,7 +300,7 @@ VALUES = st.dictionaries(st.sampled_from(["tenant", "session", "plan"]), st.samp
 
 
 @given(RULES, VALUES, VALUES, st.sampled_from(["k1", "k2", "k3"]), st.sampled_from(["k1", "k2", "k3"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_requests_that_agree_on_what_a_rule_depends_on_get_the_same_value(
     rule: Any, one: dict[str, str], two: dict[str, str], key_one: str, key_two: str
 ) -> None:

@@ -98,7 +98,7 @@ TEXT = (
 
 
 @given(st.lists(TEXT, min_size=MANY, max_size=MANY + 4))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_of_whatever_texts(learned: tuple[GramSums, Expected], several: list[str]) -> None:
     sums, expected = learned
     expected.check(sums, several)

@@ -182,7 +182,7 @@ def test_an_alarm_acts_and_rolling_back_comes_before_holding() -> None:
 
 
 @given(record_lists, st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_one_more_disagreement_never_moves_away_from_rollback(
     records: list[AuditRecord], data: st.DataObject
 ) -> None:
@@ -198,7 +198,7 @@ def test_one_more_disagreement_never_moves_away_from_rollback(
 
 
 @given(record_lists, st.integers(0, 40), st.integers(0, 40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_reading_the_log_again_from_anywhere_gives_the_same_state(
     records: list[AuditRecord], crash: int, again: int
 ) -> None:
@@ -209,7 +209,7 @@ def test_reading_the_log_again_from_anywhere_gives_the_same_state(
 
 
 @given(record_lists)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_state_comes_back_exactly_from_json_and_goes_on_the_same(records: list[AuditRecord]) -> None:
     half = len(records) // 2
     text = json.dumps(as_json(after(records[:half])), allow_nan=False)
@@ -246,7 +246,7 @@ def test_impossible_propensities_are_refused(propensity: float, floor: float | N
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.floats(0, 1)), min_size=1, max_size=12), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_one_more_wrong_report_never_lowers_the_evidence(
     rows: list[tuple[int, float]], data: st.DataObject
 ) -> None:

@@ -177,7 +177,7 @@ def test_refuses_more_threads_than_its_maximum():
         ElasticPool(threads=8, max_threads=8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     threads=st.integers(1, 4),
     extra=st.integers(1, 6),

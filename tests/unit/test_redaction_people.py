@@ -140,7 +140,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(FRAGMENTS, max_size=9).map(" ".join))
 def test_training_reads_what_serving_read_though_the_log_has_placeholders(names: Redactor, text: str) -> None:
     once = names.text(text)

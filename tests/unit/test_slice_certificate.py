@@ -221,7 +221,7 @@ def test_the_records_that_a_slice_needs_are_some_or_said_to_be_hopeless(
     assert more == -1 or more >= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_slices_cut_the_settled_records_up_without_losing_any(data: st.DataObject) -> None:
     n, rungs, k = 40, 2, 4

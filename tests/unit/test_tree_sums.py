@@ -52,7 +52,7 @@ def by_onnxruntime(summands: list[Summand], rows: NDArray[np.float32], path: Pat
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(2, 40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_sums_have_the_bits_that_onnxruntimes_have(
     tmp_path_factory: pytest.TempPathFactory, seed: int, n_trees: int, n: int
 ) -> None:
