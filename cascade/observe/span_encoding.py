@@ -16,13 +16,19 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
 from cascade.observe.ended import Ended
+from cascade.observe.span_rows import SpanRows
 from cascade.observe.span_shape import SpanShape, delimited
 
 _log = logging.getLogger(__name__)
 
 _MOST_KEPT = 1000  # shapes; bundles come and go
+_FEW = 12  # decisions that are sooner encoded one by one
 _MOST_TEXT = 200  # characters of a reason
 _FAILED = ("error", "deadline", "contract")  # how the reasons begin that make an attempt a failure
+
+_Key = tuple[str, str, str, str, int, bool, str, bool, bool]
+"""Node, rung, mode, bundle, the id's length, whether below another span; the rung tried, and its numbers."""
+_Group = tuple[list[Ended], list[Mapping[str, Any]]]
 
 
 def resource() -> Resource:
@@ -50,6 +56,7 @@ class SpanEncoder:
         self._resource = ours.SerializeToString()
         self._scope = ScopeSpans(scope=InstrumentationScope(name="cascade")).SerializeToString()
         self._kept: dict[tuple[str | bool | int, ...], SpanShape] = {}
+        self._kept_rows: dict[_Key, SpanRows] = {}
         self._random = random.Random()
 
     def encode(self, batch: Sequence[Ended]) -> tuple[bytes, int]:
@@ -57,15 +64,65 @@ class SpanEncoder:
 
         What cannot be encoded is left out, with a line in the log.
         """
-        spans: list[bytes] = []
-        for ended in batch:
+        spans: list[bytes | bytearray] = []
+        made = 0
+        alike, others = self._alike(batch)
+        for key, (some, attempts) in alike.items():
             try:
-                spans += self._encode(ended)
+                if len(some) < _FEW:
+                    others += some
+                    continue
+                spans.append(self._rows(key).encode(some, attempts, self._random))
+                made += 2 * len(some)
+            except Exception:  # of one of them: which, is found one by one
+                others += some
+        for ended in others:
+            try:
+                of_one = self._encode(ended)
             except Exception:  # of this one, and the others are not to blame
                 _log.exception("the spans of a decision of %s cannot be sent", ended.node)
+            else:
+                spans += of_one
+                made += len(of_one)
         ours = delimited(ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, self._scope + b"".join(spans))
         whole = ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER
-        return delimited(whole, self._resource + ours), len(spans)
+        return delimited(whole, self._resource + ours), made
+
+    def _alike(self, batch: Sequence[Ended]) -> tuple[dict[_Key, _Group], list[Ended]]:
+        """Tell decisions that a rung settled at its first try, by what they share, from the others."""
+        alike: dict[_Key, _Group] = {}
+        others: list[Ended] = []
+        for ended in batch:
+            _, node, _, parent, _, _, id_, rung, mode, bundle, _, attempts, by_teacher, _, _, error = ended
+            try:
+                (attempt,) = attempts
+                if attempt["reason"] or by_teacher or error is not None or not id_:
+                    others.append(ended)
+                    continue
+                key = (
+                    node, rung, mode, bundle, len(id_), bool(parent), attempt["rung"],
+                    attempt.get("p_right_before") is not None, attempt.get("confidence_after") is not None,
+                )  # fmt: skip
+                found = alike.get(key)
+            except Exception:  # it has other attempts, or none that can be encoded
+                others.append(ended)
+                continue
+            if found is None:
+                found = alike[key] = ([], [])
+            found[0].append(ended)
+            found[1].append(attempt)
+        return alike, others
+
+    def _rows(self, key: _Key) -> SpanRows:
+        rows = self._kept_rows.get(key)
+        if rows is None:
+            node, rung, mode, bundle, length, below, tried, before, after = key
+            decision = self._of_decision(node, rung, mode, bundle, length, below)
+            rows = SpanRows(decision, self._of_attempt(tried, before, after))
+            if len(self._kept_rows) >= _MOST_KEPT:
+                self._kept_rows.clear()
+            self._kept_rows[key] = rows
+        return rows
 
     def _encode(self, ended: Ended) -> list[bytes]:
         """Give a decision's span and those of its attempts, each a field of `ScopeSpans`."""
@@ -74,10 +131,10 @@ class SpanEncoder:
         if ended.parent:
             values.insert(2, bytes.fromhex(ended.parent))
         if not ended.decision_id:
-            return [self._of_decision(ended, 0).encode(*values)]
+            return [self._of_decision_of(ended, 0).encode(*values)]
         decision_id = ended.decision_id.encode()
         failed = b"" if ended.error is None else _failed(ended.error).SerializeToString()
-        shape = self._of_decision(ended, len(decision_id))
+        shape = self._of_decision_of(ended, len(decision_id))
         spans = [shape.encode(*values, decision_id, ended.usd, more=failed)]
         at = ended.time
         for attempt in ended.attempts:
@@ -109,20 +166,25 @@ class SpanEncoder:
             span.attributes.add(key="cascade.reason").value.string_value = _short(reason)
         return span
 
-    def _of_decision(self, ended: Ended, id_length: int) -> SpanShape:
+    def _of_decision_of(self, ended: Ended, id_length: int) -> SpanShape:
         below = bool(ended.parent)
-        key = (ended.node, ended.rung, ended.mode, ended.bundle, id_length, below)
+        return self._of_decision(ended.node, ended.rung, ended.mode, ended.bundle, id_length, below)
+
+    def _of_decision(
+        self, node: str, rung: str, mode: str, bundle: str, id_length: int, below: bool
+    ) -> SpanShape:
+        key = (node, rung, mode, bundle, id_length, below)
         found = self._kept.get(key)
         if found is not None:
             return found
         attributes = {
-            "cascade.node": ended.node,
-            "cascade.rung": ended.rung,
-            "cascade.mode": ended.mode,
-            "cascade.bundle": ended.bundle,
+            "cascade.node": node,
+            "cascade.rung": rung,
+            "cascade.mode": mode,
+            "cascade.bundle": bundle,
         }
         constant = Span(
-            name=f"decide {ended.node}", kind=Span.SPAN_KIND_SERVER, flags=_flags(remote=below),
+            name=f"decide {node}", kind=Span.SPAN_KIND_SERVER, flags=_flags(remote=below),
             attributes=_attributes(attributes if id_length else {}),
         )  # fmt: skip
         if not id_length:

@@ -69,6 +69,8 @@ class SpanShape:
         fields += [(_with(key, AnyValue(double_value=1.0)), _DOUBLE) for key in doubles]
         layout = "<"
         self._parts: list[bytes | int | float] = []
+        self.fields: list[tuple[bytes, str]] = []
+        """What comes before each value, and numpy's name of the value's type."""
         for field, value in fields:
             encoded = field.SerializeToString()
             if not encoded.endswith(value):
@@ -77,10 +79,13 @@ class SpanShape:
             kind = {_NANOSECONDS: "Q", _DOUBLE: "d"}.get(value, f"{len(value)}s")
             layout += f"{len(start)}s{kind}"
             self._parts += (start, b"")
+            self.fields.append((start, {"Q": "<u8", "d": "<f8"}.get(kind, f"V{len(value)}")))
         self._pack = struct.Struct(layout).pack
-        self._constant = constant.SerializeToString()
-        self._size = struct.calcsize(layout) + len(self._constant)
+        self.constant = constant.SerializeToString()
+        """What comes after the last value."""
+        self._size = struct.calcsize(layout) + len(self.constant)
         self._start = _start(_SPANS, self._size)
+        self.fields[0] = (self._start + self.fields[0][0], self.fields[0][1])
 
     def encode(self, *values: bytes | int | float, more: bytes = b"") -> bytes:
         """Give a span, encoded as one of `ScopeSpans.spans`.
@@ -96,7 +101,7 @@ class SpanShape:
         parts = self._parts.copy()
         parts[1::2] = values
         start = _start(_SPANS, self._size + len(more)) if more else self._start
-        return start + self._pack(*parts) + self._constant + more
+        return start + self._pack(*parts) + self.constant + more
 
 
 def _with(key: str, value: AnyValue) -> Span:
