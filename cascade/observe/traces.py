@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 import random
 import re
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from cascade.config.observe import TracesConfig
@@ -26,9 +25,11 @@ from cascade.traffic.records import Decision
 
 PARENT = "traceparent"
 _MOST_OPEN = 10_000
+_DRAWN = 128
 _W3C = re.compile(r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*")
 _SAMPLED, _RANDOM = 1, 2  # flags of W3C trace context, level 2
 _FLAGS_OF_OURS = f"{_SAMPLED | _RANDOM:02x}"
+_make = tuple.__new__
 
 
 class _Above(NamedTuple):
@@ -64,8 +65,9 @@ class Traces:
     def __init__(self, queue: SpanQueue, sample: float = 1.0) -> None:
         self._queue, self._sample = queue, sample
         self._random = random.Random()
-        self._open: OrderedDict[str, tuple[str, int, str]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._drawn: list[str] = []
+        # By `traceparent`, the oldest first. Each step is one of the interpreter's own, and needs no lock.
+        self._open: dict[str, tuple[str, int, str]] = {}
 
     def begin(self, node: str, context: dict[str, str], parent: str) -> None:
         """Begin a decision's span; its own `traceparent` is put into the request's context.
@@ -79,8 +81,10 @@ class Traces:
         if above is None:
             if self._sample < 1 and self._random.random() >= self._sample:
                 return
-            drawn = f"{self._random.getrandbits(192):048x}"  # both ids; one of zeros comes once in 2**64
-            own = f"00-{drawn[:32]}-{drawn[32:]}-{_FLAGS_OF_OURS}"
+            try:
+                own = self._drawn.pop()
+            except IndexError:
+                own = self._draw()
             self._begin(own, node, "")
             context[PARENT] = own
             return
@@ -90,31 +94,43 @@ class Traces:
         if flags & _SAMPLED:
             self._begin(own, node, above.span_id)
 
+    def _draw(self) -> str:
+        """Give a new trace's `traceparent`, and keep some more: many at once are drawn in half the time."""
+        ids = self._random.randbytes(24 * _DRAWN).hex()  # one of zeros comes once in 2**64
+        drawn = [
+            f"00-{ids[at : at + 32]}-{ids[at + 32 : at + 48]}-{_FLAGS_OF_OURS}"
+            for at in range(0, len(ids), 48)
+        ]
+        own = drawn.pop()
+        self._drawn += drawn
+        return own
+
     def _begin(self, own: str, node: str, parent: str) -> None:
-        with self._lock:
-            self._open[own] = node, time.time_ns(), parent
-            left = self._open.popitem(last=False) if len(self._open) > _MOST_OPEN else None
-        if left is not None:
-            self._queue.put(Ended(left[0], *left[1], time.time_ns()))
+        begun = self._open
+        begun[own] = node, time.time_ns(), parent
+        if len(begun) > _MOST_OPEN:
+            with suppress(StopIteration, RuntimeError):  # another thread changes it: the next one sees to it
+                oldest = next(iter(begun))
+                left = begun.pop(oldest, None)
+                if left is not None:
+                    self._queue.put(Ended(oldest, *left, time.time_ns()))
 
     def saw(self, *decisions: Decision) -> None:
         """End the spans of decisions, and those of their attempts."""
-        traced = [(own, decision) for decision in decisions if (own := decision.context.get(PARENT))]
-        if not traced:
-            return
-        with self._lock:
-            begun = [self._open.pop(own, None) for own, _ in traced]
-        now = time.time_ns()
-        # Not the decision itself: with it, a queue whose collector is down would hold the texts of requests.
-        self._queue.put(*(
-            Ended(
-                own, *began, now, decision.time, decision.decision_id, decision.rung, decision.mode,
-                decision.bundle_version, decision.usd, decision.attempts, decision.by_teacher,
-                decision.input_tokens, decision.output_tokens, decision.error,
-            )
-            for (own, decision), began in zip(traced, begun, strict=True)
-            if began is not None
-        ))  # fmt: skip
+        end_of, now = self._open.pop, time.time_ns()
+        ended: list[Ended] = []
+        for d in decisions:
+            own = d.context.get(PARENT)
+            if own is not None and (begun := end_of(own, None)) is not None:
+                node, began, parent = begun
+                # Not the decision itself: with it, a queue whose collector is down would hold the texts of
+                # requests. Made as `Ended(...)` makes it, in half the time.
+                ended.append(_make(Ended, (
+                    own, node, began, parent, now, d.time, d.decision_id, d.rung, d.mode, d.bundle_version,
+                    d.usd, d.attempts, d.by_teacher, d.input_tokens, d.output_tokens, d.error,
+                )))  # fmt: skip
+        if ended:
+            self._queue.put(*ended)
 
     def end(self, context: Mapping[str, str]) -> None:
         """End a request's span now that it is over, where nothing was logged: then only its times are known.
@@ -124,8 +140,7 @@ class Traces:
         own = context.get(PARENT)
         if own is None:
             return
-        with self._lock:
-            begun = self._open.pop(own, None)
+        begun = self._open.pop(own, None)
         if begun is not None:
             self._queue.put(Ended(own, *begun, time.time_ns()))
 
