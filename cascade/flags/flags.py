@@ -72,6 +72,7 @@ class _View:
     fixed: dict[str, NodeFlags] = field(default_factory=dict)
     values: dict[str, str | None] = field(default_factory=dict)
     depends: dict[str, tuple[Dependencies, tuple[str, ...]]] = field(default_factory=dict)
+    decided_by: dict[str, tuple[str, ...]] = field(default_factory=dict)
     kept: OrderedDict[_Key, tuple[NodeFlags, float]] = field(default_factory=OrderedDict)
 
 
@@ -169,9 +170,12 @@ class Flags:
                     view.kept.popitem(last=False)
         return flags
 
-    def same_for_all(self, node: str) -> bool:
-        """Whether the flags of a node are the same now for all requests."""
-        return node in self._view.fixed
+    def decided_by(self, node: str) -> tuple[str, ...] | None:
+        """Give the keys of the context that alone decide a node's flags now; None where more does.
+
+        Empty where the flags are the same for all requests.
+        """
+        return self._view.decided_by.get(node)
 
     def bundles(self, node: str) -> set[str]:
         """Name the bundles that flags may give a node, as far as that is known."""
@@ -204,8 +208,12 @@ class Flags:
             if depends.constant:
                 flags = self._ask(node, {}, "-", view.values)
                 view.fixed[node] = flags or self._view.fixed.get(node, UNSET)
+                view.decided_by[node] = ()
             else:
-                view.depends[node] = (depends, tuple(sorted(depends.keys)))
+                names = tuple(sorted(depends.keys))
+                view.depends[node] = (depends, names)
+                if not (depends.targeting_key or depends.all_keys or depends.time):
+                    view.decided_by[node] = names
         for node in self._seen:
             self._seen[node] = set()
         return view

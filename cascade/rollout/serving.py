@@ -119,15 +119,32 @@ class Serving:
             Gives the targeting key of the request at a place.
         """
         share = self._now.plan.share
-        # Else neither decides anything.
-        if len(contexts) > 1 and not 0 < share < 1 and self.flags.same_for_all(self.node):
+        # With a share, the key decides as well.
+        names = self.flags.decided_by(self.node) if len(contexts) > 1 and not 0 < share < 1 else None
+        if names is None:
+            found = [self._choose(context, key(i)) for i, context in enumerate(contexts)]
+        elif not names:
             found = [self._choose(contexts[0], key(0))] * len(contexts)
         else:
-            found = [self._choose(context, key(i)) for i, context in enumerate(contexts)]
+            found = self._choose_by(names, contexts, key)
         for _, overruled in found:
             if overruled:
                 self._tell(overruled)
         return [served for served, _ in found]
+
+    def _choose_by(
+        self, names: Sequence[str], contexts: Sequence[Mapping[str, str]], key: Callable[[int], str]
+    ) -> list[tuple[Served, str]]:
+        """Give the same of each, once for all that agree on some keys of the context."""
+        chosen: dict[tuple[str | None, ...], tuple[Served, str]] = {}
+        found = []
+        for i, context in enumerate(contexts):
+            said = tuple([context.get(name) for name in names])
+            one = chosen.get(said)
+            if one is None:
+                one = chosen[said] = self._choose(context, key(i))
+            found.append(one)
+        return found
 
     def _choose(self, context: Mapping[str, str], key: str) -> tuple[Served, str]:
         """Give who serves a request, and why flags were overruled."""

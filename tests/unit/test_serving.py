@@ -61,9 +61,13 @@ BY_KEY = {"fractional": [["live", 50], ["passthrough", 50]]}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
-@pytest.mark.parametrize("rule", [None, BY_PLAN, BY_KEY], ids=["for all", "by context", "by key"])
+@pytest.mark.parametrize(
+    ("rule", "by"),
+    [(None, ()), (BY_PLAN, ("plan",)), (BY_KEY, None)],
+    ids=["for all", "by context", "by key"],
+)
 def test_requests_of_a_batch_are_served_as_each_would_be_alone(
-    tmp_path: Path, rule: dict[str, Any] | None, share: float
+    tmp_path: Path, rule: dict[str, Any] | None, by: tuple[str, ...] | None, share: float
 ) -> None:
     variants = {"live": "live", "passthrough": "passthrough"}
     mode = {"state": "ENABLED", "variants": variants, "defaultVariant": "live"}
@@ -73,7 +77,7 @@ def test_requests_of_a_batch_are_served_as_each_would_be_alone(
     )
     flags = open_flags(path, ["node"], seconds=0)
     try:
-        assert flags.same_for_all("node") is (rule is None)
+        assert flags.decided_by("node") == by
         shelf: Any = SimpleNamespace(versions=lambda: list(BUNDLES), get=BUNDLES.get)
         serving = Serving("node", shelf, flags)
         serving.adopt(Plan(stable=OLD, candidate=NEW, share=share))
