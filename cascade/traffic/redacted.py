@@ -29,7 +29,7 @@ def redacted_said(said: Said, nodes: Sequence[str], redactor: Redactor) -> Said:
     tenants = [""] * len(nodes)
     if any(contexts):
         tenants = [context.get("tenant", "") for context in contexts]
-        contexts = [redactor.context(context) if context else context for context in contexts]
+        contexts = redactor.contexts(contexts)
     if any(map(_reason, chain.from_iterable(attempts))):
         attempts = [_attempts(tried, redactor, of) for tried, of in zip(attempts, tenants, strict=True)]
     if chats.count(None) < len(chats):

@@ -107,7 +107,9 @@ class Rows:
                 own.update(columns)
         if any(contexts) or self._cipher is not None:
             own["context"] = values_as_json(contexts)
-            own["tenant"] = [context.get("tenant") for context in contexts]
+            tenants = [context.get("tenant") for context in contexts]
+            if tenants.count(None) < n:
+                own["tenant"] = tenants
         else:
             shared["context"] = "{}"
         if chats.count(None) < n:

@@ -27,6 +27,7 @@ ODD: list[dict[str, Any]] = [
     {"node": "free", "output": f"to {MAIL}"},
     {"attempts": []}, {"attempts": [{"reason": MARK, "x": [MARK] * 3}]}, {"attempts": [{"reason": "NaN"}]},
     {"attempts": [{"reason": "\ud800"}]}, {"attempts": [{"reason": MAIL}]},
+    {"context": {"traceparent": f"00-{'4b' * 16}-{'1' * 16}-03"}}, {"context": {"traceparent": MAIL}},
     {"context": {"tenant": "t", "user": MAIL}}, {"context": {"tenant": "u", "k": MARK}, "text": MAIL},
     {"request_id": "r"}, {"confidence": None}, {"choices": ("a", "b")}, {"time": 8.0}, {"latency_ms": 3.0},
     {"rung": "frontier", "by_teacher": True},

@@ -3,7 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cascade.redaction import redactor
 from cascade.redaction.redactor import Redactor
 from cascade.traffic import Decision
 from cascade.traffic.rows import Rows
@@ -46,6 +49,35 @@ def test_the_trace_of_a_request_stays_and_nothing_else_by_its_name() -> None:
     assert stored(decision("d1", context={"traceparent": trace})).context == {"traceparent": trace}
     for key, value in (("traceparent", SAID), ("traceparent", f"{trace} {SAID}"), ("other", trace)):
         assert REDACT.context({key: value}) == {key: REDACT.text(value)} != {key: value}
+
+
+TRACE = "00-da817180c3098008231247acf61696d5-be983fdd1c7b3ed7-03"
+# A digit more or less; as many dashes as there should be, elsewhere; letters that are none of ours.
+ALMOST = [
+    "", TRACE[:-1], f"{TRACE}0", TRACE.upper(), TRACE.replace("-", "0"), f"{TRACE[:2]}a-{TRACE[4:]}",
+    "-" * 55, f"{TRACE[:-1]}٣", f"{TRACE[:-1]}\n", f"{TRACE[:-3]} {TRACE[-2:]}", SAID.ljust(55, "-"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("almost", [*ALMOST, TRACE])
+def test_contexts_that_are_redacted_together_are_what_each_would_be_alone(almost: str) -> None:
+    others: list[dict[str, str]] = [
+        {"traceparent": almost}, {"traceparent": almost, "tenant": "t"}, {"user": almost},
+        {"traceparent": SAID},
+    ]  # fmt: skip
+    for other in others:
+        for batch in (
+            [other],
+            [{"traceparent": TRACE}, other, {}],
+            [other, {"traceparent": TRACE * 2}],
+            [{}],
+        ):
+            assert REDACT.contexts(batch) == [REDACT.context(context) for context in batch]
+
+
+@given(st.lists(st.text("-0aA٣\n", max_size=3).map(lambda odd: odd + TRACE[len(odd) :]) | st.just(TRACE)))
+def test_traces_are_told_together_as_each_is_alone(values: list[str]) -> None:
+    assert redactor._are_traces(values) is all(redactor._TRACE.fullmatch(value) for value in values)
 
 
 def test_what_holds_nothing_stays_as_it_is() -> None:
