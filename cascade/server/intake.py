@@ -81,35 +81,33 @@ class Intake:
         """Whether questions have spans."""
         return self._traces is not None
 
-    def begin_span(self, ask: Ask, call: Any) -> None:
-        """Begin a question's span, now that it is taken: what is refused must not push others' spans out."""
+    def begin_span(self, ask: Ask, parent: str) -> None:
+        """Begin a question's span, now that it is taken: what is refused must not push others' spans out.
+
+        Parameters
+        ----------
+        parent : str
+            The caller's `traceparent`; empty for none.
+        """
         if self._traces is not None:
-            self._traces.begin(ask.node, cast("dict[str, str]", ask.context), _parent_of(call))
+            self._traces.begin(ask.node, cast("dict[str, str]", ask.context), parent)
 
     def end_span(self, ask: Ask) -> None:
         """End it where nothing of the question was logged."""
         if self._traces is not None:
             self._traces.end(ask.context)
 
-    def put(self, ask: Ask, call: Any, tell: Callable[[Decided | CascadeError], object]) -> None:
+    def put(self, ask: Ask, parent: str, tell: Callable[[Decided | CascadeError], object]) -> None:
         """Have a question decided whose span begins now. Raises CascadeError where it is not taken."""
         if self._traces is None:
             self._batches.put(ask, tell)
             return
-        self.begin_span(ask, call)
+        self.begin_span(ask, parent)
         try:
             self._batches.put(ask, partial(_ended, self._traces, ask.context, tell))
         except CascadeError:
             self._traces.end(ask.context)
             raise
-
-
-def _parent_of(call: Any) -> str:
-    """Give the caller's `traceparent`; empty for none."""
-    for key, value in call.invocation_metadata() or ():
-        if key == "traceparent" and isinstance(value, str):
-            return value
-    return ""
 
 
 def _ended(

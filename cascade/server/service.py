@@ -26,6 +26,7 @@ from cascade.server.gone import Gone
 from cascade.server.hand_over import HandOver, Reply
 from cascade.server.intake import Intake, parse
 from cascade.server.outcomes import report_of
+from cascade.server.parents import Parents, parent_in
 from cascade.server.pool import ElasticPool
 from cascade.server.refusals import Refusals
 from cascade.server.requests import Asks, deadline_of
@@ -86,6 +87,11 @@ class DecisionServicer:
         """Refuse where no call is taken now that waits in a thread. Raises Overloaded."""
         self._shedder.admit_holding()
 
+    @property
+    def traces(self) -> bool:
+        """Whether questions have spans."""
+        return self._intake.traces
+
     def why_not(self) -> Overloaded | None:
         """Say why no question is taken now; None where one is."""
         try:
@@ -95,8 +101,8 @@ class DecisionServicer:
             return error
         return None
 
-    async def decide(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        """Decide one input."""
+    async def decide(self, raw: bytes, context: grpc.aio.ServicerContext, parent: str = "") -> bytes:
+        """Decide one input, within the trace of its caller's `traceparent` where it has one."""
         gone = Gone()
         try:
             self._shedder.admit()
@@ -109,7 +115,7 @@ class DecisionServicer:
             if counted is not None:
                 await asyncio.wrap_future(counted)
             answer: asyncio.Future[bytes] = self._loop.create_future()
-            self._intake.put(ask, context, partial(self._hand_over.tell, partial(_settle, answer), _response))
+            self._intake.put(ask, parent, partial(self._hand_over.tell, partial(_settle, answer), _response))
             return await answer
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
@@ -163,8 +169,9 @@ class DecisionServicer:
                     outcomes[index] = error
         if admitted:
             traced = [ask for _, ask in admitted] if self._intake.traces else []
+            parent = parent_in(call.invocation_metadata())
             for ask in traced:
-                self._intake.begin_span(ask, call)
+                self._intake.begin_span(ask, parent)
             decided = self._engine.decide_many([ask for _, ask in admitted])
             for ask in traced:
                 self._intake.end_span(ask)
@@ -184,7 +191,9 @@ class DecisionServicer:
             ending = end_with(context, error)
             del context, raws  # see `end_with`
             await ending
-        answers = AnswerStream(partial(self._begin_item, context, deadline_of(context)), self._stream_slots)
+        parent = parent_in(context.invocation_metadata()) if self._intake.traces else ""
+        begin = partial(self._begin_item, context, parent, deadline_of(context))
+        answers = AnswerStream(begin, self._stream_slots)
         self._open_streams += 1
         # Not by a callback of the context: gRPC would hold the call by it until the garbage collector comes.
         try:
@@ -197,6 +206,7 @@ class DecisionServicer:
     def _begin_item(
         self,
         context: grpc.aio.ServicerContext,
+        parent: str,
         deadline: float | None,
         raw: bytes,
         gone: Gone,
@@ -219,32 +229,30 @@ class DecisionServicer:
                 raise error.within("request.") from None
             counted = self._intake.begin_count(ask.context.get("tenant", ""))
             if counted is None:
-                self._put_item(ask, request_id, done, context)
+                self._put_item(ask, request_id, done, parent)
             else:
-                then = partial(self._put_counted, ask, request_id, done, context, counted)
+                then = partial(self._put_counted, ask, request_id, done, parent, counted)
                 counted.add_done_callback(lambda _: self._hand_over.soon(then))
         except Exception as error:
             done(_streamed(request_id, known(error)))
 
-    def _put_item(
-        self, ask: Ask, request_id: str, done: Callable[[bytes], object], context: grpc.aio.ServicerContext
-    ) -> None:
+    def _put_item(self, ask: Ask, request_id: str, done: Callable[[bytes], object], parent: str) -> None:
         """Have a question of a stream decided, now that it is counted."""
         take = cast("Callable[[Reply], object]", done)  # what a stream is told is bytes
-        self._intake.put(ask, context, partial(self._hand_over.tell, take, partial(_streamed, request_id)))
+        self._intake.put(ask, parent, partial(self._hand_over.tell, take, partial(_streamed, request_id)))
 
     def _put_counted(
         self,
         ask: Ask,
         request_id: str,
         done: Callable[[bytes], object],
-        context: grpc.aio.ServicerContext,
+        parent: str,
         counted: Future[None],
     ) -> None:
         """Likewise, or say why it is not."""
         try:
             counted.result()
-            self._put_item(ask, request_id, done, context)
+            self._put_item(ask, request_id, done, parent)
         except Exception as error:
             done(_streamed(request_id, known(error)))
 
@@ -301,6 +309,8 @@ def add_to_server(servicer: DecisionServicer, server: grpc.aio.Server, entrance:
         "StreamDecide": grpc.stream_stream_rpc_method_handler(servicer.stream_decide),
         "ReportOutcome": entrance.unary(servicer.report_outcome),
     }
+    decide = f"/{SERVICE}/Decide"
     found = grpc.method_handlers_generic_handler(SERVICE, handlers)
-    decide = frozenset({f"/{SERVICE}/Decide"})
-    server.add_generic_rpc_handlers((Refusals(found, decide, servicer.why_not),))
+    if servicer.traces:
+        found = Parents(found, {decide: servicer.decide})
+    server.add_generic_rpc_handlers((Refusals(found, frozenset({decide}), servicer.why_not),))

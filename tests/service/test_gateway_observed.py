@@ -50,17 +50,23 @@ def test_metrics_and_traces_of_both_ways_in(
         with grpc.insecure_channel(f"127.0.0.1:{grpc_side.start()}") as channel:
             asked = pb.DecideRequest(node=NODE, text=escalated["text"])
             stub = decision_pb2_grpc.DecisionServiceStub(channel)
-            stub.Decide(asked, metadata=[("traceparent", parent)], timeout=30)
+            of_caller = [("traceparent", parent)]
+            stub.Decide(asked, metadata=of_caller, timeout=30)
+            stub.BatchDecide(pb.BatchDecideRequest(requests=[asked]), metadata=of_caller, timeout=30)
+            asked_twice = iter([pb.StreamDecideRequest(request=asked)] * 2)
+            assert len(list(stub.StreamDecide(asked_twice, metadata=of_caller, timeout=30))) == 2
+            stub.Decide(asked, timeout=30)  # and this one has a trace of its own
         untraced = side.engine.decide(Ask(NODE, settled["text"]))
         traces.close()
         spans = [span for span in collector.spans if span.trace_id.hex() == parent[3:35]]
-        assert len([span for span in spans if span.name == f"decide {NODE}"]) == 2
-        assert len([span for span in spans if span.name == "chat big-1"]) == 2
+        assert len([span for span in spans if span.name == f"decide {NODE}"]) == 5
+        assert len([span for span in spans if span.name == "chat big-1"]) == 5
         decided = [named(span).get("cascade.decision_id") for span in collector.spans]
         assert len(set(decided)) > 2
         assert untraced.decision_id not in decided
         ours = {f"00-{parent[3:35]}-{span.span_id.hex()}-01" for span in spans}
-        assert set(chatty.traceparents[-2:]) <= ours - {parent}
+        assert set(chatty.traceparents[-6:-1]) <= ours - {parent}
+        assert chatty.traceparents[-1] not in ours
         text = httpx2.get(f"{side.url}/metrics").text
         assert f'cascade_decisions_total{{mode="live",node="{NODE}",rung="frontier"}}' in text
         assert f'cascade_http_calls_total{{node="{NODE}",served_by="ladder"}}' in text
