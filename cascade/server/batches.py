@@ -23,7 +23,10 @@ from cascade.server.pool import ElasticPool
 from cascade.server.yielding import Yielding
 
 MOST = 64
-"""Questions that are decided together at most."""
+"""Questions that are decided together at most, while few wait."""
+
+MOST_OF_MANY = 256
+"""Likewise, where twice as many wait: those who wait longest then wait for fewer changes of threads."""
 
 _PASSES = 4
 
@@ -142,7 +145,8 @@ class Batches:
                 self._let_others_run()
                 self._loop.call_soon(self._gather, turn)
                 return
-        taken = [self._queue.popleft() for _ in range(min(MOST, n))]
+        most = max(MOST, min(MOST_OF_MANY, n // 2))
+        taken = [self._queue.popleft() for _ in range(min(most, n))]
         self._last = len(taken)
         self._began = time.monotonic()
         try:

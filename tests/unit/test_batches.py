@@ -12,7 +12,7 @@ import pytest
 from cascade.ask import Ask, Decided
 from cascade.errors import CascadeError, Overloaded, TeacherUnavailable
 from cascade.event_loop import BackgroundLoop
-from cascade.server.batches import MOST, Batches
+from cascade.server.batches import MOST, MOST_OF_MANY, Batches
 from cascade.server.gone import CallerGone, Gone
 from cascade.server.pool import ElasticPool
 from cascade.server.status import Internal
@@ -146,6 +146,17 @@ def test_a_batch_is_bounded(make: Callable[..., World]) -> None:
     world.engine.go.set()
     assert world.answers(many) == [str(i) for i in range(2 * MOST + 1)]
     assert [len(batch) for batch in world.engine.batches] == [1, MOST, MOST, 1]
+
+
+def test_of_many_that_wait_half_are_decided_together_up_to_a_bound(make: Callable[..., World]) -> None:
+    world = make()
+    world.put("hang")
+    assert world.engine.entered.acquire(timeout=LONG)
+    many = world.put(*map(str, range(1300)))
+    world.engine.go.set()
+    assert world.answers(many) == [str(i) for i in range(1300)]
+    assert MOST_OF_MANY == 256
+    assert [len(batch) for batch in world.engine.batches] == [1, 256, 256, 256, 256, 138, 69, MOST, 5]
 
 
 def test_the_next_batch_does_not_wait_for_the_slow_part_of_this_one(make: Callable[..., World]) -> None:
