@@ -69,7 +69,8 @@ class Batches:
         self._most, self._seconds, self._stall = max_waiting, max_waiting_seconds, stall_seconds
         self.bound = max_waiting
         """How many may wait now."""
-        self._pace = 0.0  # questions decided a second, while some waited
+        self._pace = 0.0  # questions taken a second, while some waited
+        self._taken_at: float | None = None  # when the last batch was taken, if it left some waiting
         self._queue: deque[tuple[Ask, Tell]] = deque()
         self._turn = 0  # of the batch that is decided or gathered; one with an older number has lost its turn
         self._busy = False
@@ -146,23 +147,28 @@ class Batches:
                 self._loop.call_soon(self._gather, turn)
                 return
         most = max(MOST, min(MOST_OF_MANY, n // 2))
+        self._began = time.monotonic()
+        if self._taken_at is not None:
+            self._keep_pace(self._last / max(self._began - self._taken_at, 1e-6))
         taken = [self._queue.popleft() for _ in range(min(most, n))]
         self._last = len(taken)
-        self._began = time.monotonic()
+        self._taken_at = self._began if self._queue else None
         try:
-            submit(self._pool, self._decide, taken, turn, bool(self._queue))
+            submit(self._pool, self._decide, taken, turn)
         except CascadeError as error:
             self._busy = False
             for _, tell in [*taken, *self._queue]:
                 tell(error)
             self._queue.clear()
 
-    def _passed(self, turn: int, pace: float | None) -> None:
+    def _keep_pace(self, pace: float) -> None:
+        """Keep how many were taken a second from one batch to the next, whatever the loop did meanwhile."""
+        self._pace = 0.9 * self._pace + 0.1 * pace if self._pace else pace
+        # A few always: a pace that was measured in a bad moment must not close the door.
+        self.bound = min(self._most, max(MOST, round(self._pace * self._seconds)))
+
+    def _passed(self, turn: int) -> None:
         """Let the next batch begin."""
-        if pace is not None:
-            self._pace = 0.9 * self._pace + 0.1 * pace if self._pace else pace
-            # A few always: a pace that was measured in a bad moment must not close the door.
-            self.bound = min(self._most, max(MOST, round(self._pace * self._seconds)))
         if turn == self._turn:
             self._next()
 
@@ -185,16 +191,14 @@ class Batches:
 
     # What follows runs in the pool's threads.
 
-    def _decide(self, taken: list[tuple[Ask, Tell]], turn: int, more: bool) -> None:
-        began = time.monotonic()
+    def _decide(self, taken: list[tuple[Ask, Tell]], turn: int) -> None:
         passed = False
 
         def go_on() -> None:
             nonlocal passed
             if not passed:
                 passed = True
-                spent = max(time.monotonic() - began, 1e-6)
-                self._soon(self._passed, turn, len(taken) / spent if more else None)
+                self._soon(self._passed, turn)
 
         try:
             of_node: dict[str, list[tuple[Ask, Tell]]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import cascade.server.batches as batches_module
 from cascade.ask import Ask, Decided
 from cascade.errors import CascadeError, Overloaded, TeacherUnavailable
 from cascade.event_loop import BackgroundLoop
@@ -201,10 +202,10 @@ def test_one_that_lost_its_turn_does_not_let_two_others_be_decided_at_once(
     async def late() -> None:
         batches._busy, batches._turn = True, 7
         batches._queue.append((Ask("intent", "x"), lambda result: None))
-        batches._passed(6, None)
+        batches._passed(6)
         batches._gather(6)
         turns.append((batches._turn, len(batches._queue)))
-        batches._passed(7, None)
+        batches._passed(7)
         turns.append((batches._turn, len(batches._queue)))
 
     world.loop.start(late()).result(LONG)
@@ -266,10 +267,35 @@ def test_the_queue_is_as_long_as_what_can_be_decided_in_time(make: Callable[...,
 
     async def measure() -> None:
         for _ in range(100):
-            batches._passed(-1, 200.0)
+            batches._keep_pace(200.0)
 
     world.loop.start(measure()).result(LONG)
     assert batches.bound == 100
+
+
+def test_the_pace_counts_what_the_loop_does_between_batches(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(max_waiting_seconds=2.0)
+    batches, passed = world.batches, world.batches._passed
+    now = [1000.0]
+    monkeypatch.setattr(batches_module.time, "monotonic", lambda: now[0])
+
+    def slowly(turn: int) -> None:
+        now[0] += 0.5  # as if calls were read and answered meanwhile
+        passed(turn)
+
+    monkeypatch.setattr(batches, "_passed", slowly)
+    world.put("hang")
+    assert world.engine.entered.acquire(timeout=LONG)
+    many = world.put(*map(str, range(1300)))
+    assert batches.bound == 4096
+    world.engine.go.set()
+    world.answers(many)
+    assert [len(batch) for batch in world.engine.batches[:5]] == [1, 256, 256, 256, 256]
+    # Five of 512 a second, one of 276, one of 138: the last batch that left some waiting had 64.
+    assert 2 * 400 < batches.bound < 2 * 512
+    assert batches.expected_seconds == 0.0
 
 
 def test_after_the_pool_has_ended_a_question_is_refused_and_none_is_lost(make: Callable[..., World]) -> None:
