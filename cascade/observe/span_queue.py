@@ -17,6 +17,7 @@ from cascade.observe.ended import Ended
 _log = logging.getLogger(__name__)
 
 _LOG_EVERY = 30.0
+_MOST, _BATCH = 8192, 2048
 _CLOSE_SECONDS = 4.0  # a worker that ends is killed five seconds after it has drained
 
 
@@ -38,7 +39,10 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much waits, and how much goes at once: the SDK's `BatchSpanProcessor`, by the same variables.
+    """How much waits, and how much goes at once: by the variables of the SDK's `BatchSpanProcessor`.
+
+    Four times its defaults: a busy worker fills those in 0.15 s, and each message costs 0.3 ms besides its
+    spans.
 
     Attributes
     ----------
@@ -50,8 +54,8 @@ class QueueLimits:
         How long fewer than that wait (`OTEL_BSP_SCHEDULE_DELAY`, in milliseconds).
     """
 
-    most: int = 2048
-    batch: int = 512
+    most: int = _MOST
+    batch: int = _BATCH
     seconds: float = 5.0
 
     @classmethod
@@ -64,8 +68,8 @@ class QueueLimits:
                 raise ConfigError(f"{name}: expected a positive whole number, found {text!r}")
             return int(text)
 
-        most = number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
-        batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", min(512, most))
+        most = number("OTEL_BSP_MAX_QUEUE_SIZE", _MOST)
+        batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", min(_BATCH, most))
         if batch > most:
             raise ConfigError(
                 f"OTEL_BSP_MAX_EXPORT_BATCH_SIZE: {batch} is more than OTEL_BSP_MAX_QUEUE_SIZE, {most}"

@@ -77,7 +77,7 @@ def test_a_destination_that_cannot_be_used_is_said_at_the_start(
 
 
 def test_the_queue_is_what_the_variables_of_the_sdk_say() -> None:
-    assert QueueLimits.of_environment({}) == QueueLimits(2048, 512, 5.0)
+    assert QueueLimits.of_environment({}) == QueueLimits() == QueueLimits(8192, 2048, 5.0)
     said = {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_SCHEDULE_DELAY": "250"}
     assert QueueLimits.of_environment(said) == QueueLimits(100, 100, 0.25)
     for name, value in (
