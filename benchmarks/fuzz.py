@@ -26,6 +26,8 @@ from benchmarks.table import save, show
 from cascade.config import Config, load_config
 from cascade.contract import Contract
 from cascade.errors import CascadeError, InvalidInput
+from cascade.inference import open_inference_pb2
+from cascade.server import inference
 from cascade.server.engine import Engine
 from cascade.server.intake import parse
 from cascade.server.outcomes import report_of
@@ -34,12 +36,21 @@ from cascade.server.serve import CascadeServer
 from cascade.traffic import open_store
 from cascade.v1 import decision_pb2 as pb
 
+_DECISIONS, _INFERENCE = "/cascade.v1.DecisionService/", f"/{inference.SERVICE}/"
+STREAM = f"{_DECISIONS}StreamDecide"
 REQUESTS: dict[str, Any] = {
-    "Decide": pb.DecideRequest,
-    "BatchDecide": pb.BatchDecideRequest,
-    "StreamDecide": pb.StreamDecideRequest,
-    "ReportOutcome": pb.ReportOutcomeRequest,
+    f"{_DECISIONS}Decide": pb.DecideRequest,
+    f"{_DECISIONS}BatchDecide": pb.BatchDecideRequest,
+    STREAM: pb.StreamDecideRequest,
+    f"{_DECISIONS}ReportOutcome": pb.ReportOutcomeRequest,
+    f"{_INFERENCE}ServerLive": open_inference_pb2.ServerLiveRequest,
+    f"{_INFERENCE}ServerReady": open_inference_pb2.ServerReadyRequest,
+    f"{_INFERENCE}ServerMetadata": open_inference_pb2.ServerMetadataRequest,
+    f"{_INFERENCE}ModelReady": open_inference_pb2.ModelReadyRequest,
+    f"{_INFERENCE}ModelMetadata": open_inference_pb2.ModelMetadataRequest,
+    f"{_INFERENCE}ModelInfer": open_inference_pb2.ModelInferRequest,
 }
+"""Full names of the methods, and what they are asked with."""
 
 
 def messages_case(rng: random.Random) -> str:
@@ -88,9 +99,8 @@ def service(folder: Path) -> Iterator[str]:
 def rpc_case(target: str) -> Case:
     """Messages and mangled bytes over real gRPC: any status but INTERNAL, UNKNOWN and silence."""
     channel = grpc.insecure_channel(target)
-    prefix = "/cascade.v1.DecisionService/"
-    calls = {name: channel.unary_unary(prefix + name) for name in REQUESTS if name != "StreamDecide"}
-    stream = channel.stream_stream(prefix + "StreamDecide")
+    calls = {name: channel.unary_unary(name) for name in REQUESTS if name != STREAM}
+    stream = channel.stream_stream(STREAM)
 
     def raw_of(name: str, rng: random.Random) -> bytes:
         raw: bytes = fill(REQUESTS[name](), rng).SerializeToString()
@@ -99,7 +109,7 @@ def rpc_case(target: str) -> Case:
     def run(rng: random.Random) -> str:
         name = rng.choice(list(REQUESTS))
         try:
-            if name == "StreamDecide":
+            if name == STREAM:
                 list(stream(iter([raw_of(name, rng) for _ in range(rng.randrange(4))]), timeout=20))
             else:
                 calls[name](raw_of(name, rng), timeout=20)
@@ -148,7 +158,7 @@ def answers(target: str) -> None:
     """Check that the service still decides. Raises where it does not."""
     with grpc.insecure_channel(target) as channel:
         try:
-            channel.unary_unary("/cascade.v1.DecisionService/Decide")(b"", timeout=20)
+            channel.unary_unary(f"{_DECISIONS}Decide")(b"", timeout=20)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise AssertionError(f"the service answers {error.code().name} now") from None

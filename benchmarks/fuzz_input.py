@@ -59,6 +59,8 @@ def fill(message: Message, rng: random.Random, depth: int = 0) -> Message:
 
 
 def _scalar(field: Any, rng: random.Random) -> Any:
+    if field.type == field.TYPE_BYTES:
+        return some_text(rng).encode() if rng.random() < 0.7 else rng.randbytes(rng.randrange(40))
     if field.cpp_type == field.CPPTYPE_STRING:
         return some_text(rng)
     if field.cpp_type == field.CPPTYPE_BOOL:
@@ -67,7 +69,10 @@ def _scalar(field: Any, rng: random.Random) -> Any:
         return rng.choice((0.0, -1.5, 1e308, float("inf"), float("nan"), rng.random()))
     if field.cpp_type == field.CPPTYPE_ENUM:
         return rng.choice(field.enum_type.values).number
-    low, high = (-(2**31), 2**31 - 1) if field.cpp_type == field.CPPTYPE_INT32 else (-(2**63), 2**63 - 1)
+    bits = 32 if field.cpp_type in (field.CPPTYPE_INT32, field.CPPTYPE_UINT32) else 64
+    if field.cpp_type in (field.CPPTYPE_UINT32, field.CPPTYPE_UINT64):
+        return rng.choice((0, 1, 2**bits - 1, rng.randrange(2**bits)))
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     return rng.choice((0, 1, -1, low, high, rng.randrange(low, high)))
 
 

@@ -31,19 +31,16 @@ class Entrance:
 
     def unary(
         self,
-        answer: Callable[[Any, Call], Any],
-        request_deserializer: Callable[[bytes], Any] | None = None,
-        response_serializer: Callable[[Any], bytes] | None = None,
+        answer: Callable[[bytes, Call], bytes],
         *,
         refuses: bool = True,
     ) -> Any:
-        """Make the handler of a method with one request and one response.
+        """Make the handler of a method with one raw request and one raw response.
 
         Parameters
         ----------
         answer : callable
             Given the request and the call. Ends the call by `cascade.server.status.abort`.
-        request_deserializer, response_serializer : callable, optional
         refuses : bool
             Whether calls are refused while the pool is overfull.
         """
@@ -62,14 +59,9 @@ class Entrance:
                 del context, call, request  # see `end_with`
                 await ending
 
-        return grpc.unary_unary_rpc_method_handler(handle, request_deserializer, response_serializer)
+        return grpc.unary_unary_rpc_method_handler(handle)
 
-    def at_once(
-        self,
-        answer: Callable[[Any, Call], Any],
-        request_deserializer: Callable[[bytes], Any] | None = None,
-        response_serializer: Callable[[Any], bytes] | None = None,
-    ) -> Any:
+    def at_once(self, answer: Callable[[bytes, Call], bytes]) -> Any:
         """Make the handler of a method that neither waits nor works, and so is answered under any load."""
 
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -82,7 +74,7 @@ class Entrance:
                 del context, request  # see `end_with`
                 await ending
 
-        return grpc.unary_unary_rpc_method_handler(handle, request_deserializer, response_serializer)
+        return grpc.unary_unary_rpc_method_handler(handle)
 
     def answers(self, answer: Callable[[Any, Call], Iterator[bytes]]) -> Any:
         """Make the handler of a method with one raw request and a stream of raw responses."""

@@ -1,5 +1,8 @@
 """The Open Inference Protocol v2: KServe and Triton clients call a node as they call a model.
 
+Handlers take and give bytes, as those of `cascade.server.service` do: the gate is asked before a message is
+read, and what cannot be parsed is the caller's INVALID_ARGUMENT.
+
 A node takes one input, `text`, and gives `label` (for label contracts), `output` (JSON), `confidence` (NaN
 for the teacher), `rung` and `decision_id`. Texts of one request are decided together, and either all have a
 decision or the request has an error.
@@ -10,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -25,8 +28,9 @@ from cascade.inference import open_inference_pb2 as pb
 from cascade.server.call import Call
 from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
-from cascade.server.gate import Caller, Gate
+from cascade.server.gate import Caller, Gate, Shedder
 from cascade.server.gone import Gone
+from cascade.server.intake import parse
 from cascade.server.requests import Asks, deadline_of
 from cascade.server.status import abort
 from cascade.v1 import decision_pb2
@@ -44,63 +48,78 @@ class InferenceServicer:
     engine : Deciding
     limits : LimitsConfig
     gate : Gate
-    admit : callable
-        Raises Overloaded where no call is taken now.
+    shedder : Shedder
     """
 
-    def __init__(
-        self, engine: Deciding, limits: LimitsConfig, gate: Gate, admit: Callable[[], None] = lambda: None
-    ) -> None:
-        self._engine, self._limits, self._gate, self._admit = engine, limits, gate, admit
+    def __init__(self, engine: Deciding, limits: LimitsConfig, gate: Gate, shedder: Shedder) -> None:
+        self._engine, self._limits, self._gate, self._shedder = engine, limits, gate, shedder
         self._asks = Asks(limits, engine.contract)
 
-    def server_live(self, request: Any, context: Call) -> Message:
+    def server_live(self, raw: bytes, context: Call) -> bytes:
         """Say that the server runs."""
-        return pb.ServerLiveResponse(live=True)
+        return self._free(pb.ServerLiveRequest, raw, context, pb.ServerLiveResponse(live=True))
 
-    def server_ready(self, request: Any, context: Call) -> Message:
+    def server_ready(self, raw: bytes, context: Call) -> bytes:
         """Say whether requests are taken."""
-        return pb.ServerReadyResponse(ready=self._engine.ready())
+        ready = pb.ServerReadyResponse(ready=self._engine.ready())
+        return self._free(pb.ServerReadyRequest, raw, context, ready)
 
-    def server_metadata(self, request: Any, context: Call) -> Message:
+    def server_metadata(self, raw: bytes, context: Call) -> bytes:
         """Say what server this is."""
-        return pb.ServerMetadataResponse(name="cascade", version=version("cascade-ladder"))
+        said = pb.ServerMetadataResponse(name="cascade", version=version("cascade-ladder"))
+        return self._free(pb.ServerMetadataRequest, raw, context, said)
 
-    def model_ready(self, request: Any, context: Call) -> Message:
+    def model_ready(self, raw: bytes, context: Call) -> bytes:
         """Say whether a node takes requests."""
         try:
-            self._gate.enter(context, "decide").check_node(request.name)
-            self._contract(request.name, request.version, "version")
-            return pb.ModelReadyResponse(ready=self._engine.ready())
+            self._of_node(pb.ModelReadyRequest, raw, context)
+            return _bytes(pb.ModelReadyResponse(ready=self._engine.ready()))
         except Exception as error:
             abort(context, error)
 
-    def model_metadata(self, request: Any, context: Call) -> Message:
+    def model_metadata(self, raw: bytes, context: Call) -> bytes:
         """Give a node's inputs and outputs."""
         try:
-            self._gate.enter(context, "decide").check_node(request.name)
-            contract = self._contract(request.name, request.version, "version")
+            node, contract = self._of_node(pb.ModelMetadataRequest, raw, context)
             tensor = pb.ModelMetadataResponse.TensorMetadata
-            return pb.ModelMetadataResponse(
-                name=request.name,
-                platform="cascade",
-                inputs=[tensor(name=INPUT, datatype="BYTES", shape=[-1])],
-                outputs=[
-                    tensor(name=name, datatype=OUTPUTS[name], shape=[-1]) for name in outputs_of(contract)
-                ],
+            return _bytes(
+                pb.ModelMetadataResponse(
+                    name=node,
+                    platform="cascade",
+                    inputs=[tensor(name=INPUT, datatype="BYTES", shape=[-1])],
+                    outputs=[
+                        tensor(name=name, datatype=OUTPUTS[name], shape=[-1]) for name in outputs_of(contract)
+                    ],
+                )
             )
         except Exception as error:
             abort(context, error)
 
-    def model_infer(self, request: Any, context: Call) -> Message:
+    def model_infer(self, raw: bytes, context: Call) -> bytes:
         """Decide the texts of a request."""
         try:
-            self._admit()
+            self._shedder.admit_holding()
             caller = self._gate.enter(context, "decide")
+            request = parse(pb.ModelInferRequest, raw)
             with Gone(context) as gone:
-                return self._infer(request, caller, deadline_of(context), gone)
+                return _bytes(self._infer(request, caller, deadline_of(context), gone))
         except Exception as error:
             abort(context, error)
+
+    def _free(self, kind: type[Message], raw: bytes, context: Call, answer: Message) -> bytes:
+        """Give an answer that needs no key, to whoever sent a message."""
+        try:
+            parse(kind, raw)
+            return _bytes(answer)
+        except Exception as error:
+            abort(context, error)
+
+    def _of_node(self, kind: Any, raw: bytes, context: Call) -> tuple[str, Contract | None]:
+        """Read which node a caller asks about, who may know of it."""
+        caller = self._gate.enter(context, "decide")
+        request = parse(kind, raw)
+        caller.check_node(request.name)
+        return request.name, self._contract(request.name, request.version, "version")
 
     def _infer(self, request: Any, caller: Caller, deadline: float | None, gone: Gone) -> Message:
         contract = self._contract(request.model_name, request.model_version, "model_version")
@@ -118,7 +137,9 @@ class InferenceServicer:
                 raise error.within(f"inputs[0].{index}.") from None
             caller.check_node(ask.node)
             asks.append(ask)
-        self._gate.count(asks[0].context.get("tenant", ""), len(asks))
+        tenant = asks[0].context.get("tenant", "")
+        self._shedder.admit_tenant(tenant, len(asks))
+        self._gate.count(tenant, len(asks))
         decided = self._engine.decide_many(asks)
         failed = next((outcome for outcome in decided if isinstance(outcome, CascadeError)), None)
         if failed is not None:
@@ -232,8 +253,13 @@ def _response(request: Any, decided: Sequence[Decided], wanted: list[str], shape
     )
 
 
+def _bytes(message: Message) -> bytes:
+    written: bytes = message.SerializeToString()
+    return written
+
+
 def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server, entrance: Entrance) -> None:
-    """Register the six methods."""
+    """Register the six methods, raw bytes in and out."""
     methods = {
         "ServerLive": servicer.server_live,
         "ServerReady": servicer.server_ready,
@@ -242,13 +268,9 @@ def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server, entrance
         "ModelMetadata": servicer.model_metadata,
         "ModelInfer": servicer.model_infer,
     }
-    handlers = {}
-    for name, method in methods.items():
+    handlers = {
         # Whoever asks whether the server lives is answered under any load.
-        make: Any = entrance.unary if name == "ModelInfer" else entrance.at_once
-        handlers[name] = make(
-            method,
-            request_deserializer=getattr(pb, f"{name}Request").FromString,
-            response_serializer=getattr(pb, f"{name}Response").SerializeToString,
-        )
+        name: entrance.unary(method) if name == "ModelInfer" else entrance.at_once(method)
+        for name, method in methods.items()
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

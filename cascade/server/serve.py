@@ -26,7 +26,7 @@ from cascade.server.admission import GateInterceptor
 from cascade.server.batches import Batches
 from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
-from cascade.server.gate import Gate
+from cascade.server.gate import Gate, Shedder
 from cascade.server.pool import ElasticPool
 from cascade.server.scheduling import BusyScheduling
 from cascade.server.service import SERVICE, DecisionServicer, add_to_server
@@ -126,10 +126,13 @@ class CascadeServer:
             max_waiting=self._config.max_waiting,
             max_waiting_seconds=self._config.max_waiting_seconds,
         )
-        servicer = DecisionServicer(self._engine, limits, self.pool, self.batches, loop, gate, traces)
+        shedder = Shedder(self.pool, self.batches)
+        servicer = DecisionServicer(
+            self._engine, limits, self.pool, self.batches, shedder, loop, gate, traces
+        )
         entrance = Entrance(self.pool)
         add_to_server(servicer, self._server, entrance)
-        inferring = inference.InferenceServicer(self._engine, limits, gate, servicer.admit_holding)
+        inferring = inference.InferenceServicer(self._engine, limits, gate, shedder)
         inference.add_to_server(inferring, self._server, entrance)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

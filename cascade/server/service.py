@@ -54,6 +54,7 @@ class DecisionServicer:
     limits : LimitsConfig
     pool : ElasticPool
     batches : Batches
+    shedder : Shedder
     loop : asyncio.AbstractEventLoop
         gRPC's.
     gate : Gate, optional
@@ -68,6 +69,7 @@ class DecisionServicer:
         limits: LimitsConfig,
         pool: ElasticPool,
         batches: Batches,
+        shedder: Shedder,
         loop: asyncio.AbstractEventLoop,
         gate: Gate | None = None,
         traces: Traces | None = None,
@@ -77,15 +79,11 @@ class DecisionServicer:
         self._batches = batches
         self._loop = loop
         self._gate = gate or Gate()
-        self._shedder = Shedder(pool, batches)
+        self._shedder = shedder
         self._intake = Intake(Asks(limits, engine.contract), self._shedder, self._gate, batches, traces)
         self._hand_over = HandOver(loop)
         self._open_streams, self._most_streams = 0, max(1, pool.max_threads // 4)
         self._stream_slots = asyncio.Semaphore(max(1, min(512, pool.bound) // 2))
-
-    def admit_holding(self) -> None:
-        """Refuse where no call is taken now that waits in a thread. Raises Overloaded."""
-        self._shedder.admit_holding()
 
     @property
     def traces(self) -> bool:

@@ -121,7 +121,29 @@ def test_what_is_wrong_is_said_with_its_field(stub: Any, case: str) -> None:
         stub.ModelReady(pb.ModelReadyRequest(name="nope"))
 
 
-def test_keys_hold_here_too(models: Path, configure: Callable[..., Config], tmp_path: Path) -> None:
+METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer")
+GARBAGE = b"\xff\xfe garbage"
+
+
+def refusal_of_garbage(channel: grpc.Channel, method: str) -> str:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(GARBAGE, timeout=30)
+    assert "Exception" not in caught.value.details()
+    return str(caught.value.code().name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_no_message_is_the_caller_s_mistake(
+    target: str, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with grpc.insecure_channel(target) as channel:
+        assert refusal_of_garbage(channel, method) == "INVALID_ARGUMENT"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_keys_hold_here_too(
+    models: Path, configure: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     _, secret = create_key(tmp_path / "keys.json", "acme", verbs=("decide",))
     config = configure(auth={"keys": "keys.json"})
     store = open_store(f"sqlite:///{tmp_path}/traffic.db")
@@ -131,6 +153,10 @@ def test_keys_hold_here_too(models: Path, configure: Callable[..., Config], tmp_
         stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
             stub.ModelInfer(infer(["hello"]))
+        # The gate is asked before a message is read.
+        for method in METHODS[3:]:
+            assert refusal_of_garbage(channel, method) == "UNAUTHENTICATED"
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
         known = [("authorization", f"Bearer {secret}")]
         assert stub.ModelReady(pb.ModelReadyRequest(name=NODE), metadata=known).ready
     server.stop(0)

@@ -11,8 +11,11 @@ import pytest
 from cascade.client import DecisionError
 from cascade.config.server import ServerConfig
 from cascade.errors import Overloaded
+from cascade.inference import open_inference_pb2 as inference_pb
+from cascade.inference import open_inference_pb2_grpc
 from cascade.server.gate import Shedder, overloaded
 from cascade.server.pool import ElasticPool
+from cascade.v1 import decision_pb2 as pb
 from tests.service.fake_engine import LONG, Running, error_of
 from tests.soon import comes
 
@@ -70,6 +73,54 @@ def test_while_it_is_busy_a_tenant_above_its_share_is_refused_and_the_others_are
     pool.length = 0
     shedder.admit_tenant("greedy")
     pool.shutdown()
+
+
+def _infer(tenant: str) -> inference_pb.ModelInferRequest:
+    contents = inference_pb.InferTensorContents(bytes_contents=[b"refund"])
+    text = inference_pb.ModelInferRequest.InferInputTensor(
+        name="text", datatype="BYTES", shape=[1], contents=contents
+    )
+    tenants = {"tenant": inference_pb.InferParameter(string_param=tenant)}
+    return inference_pb.ModelInferRequest(model_name="intent", inputs=[text], parameters=tenants)
+
+
+@pytest.mark.parametrize("method", ["Decide", "BatchDecide", "StreamDecide", "ModelInfer"])
+def test_every_way_to_ask_counts_against_the_tenant_s_share_while_it_is_busy(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running()
+    monkeypatch.setattr("cascade.server.gate._WINDOW", LONG)  # as if the machine were never slow
+    infer = open_inference_pb2_grpc.GRPCInferenceServiceStub(running.channel).ModelInfer
+
+    def ask(tenant: str) -> str:
+        """Ask once; give what was wrong."""
+        request = pb.DecideRequest(node="intent", text="refund", context={"tenant": tenant})
+        try:
+            if method == "Decide":
+                running.stub.Decide(request, timeout=LONG)
+            elif method == "BatchDecide":
+                running.stub.BatchDecide(pb.BatchDecideRequest(requests=[request]), timeout=LONG)
+            elif method == "ModelInfer":
+                infer(_infer(tenant), timeout=LONG)
+            else:
+                sent = iter([pb.StreamDecideRequest(request=request)])
+                (answer,) = running.stub.StreamDecide(sent, timeout=LONG)
+                return str(answer.result.error.message)
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return ""
+
+    try:
+        assert [ask(tenant) for tenant in ["greedy"] * 9 + ["modest"]] == [""] * 10
+        with monkeypatch.context() as busy:
+            busy.setattr(ElasticPool, "waiting", property(lambda pool: pool.bound // 2 + 1))
+            refused = ask("greedy")
+            assert "this tenant asks more than its share" in refused
+            assert method == "StreamDecide" or refused.startswith("RESOURCE_EXHAUSTED: ")
+            assert ask("modest") == ""
+        assert ask("greedy") == ""
+    finally:
+        running.close()
 
 
 def test_a_tenant_that_is_alone_has_no_share_to_exceed() -> None:
