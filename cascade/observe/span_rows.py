@@ -84,7 +84,7 @@ class SpanRows:
         for name in ("p_right_before", "confidence_after"):
             if attempts[0].get(name) is not None:
                 values.append([each[name] for each in attempts])
-        encoded = bytearray(self._template * n)
+        encoded = bytearray(self._template) * n
         rows = np.frombuffer(encoded, self._dtype)
         for name, column in zip(self._dtype.names or (), values, strict=True):
             rows[name] = column

@@ -18,15 +18,18 @@ _SPANS: int = ScopeSpans.SPANS_FIELD_NUMBER
 _DOUBLE, _NANOSECONDS = struct.pack("<d", 1.0), struct.pack("<Q", 1)
 
 
-def delimited(number: int, message: bytes) -> bytes:
-    """Encode a message as a field of another, by the field's number: tag, length, message.
+def start_of(number: int, length: int) -> bytes:
+    """Give what comes before a message of that length where it is a field of another: tag and length.
 
     See https://protobuf.dev/programming-guides/encoding/#length-types.
+
+    Parameters
+    ----------
+    number : int
+        The field's.
+    length : int
+        In bytes.
     """
-    return _start(number, len(message)) + message
-
-
-def _start(number: int, length: int) -> bytes:
     start = bytearray([number << 3 | 2])
     while length > 0x7F:
         start.append(length & 0x7F | 0x80)
@@ -84,7 +87,7 @@ class SpanShape:
         self.constant = constant.SerializeToString()
         """What comes after the last value."""
         self._size = struct.calcsize(layout) + len(self.constant)
-        self._start = _start(_SPANS, self._size)
+        self._start = start_of(_SPANS, self._size)
         self.fields[0] = (self._start + self.fields[0][0], self.fields[0][1])
 
     def encode(self, *values: bytes | int | float, more: bytes = b"") -> bytes:
@@ -100,7 +103,7 @@ class SpanShape:
         """
         parts = self._parts.copy()
         parts[1::2] = values
-        start = _start(_SPANS, self._size + len(more)) if more else self._start
+        start = start_of(_SPANS, self._size + len(more)) if more else self._start
         return start + self._pack(*parts) + self.constant + more
 
 
