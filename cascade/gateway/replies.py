@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from cascade.errors import CascadeError, InvalidInput, Overloaded
+from cascade.observe.failures import HTTP, failures
 from cascade.traffic.strict_json import Refused, parse
 
 _BODY_SECONDS = 60.0
@@ -57,6 +58,7 @@ def status_of(error: CascadeError) -> int:
 
 def error_reply(error: CascadeError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Give an error in the OpenAI API's shape, with `Retry-After` where another try is worthwhile."""
+    failures.count(HTTP, error.code, error.reason)
     status = status_of(error)
     kind = "invalid_request_error" if status < 500 else "api_error"
     shown = {

@@ -27,6 +27,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import Metric
 
 from cascade.observe.ended_workers import held_still
+from cascade.observe.failures import Failure, failures
 from cascade.observe.span_queue import SpanStats
 from cascade.observe.worker_metrics import OnLoop, WorkerMetrics
 from cascade.traffic.records import Decision, StoreStats
@@ -99,6 +100,10 @@ class Metrics:
             "cascade_http_calls", "Chat completions over HTTP, by who answered.", ("node", "served_by"),
             **made,
         )  # fmt: skip
+        self._failed = Counter(
+            "cascade_call_errors", "Calls, and questions of streams and batches, that got an error.",
+            ("method", "code", "reason"), **made,
+        )  # fmt: skip
         self._store = Counter(
             "cascade_store_records", "Records for the store, by what became of them.", ("state",), **made,
         )  # fmt: skip
@@ -119,6 +124,7 @@ class Metrics:
         self._children: dict[tuple[Any, ...], Any] = {}
         self._last = StoreStats(0, 0, 0, 0)
         self._last_spans = SpanStats(0, 0, 0, 0)
+        self._last_failures: dict[Failure, int] = {}
         self._served: dict[tuple[str, str], bool] = {}
         self._stop = threading.Event()
 
@@ -185,7 +191,7 @@ class Metrics:
         spans: Callable[[], SpanStats] | None = None,
         on_loop: OnLoop = lambda call: call(),
     ) -> None:
-        """Take over what is not counted as it happens: store, queue, bundles, spans, the process itself."""
+        """Take over what is not counted as it happens: errors, store, queue, bundles, spans, the process."""
         now = stats()
         for state in ("written", "dropped", "failed"):
             self._store.labels(state).inc(max(0, getattr(now, state) - getattr(self._last, state)))
@@ -195,6 +201,11 @@ class Metrics:
             for state in ("sent", "dropped", "failed"):
                 self._spans.labels(state).inc(getattr(ended, state) - getattr(self._last_spans, state))
             self._last_spans = ended
+        counted = failures.counts()
+        for (method, code, reason), many in counted.items():
+            before = self._last_failures.get((method, code, reason), 0)
+            self._of((self._failed, method, code, reason.lower())).inc(many - before)
+        self._last_failures = counted
         self._waiting.set(now.waiting)
         waiting = queue()
         self._queue.set(waiting)

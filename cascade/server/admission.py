@@ -33,13 +33,13 @@ class GateInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         try:
             self._gate.enter(details, "read" if details.method in _READS else "admin")
         except CascadeError as error:
-            return _refusing(handler, error)
+            return _refusing(handler, error, details.method.rpartition("/")[2])
         return handler
 
 
-def _refusing(handler: Any, error: CascadeError) -> Any:
+def _refusing(handler: Any, error: CascadeError, method: str) -> Any:
     async def refuse(_: Any, context: grpc.aio.ServicerContext) -> Any:
-        ending = end_with(context, error)
+        ending = end_with(context, error, method)
         del context, _  # see `end_with`
         await ending
 

@@ -12,6 +12,7 @@ import grpc
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
+from cascade.observe.failures import failures
 from cascade.server.status import known, status_of
 
 
@@ -21,11 +22,13 @@ class Aborted(Exception):
     Parameters
     ----------
     status : google.rpc.Status
+    reason : str
+        The error's, see `cascade.errors.CascadeError.reason`.
     """
 
-    def __init__(self, status: status_pb2.Status) -> None:
+    def __init__(self, status: status_pb2.Status, reason: str) -> None:
         super().__init__(status.message)
-        self.status = status
+        self.status, self.reason = status, reason
 
 
 class Call:
@@ -60,9 +63,9 @@ class Call:
             self._callbacks.append(callback)
         return True
 
-    def abort_with_status(self, status: status_pb2.Status) -> NoReturn:
+    def abort_with_status(self, status: status_pb2.Status, reason: str) -> NoReturn:
         """End the call with a status."""
-        raise Aborted(status)
+        raise Aborted(status, reason)
 
     def end(self) -> None:
         """Say that the call is over."""
@@ -73,10 +76,10 @@ class Call:
             callback()
 
 
-async def end_with(context: grpc.aio.ServicerContext, error: BaseException) -> NoReturn:
+async def end_with(context: grpc.aio.ServicerContext, error: BaseException, method: str) -> NoReturn:
     """End the call with an error's status; of an unforeseen one the caller learns a reference to the log.
 
-    For gRPC's event loop.
+    For gRPC's event loop. The error is counted as that method's, see `cascade.observe.failures`.
     """
     if isinstance(error, asyncio.CancelledError | grpc.aio.AbortError):
         del context  # for the same reason as below
@@ -84,8 +87,14 @@ async def end_with(context: grpc.aio.ServicerContext, error: BaseException) -> N
             raise error
         finally:
             del error
-    status = error.status if isinstance(error, Aborted) else status_of(known(error))  # type: ignore[arg-type]
+    if isinstance(error, Aborted):
+        status, reason = error.status, error.reason
+    else:
+        ours = known(error)  # type: ignore[arg-type]
+        status, reason = status_of(ours), ours.reason
+        del ours  # for the same reason as below
     found = rpc_status.to_status(status)
+    failures.count(method, found.code.name, reason)
     aborting = context.abort(found.code, found.details, found.trailing_metadata)
     # gRPC keeps the error that `abort` raises with the call; from it lead the traceback and the error before
     # it to these frames. With the context in one, the call would live until the garbage collector comes, and

@@ -31,6 +31,7 @@ class Entrance:
 
     def unary(
         self,
+        method: str,
         answer: Callable[[bytes, Call], bytes],
         *,
         refuses: bool = True,
@@ -39,6 +40,8 @@ class Entrance:
 
         Parameters
         ----------
+        method : str
+            Its name, which errors are counted by.
         answer : callable
             Given the request and the call. Ends the call by `cascade.server.status.abort`.
         refuses : bool
@@ -55,13 +58,13 @@ class Entrance:
                 return await asyncio.wrap_future(submit(self._pool, answer, request, call))
             except BaseException as error:
                 call.end()
-                ending = end_with(context, error)
+                ending = end_with(context, error, method)
                 del context, call, request  # see `end_with`
                 await ending
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    def at_once(self, answer: Callable[[bytes, Call], bytes]) -> Any:
+    def at_once(self, method: str, answer: Callable[[bytes, Call], bytes]) -> Any:
         """Make the handler of a method that neither waits nor works, and so is answered under any load."""
 
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -70,13 +73,13 @@ class Entrance:
                     raise no_message()
                 return answer(request, Call(context))
             except BaseException as error:
-                ending = end_with(context, error)
+                ending = end_with(context, error, method)
                 del context, request  # see `end_with`
                 await ending
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    def answers(self, answer: Callable[[Any, Call], Iterator[bytes]]) -> Any:
+    def answers(self, method: str, answer: Callable[[Any, Call], Iterator[bytes]]) -> Any:
         """Make the handler of a method with one raw request and a stream of raw responses."""
 
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
@@ -91,7 +94,7 @@ class Entrance:
                         return
                     yield message
             except Exception as error:
-                ending = end_with(context, error)
+                ending = end_with(context, error, method)
                 del context, request  # see `end_with`
                 await ending
             finally:

@@ -270,7 +270,7 @@ def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server, entrance
     }
     handlers = {
         # Whoever asks whether the server lives is answered under any load.
-        name: entrance.unary(method) if name == "ModelInfer" else entrance.at_once(method)
+        name: entrance.unary(name, method) if name == "ModelInfer" else entrance.at_once(name, method)
         for name, method in methods.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

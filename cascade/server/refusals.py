@@ -9,6 +9,7 @@ import grpc
 from grpc_status import rpc_status
 
 from cascade.errors import Overloaded
+from cascade.observe.failures import failures
 from cascade.server.status import status_of
 
 _MOST_KEPT = 1024
@@ -39,6 +40,7 @@ class Refusals(grpc.GenericRpcHandler):  # type: ignore[misc]
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         """Give the handler of a call."""
         if details.method in self._methods and (error := self._why_not()) is not None:
+            failures.count(details.method.rpartition("/")[2], error.code, error.reason)
             return self._refusing(self._status(error))
         return self._handlers.service(details)
 

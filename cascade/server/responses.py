@@ -10,6 +10,7 @@ import grpc
 from cascade import json_value
 from cascade.ask import Decided
 from cascade.errors import CascadeError, InvalidInput
+from cascade.observe.failures import failures
 from cascade.server.response_template import written
 from cascade.v1 import decision_pb2 as pb
 
@@ -62,8 +63,9 @@ def _fill(response: pb.DecideResponse, decided: Decided) -> None:
         cost.output_tokens = decided.output_tokens
 
 
-def error_of(error: CascadeError, request_id: str = "") -> pb.DecideError:
-    """Make an error a `DecideError`."""
+def error_of(error: CascadeError, method: str, request_id: str = "") -> pb.DecideError:
+    """Make an error a `DecideError`, and count it as that method's."""
+    failures.count(method, error.code, error.reason)
     return pb.DecideError(
         code=grpc.StatusCode[error.code].value[0],
         message=error.message,
@@ -78,7 +80,7 @@ def streamed_response(outcome: Decided | CascadeError, request_id: str) -> bytes
     if isinstance(outcome, Decided):
         return written(outcome, _streamed)
     response = pb.StreamDecideResponse()
-    response.result.error.CopyFrom(error_of(outcome, request_id))
+    response.result.error.CopyFrom(error_of(outcome, "StreamDecide", request_id))
     return response.SerializeToString()
 
 
@@ -107,5 +109,5 @@ def _batch_of_one(decided: Decided) -> bytes:
 
 def _error_of_one(error: CascadeError, request_id: str) -> bytes:
     response = pb.BatchDecideResponse()
-    response.results.add().error.CopyFrom(error_of(error, request_id))
+    response.results.add().error.CopyFrom(error_of(error, "BatchDecide", request_id))
     return response.SerializeToString()

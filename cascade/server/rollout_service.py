@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import grpc
@@ -206,14 +205,14 @@ def event_message(event: Event) -> Any:
 
 def add_to_server(servicer: RolloutServicer, server: grpc.aio.Server, entrance: Entrance) -> None:
     """Register the methods, raw bytes in and out. Under any load: a rollback is wanted then most."""
-    unary = partial(entrance.unary, refuses=False)
-    handlers = {
-        "Start": unary(servicer.start),
-        "Status": unary(servicer.status),
-        "Watch": entrance.answers(servicer.watch),
-        "Approve": unary(servicer.approve),
-        "Hold": unary(servicer.hold),
-        "Rollback": unary(servicer.rollback),
-        "History": unary(servicer.history),
+    methods = {
+        "Start": servicer.start,
+        "Status": servicer.status,
+        "Approve": servicer.approve,
+        "Hold": servicer.hold,
+        "Rollback": servicer.rollback,
+        "History": servicer.history,
     }
+    handlers = {name: entrance.unary(name, method, refuses=False) for name, method in methods.items()}
+    handlers["Watch"] = entrance.answers("Watch", servicer.watch)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

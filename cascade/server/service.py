@@ -118,7 +118,7 @@ class DecisionServicer:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 gone.fire()
-            ending = end_with(context, error)
+            ending = end_with(context, error, "Decide")
             ask = answer = counted = context = None  # type: ignore[assignment]  # see `end_with`
             await ending
         finally:
@@ -186,7 +186,7 @@ class DecisionServicer:
             if self._open_streams >= self._most_streams:
                 raise Overloaded("too many streams are open; try again later", retry_after=1.0)
         except Exception as error:
-            ending = end_with(context, error)
+            ending = end_with(context, error, "StreamDecide")
             del context, raws  # see `end_with`
             await ending
         parent = parent_in(context.invocation_metadata()) if self._intake.traces else ""
@@ -303,9 +303,9 @@ def add_to_server(servicer: DecisionServicer, server: grpc.aio.Server, entrance:
     """Register the four methods, raw bytes in and out."""
     handlers = {
         "Decide": grpc.unary_unary_rpc_method_handler(servicer.decide),
-        "BatchDecide": entrance.unary(servicer.batch_decide),
+        "BatchDecide": entrance.unary("BatchDecide", servicer.batch_decide),
         "StreamDecide": grpc.stream_stream_rpc_method_handler(servicer.stream_decide),
-        "ReportOutcome": entrance.unary(servicer.report_outcome),
+        "ReportOutcome": entrance.unary("ReportOutcome", servicer.report_outcome),
     }
     decide = f"/{SERVICE}/Decide"
     found = grpc.method_handlers_generic_handler(SERVICE, handlers)

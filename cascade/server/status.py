@@ -59,14 +59,15 @@ def status_of(error: CascadeError) -> status_pb2.Status:
 class Ending(Protocol):
     """A call that can be ended."""
 
-    def abort_with_status(self, status: status_pb2.Status, /) -> NoReturn:
-        """End the call with a status."""
+    def abort_with_status(self, status: status_pb2.Status, reason: str, /) -> NoReturn:
+        """End the call with a status, and the error's reason."""
         ...
 
 
 def abort(context: Ending, error: Exception) -> NoReturn:
     """End the call with the error's status."""
-    context.abort_with_status(status_of(known(error)))
+    ours = known(error)
+    context.abort_with_status(status_of(ours), ours.reason)
 
 
 def _cut(text: str) -> str:

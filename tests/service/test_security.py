@@ -264,7 +264,7 @@ def test_services_other_than_decisions_need_the_verb_admin(
     ))  # fmt: skip
 
     def add(server: grpc.aio.Server, entrance: Entrance) -> None:
-        handler = entrance.unary(lambda raw, call: raw)
+        handler = entrance.unary("Do", lambda raw, call: raw)
         generic = grpc.method_handlers_generic_handler("cascade.v1.Other", {"Do": handler})
         server.add_generic_rpc_handlers((generic,))
 

@@ -58,6 +58,20 @@ def test_a_service_without_any_bundle_is_told_where_it_is_up(tmp_path: Path) -> 
     play(tmp_path, [series('up{job="cascade"}', "0x30")], "CascadeServesNoBundle", ("15m", []))
 
 
+def test_who_is_refused_for_too_much_load_is_told_and_who_asks_beyond_its_own_limit_is_not(
+    tmp_path: Path,
+) -> None:
+    said = 'cascade_call_errors_total{method="%s", code="RESOURCE_EXHAUSTED", reason="%s"}'
+    given = [
+        series(said % ("Decide", "overloaded"), "0+300x30"),
+        series(said % ("ModelInfer", "overloaded"), "0+6x30"),
+        series(said % ("BatchDecide", "quota_exceeded"), "0+300x30"),
+    ]
+    play(
+        tmp_path, given, "CascadeSheds", ("4m", []), ("15m", [{"method": "Decide"}]), severity="page"
+    )  # fmt: skip
+
+
 def test_a_worker_whose_loop_stands_still_is_told_and_one_that_ended_is_not(tmp_path: Path) -> None:
     given = [
         series('cascade_worker_seen_timestamp_seconds{worker="0", pid="7"}', "0+60x30"),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cascade.observe import metrics as metrics_module
+from cascade.observe.failures import Failures
 from cascade.observe.logs import set_up_logs
 from cascade.observe.metrics import Metrics
 from cascade.observe.watcher import watched
@@ -101,6 +102,18 @@ def test_losses_and_bundles_are_looked_at() -> None:
         'cascade_bundle_info{node="m",version="1"} 0.0',
     ):
         assert line in text, line
+
+
+def test_errors_that_callers_were_told_of_are_taken_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Failures()
+    monkeypatch.setattr(metrics_module, "failures", counted)
+    metrics = Metrics()
+    for many in (2, 0, 1):
+        for _ in range(many):
+            counted.count("Decide", "RESOURCE_EXHAUSTED", "OVERLOADED")
+        metrics.look(lambda: StoreStats(0, 0, 0, 0), lambda: 0, dict)
+    labels = 'code="RESOURCE_EXHAUSTED",method="Decide",reason="overloaded"'
+    assert f"cascade_call_errors_total{{{labels}}} 3.0" in metrics.page().decode()
 
 
 def test_a_worker_is_told_apart_by_what_it_answered_its_queue_and_when_its_loop_came_round() -> None:

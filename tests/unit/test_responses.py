@@ -154,7 +154,7 @@ def test_a_batch_has_its_results_in_order_with_the_errors_of_some() -> None:
         if isinstance(outcome, Decided):
             expected.results.add().response.CopyFrom(response_of(outcome))
         else:
-            expected.results.add().error.CopyFrom(responses.error_of(outcome, str(i)))
+            expected.results.add().error.CopyFrom(responses.error_of(outcome, "BatchDecide", str(i)))
     raw = batch_response(outcomes, asked)
     assert raw == expected.SerializeToString()
     for i in (0, 1):
