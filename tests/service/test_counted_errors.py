@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from cascade.config.schema import ServerConfig
 from cascade.config.security import TenantConfig
+from cascade.config.server import ServerConfig
 from cascade.errors import Unauthenticated
 from cascade.gateway.replies import error_reply
 from cascade.observe.failures import failures
@@ -29,9 +29,8 @@ class Guarded:
 
     def __init__(self, folder: Path) -> None:
         self.engine: Any = FakeEngine()
-        made = {
-            verb: create_key(folder / "keys.json", "acme", verbs=[verb])[1] for verb in ("decide", "report")
-        }
+        keys = folder / "keys.json"
+        made = {verb: create_key(keys, "acme", verbs=[verb])[1] for verb in ("decide", "report")}
         self.decides, self.reports = ((("authorization", f"Bearer {key}"),) for key in made.values())
         limits = {"acme": TenantConfig(requests_per_second=1 / 3600, burst=5)}
         self.gate = Gate(KeyRing(keys), Quotas(limits, folder / "tenants.state"))
