@@ -24,7 +24,8 @@ class ServerConfig(Section):
 
     `workers` empty means one for each core. `pin_workers` keeps each to one core; empty means that they are
     where there are as many workers as cores, several, and no quota on them. `admin_listen` takes reflection
-    and the services that only a key's verb `admin` may call away from the public address.
+    and the services that only a key's verb `admin` may call away from the public address, and the page's
+    changes of rollouts with them.
     """
 
     workers: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cascade.config import Config
-from cascade.errors import CascadeError, InvalidInput
+from cascade.errors import CascadeError, InvalidInput, PermissionDenied
 from cascade.gateway.entry import enter
 from cascade.gateway.replies import error_reply, raw_body
 from cascade.page.guarding import CSRF, Hosts, check_same_site, new_token
@@ -48,11 +48,14 @@ class Page:
     store : TrafficStore
     gate : Gate
         With keys, figures need one that allows `read`, buttons one that allows `admin`.
+
+    With `server.admin_listen` it changes nothing: that address is gRPC's, and this one is not for it.
     """
 
     def __init__(self, config: Config, store: TrafficStore, gate: Gate) -> None:
         assert config.http is not None
         self._gate, self._hosts = gate, Hosts(config.http.hosts)
+        self._changes = config.server.admin_listen is None
         self._nodes = NodePages(config, store)
         self._seen: dict[tuple[object, ...], tuple[float, Any]] = {}
         self.routes = [
@@ -101,7 +104,7 @@ class Page:
             return shown
         nodes = self._nodes.all(now, hours, caller.nodes, caller.reads_tenant)
         shown = {
-            "time": now, "hours": hours, "nodes": nodes, "may_change": caller.admin,
+            "time": now, "hours": hours, "nodes": nodes, "may_change": caller.admin and self._changes,
             "tenant": caller.reads_tenant,
         }  # fmt: skip
         if len(self._seen) > _MOST_SEEN:
@@ -115,6 +118,10 @@ class Page:
             self._hosts.check(request)
             check_same_site(request)
             caller = enter(self._gate, request, "admin")
+            if not self._changes:
+                raise PermissionDenied(
+                    "rollouts are changed at `server.admin_listen` only: by `cascade rollout --target`"
+                )
             node, verb = request.path_params["node"], request.path_params["verb"]
             changes = {
                 "approve": self._nodes.verbs.approve,

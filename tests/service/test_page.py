@@ -136,6 +136,24 @@ def test_with_keys_figures_and_changes_need_one_that_allows_admin(start: Start, 
     assert httpx2.post(f"{url}/{NODE}/hold", headers=change).status_code == 401
 
 
+def test_with_an_address_for_admins_the_page_shows_and_changes_nothing(
+    start: Start, tmp_path: Path, unseen: list[dict[str, Any]]
+) -> None:
+    _, admin = create_key(tmp_path / "keys.json", "ops", verbs=("admin",))
+    side = start(auth={"keys": "keys.json"}, server={"admin_listen": "127.0.0.1:0"})
+    begin_rollout(side)
+    token = httpx2.get(side.url).cookies[CSRF]
+    headers = {"cookie": f"{CSRF}={token}", CSRF_HEADER: token, "authorization": f"Bearer {admin}"}
+    for verb in ("approve", "hold", "rollback"):
+        refused = httpx2.post(f"{side.url}/page/nodes/{NODE}/{verb}", headers=headers)
+        assert refused.status_code == 403
+        assert "at `server.admin_listen` only" in refused.json()["error"]["message"]
+    assert [event.what for event in verbs(side).history(NODE)] == ["start"]
+    shown = httpx2.get(f"{side.url}/page/nodes", headers=headers).json()
+    assert [node["node"] for node in shown["nodes"]] == [NODE]
+    assert not shown["may_change"]
+
+
 def test_the_page_asks_nobody_else(side: Side) -> None:
     page = httpx2.get(side.url)
     assert "default-src 'none'" in page.headers["content-security-policy"]
