@@ -17,6 +17,7 @@ from cascade.security.keys import read_keys
 from cascade.server import rollout_service, sd_notify
 from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
+from cascade.server.exposed import warn_of_exposure
 from cascade.server.gate import open_gate
 from cascade.server.http import HttpSide
 from cascade.server.listening import reserve_port
@@ -91,6 +92,7 @@ def serve(
 
 def _serve_alone(config: Config, address: str, announce: Announce) -> int:
     http = config.http.listen if config.http else None
+    warn_of_exposure(config, address, http)
 
     def serves(facts: dict[str, Any]) -> None:
         announce(facts)
@@ -102,6 +104,7 @@ def _serve_alone(config: Config, address: str, announce: Announce) -> int:
 
 def _worker(config: Config, address: str, http: str | None, cores: list[int] | None) -> RunWorker:
     """Load what workers share, and give what a worker does."""
+    warn_of_exposure(config, address, http)
     if config.auth is not None:
         read_keys(config.base / config.auth.keys)  # what is wrong with it is said once, not by each worker
     encoders = preload(config)

@@ -59,3 +59,12 @@ def test_a_port_in_use_is_said_before_any_worker_starts(document: dict[str, Any]
         )
     assert done.returncode == 2
     assert b"cannot listen on" in done.stderr
+
+
+def test_an_address_that_others_reach_without_a_key_is_warned_of_once(
+    serve: Callable[[int], Service], document: dict[str, Any]
+) -> None:
+    document["http"] = {"listen": "0.0.0.0:0"}
+    said = serve(2).log.read_text()
+    assert said.count("other machines can reach") == 1
+    assert "http.listen: other machines can reach 0.0.0.0:" in said
