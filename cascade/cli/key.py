@@ -23,7 +23,7 @@ def create_key(
     ] = None,
     verbs: Annotated[
         list[str] | None,
-        typer.Option("--verb", help="decide, report, read, admin; the first two, if none."),
+        typer.Option("--verb", help="decide, report, read, proxy, admin; the first two, if none."),
     ] = None,
     days: Annotated[float | None, typer.Option(help="Ends by itself after so many days.")] = None,
     config: ConfigOption = Path("cascade.yaml"),

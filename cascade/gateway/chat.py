@@ -1,8 +1,9 @@
 """`POST /v1/chat/completions`: to the frontier and into the log, or from the ladder where its node is live.
 
 Whatever goes wrong on our side, the call still goes to the frontier. What the frontier answers, errors
-included, the agent gets as it came. One exception: who asks for the model `cascade/<node>` asks the node, and
-gets an error where even the frontier breaks the node's contract.
+included, the agent gets as it came, but for what is said of the service's own key (`cascade.gateway.told`).
+One exception: who asks for the model `cascade/<node>` asks the node, and gets an error where even the
+frontier breaks the contract of the node.
 """
 
 from __future__ import annotations
@@ -141,6 +142,8 @@ class ChatCompletions:
         found = self._recogniser.node_of(body, request.headers.get(HEADER, ""))
         if found is not None:
             caller.check_node(found.node)
+        else:
+            caller.check_frontier()
         shape, question, why_not = None, None, "" if found else "the call belongs to no node"
         if found is not None:
             try:
@@ -160,10 +163,10 @@ class ChatCompletions:
         rung = self._config.nodes[found.node].ladder[-1] if found else self._default
         upstream = self._upstreams[rung]
         sent_body: dict[str, Any] = body
-        if found is not None and found.how == "model":
+        # Nor does a key for nodes choose what of the frontier's models answers, at a price that nobody set.
+        if found is not None and (found.how == "model" or caller.nodes):
             sent_body, raw = {**body, "model": upstream.rung.model}, b""
-        # A key of ours is no key for the upstream.
-        headers = upstream.headers(request.headers.items(), own_key=self._gate.open)
+        headers = upstream.headers(request.headers.items())
         context = context_of(request, caller)
         request_id = context.pop("request-id", "")
         tenant = context.get("tenant", "")

@@ -1,12 +1,19 @@
-"""The rest of the API: `/v1/models` with the nodes among them, and every other path passed on as it is."""
+"""The rest of the API: `/v1/models` with the nodes among them, and every other path passed on as it is.
+
+Where there are keys, that rest is for keys with the verb `proxy`: it has the files, batches and stored
+answers of all who share the service's account, and models whose price is not known here.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from typing import Any, TypeVar
 from urllib.parse import quote
 
+import httpx2
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -16,9 +23,12 @@ from cascade.gateway.entry import context_of, enter
 from cascade.gateway.load import Load
 from cascade.gateway.recognise import PREFIX
 from cascade.gateway.replies import error_reply, raw_body
-from cascade.gateway.upstream import Upstream, given_headers
+from cascade.gateway.told import told
+from cascade.gateway.upstream import Upstream
 from cascade.server.gate import Gate
 
+_T = TypeVar("_T")
+_BY_FRONTIER = {"x-cascade-served-by": "frontier"}
 _EMBEDDINGS = "/embeddings"
 _PATH = "/:@!$&'()*+,;=~"
 """What stands in a path as it is; an escaped `?` or `#` must not become the end of it."""
@@ -26,6 +36,8 @@ _PATH = "/:@!$&'()*+,;=~"
 
 class Models:
     """`GET /v1/models`: the upstream's models, and a model `cascade/<node>` for each node.
+
+    A key for certain nodes is shown these.
 
     Parameters
     ----------
@@ -36,26 +48,31 @@ class Models:
 
     def __init__(self, upstream: Upstream, nodes: Sequence[str], gate: Gate) -> None:
         self._upstream, self._gate = upstream, gate
-        self._ours = [
-            {"id": PREFIX + node, "object": "model", "created": 0, "owned_by": "cascade"} for node in nodes
-        ]
+        self._nodes = tuple(nodes)
 
     async def listed(self, request: Request) -> Response:
         """List the models. Where the upstream lists none, there are still ours."""
         try:
-            enter(self._gate, request, "decide")
+            caller = enter(self._gate, request, "decide")
         except CascadeError as error:
             return error_reply(error)
-        headers = self._upstream.headers(request.headers.items(), own_key=self._gate.open)
+        ours = [
+            {"id": PREFIX + node, "object": "model", "created": 0, "owned_by": "cascade"}
+            for node in self._nodes
+            if not caller.nodes or node in caller.nodes
+        ]
+        if caller.nodes:
+            return JSONResponse({"object": "list", "data": ours})
+        upstream = self._upstream
         try:
-            async with self._upstream.open("GET", "/models", headers) as response:
+            async with upstream.open("GET", "/models", upstream.headers(request.headers.items())) as response:
                 body = await response.aread()
-                if response.status_code in (401, 403):
-                    return Response(body, response.status_code, given_headers(response))
+                if response.status_code in (401, 403) and upstream.callers_key:
+                    return Response(body, response.status_code, upstream.given_headers(response))
             theirs = json.loads(body)["data"] if response.status_code == 200 else []
-            listed = [*theirs, *self._ours]
+            listed = [*theirs, *ours]
         except (CascadeError, ValueError, LookupError, TypeError):
-            listed = self._ours
+            listed = ours
         return JSONResponse({"object": "list", "data": listed})
 
 
@@ -80,10 +97,12 @@ class Passing:
     async def pass_on(self, request: Request) -> Response:
         """Pass one call on."""
         path = request.scope["path"].removeprefix("/v1")
-        headers = self._upstream.headers(request.headers.items(), own_key=self._gate.open)
+        headers = self._upstream.headers(request.headers.items())
         stack = AsyncExitStack()
         try:
-            tenant = context_of(request, enter(self._gate, request, "decide")).get("tenant", "")
+            caller = enter(self._gate, request, "proxy")
+            caller.check_frontier()
+            tenant = context_of(request, caller).get("tenant", "")
             self._load.admit_tenant(request.scope, tenant)
             await self._gate.counted(tenant)
             if self._gate.quotas is not None:
@@ -93,9 +112,10 @@ class Passing:
                 raise InvalidInput("path", "is none that is passed on")
             query = f"?{request.url.query}" if request.url.query else ""
             content = await raw_body(request, self._limit)
-            response = await stack.enter_async_context(
-                self._upstream.open(request.method, quote(path, _PATH) + query, headers, content or None)
-            )
+            call = self._upstream.open(request.method, quote(path, _PATH) + query, headers, content or None)
+            response = await _unless_gone(request, stack.enter_async_context(call))
+            if response.status_code >= 400:
+                return await _unless_gone(request, self._refused(response, stack))
         except ClientDisconnect:
             return Response(status_code=499)
         except CascadeError as error:
@@ -120,7 +140,39 @@ class Passing:
                 usd = (read * self._price.input + written * self._price.output) / 1e6
                 self._gate.quotas.spend(tenant, usd)
 
-        return _Closing(body(), response.status_code, given_headers(response), stack, pay)
+        return _Closing(body(), response.status_code, self._upstream.given_headers(response), stack, pay)
+
+    async def _refused(self, response: httpx2.Response, stack: AsyncExitStack) -> Response:
+        async with stack:
+            body = b"".join([part async for part in response.aiter_raw()])
+        status = response.status_code
+        headers, body = told(self._upstream, status, self._upstream.given_headers(response), body)
+        return Response(body, status, headers | _BY_FRONTIER)
+
+
+async def _unless_gone(request: Request, doing: Coroutine[Any, Any, _T]) -> _T:
+    """Do something for a caller whose request has been read, and drop it once the caller has gone.
+
+    Raises
+    ------
+    ClientDisconnect
+    """
+    task, leaving = asyncio.create_task(doing), asyncio.create_task(_leaves(request))
+    try:
+        await asyncio.wait([task, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        leaving.cancel()
+        task.cancel()  # where the server ends
+
+
+async def _leaves(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Closing(StreamingResponse):
@@ -134,7 +186,7 @@ class _Closing(StreamingResponse):
         stack: AsyncExitStack,
         pay: Callable[[], object],
     ) -> None:
-        super().__init__(content, status, headers | {"x-cascade-served-by": "frontier"})
+        super().__init__(content, status, headers | _BY_FRONTIER)
         self._stack, self._pay = stack, pay
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]

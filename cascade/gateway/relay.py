@@ -15,8 +15,9 @@ from typing import Any
 from cascade.errors import RungError, TeacherUnavailable, UnusableAnswer
 from cascade.gateway.accumulate import Events, Said, data_of
 from cascade.gateway.shape import AnswerShape, Unfit
+from cascade.gateway.told import told
 from cascade.gateway.unstated import UNSEEN_PER_SECOND, most_tokens, request_tokens, tokens
-from cascade.gateway.upstream import Upstream, given_headers
+from cascade.gateway.upstream import Upstream
 from cascade.rungs.protocol import Answer, Query
 from cascade.server.gone import CallerGone
 from cascade.traffic.strict_json import Refused, parse
@@ -79,6 +80,7 @@ class Relay:
         self._shape, self._why_unread = shape, why_unread
         self._loop = asyncio.get_running_loop()
         self._whole, self._pay = whole, pay
+        self._key = upstream.key.encode()
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Event()  # set whenever the agent has taken an event
         self._task: asyncio.Task[None] | None = None
@@ -172,7 +174,7 @@ class Relay:
         ) as response:
             kind = response.headers.get("content-type", "")
             if response.status_code == 200 and kind.startswith("text/event-stream"):
-                self.status, self.headers, self.streams = 200, given_headers(response), True
+                self.status, self.headers, self.streams = 200, self.upstream.given_headers(response), True
                 self.begun.set()
                 events = Events()
                 async for raw in response.aiter_raw():
@@ -184,10 +186,13 @@ class Relay:
             body = b"".join([part async for part in response.aiter_raw()])
             if add_usage and response.status_code in (400, 422) and re.search(rb"stream_options|usage", body):
                 return False
-            self.status, self.headers, self.body = response.status_code, given_headers(response), body
-        if self.status == 200:
+            status, headers = response.status_code, self.upstream.given_headers(response)
+        if status == 200:
             with suppress(Refused):  # `answer` says where this was no completion
-                self.said.take_completion(parse(self.body, repeated_keys=True))
+                self.said.take_completion(parse(body, repeated_keys=True))
+        if not self.said.complete:
+            headers, body = told(self.upstream, status, headers, body)
+        self.status, self.headers, self.body = status, headers, body
         return True
 
     def _all_sent(self) -> None:
@@ -200,6 +205,9 @@ class Relay:
             self._shown = time.monotonic()
         if added_usage and isinstance(data, dict) and data.get("usage") and data.get("choices") == []:
             return
+        chunk = isinstance(data, dict) and data.get("choices") and not data.get("error")
+        if not chunk and self._key and self._key in event:
+            raise TeacherUnavailable(f"the upstream {self.upstream.name!r} broke its answer off by an error")
         self._events.put_nowait(event)
         # Who waits for the whole of it takes nothing before.
         while self._events.qsize() >= _AHEAD and not (self._whole and self.taught):

@@ -54,7 +54,9 @@ class Gateway:
         chats = {name: rung for name, rung in config.rungs.items() if isinstance(rung, ChatRungConfig)}
         default = config.http.upstream or next(iter(chats))
         self._upstreams = {
-            name: Upstream(name, rung, config.http.timeout_seconds) for name, rung in chats.items()
+            # A key of ours is no key for the upstream.
+            name: Upstream(name, rung, config.http.timeout_seconds, own_key=gate.open)
+            for name, rung in chats.items()
         }
         metrics = observing.metrics if observing else None
         http = config.http

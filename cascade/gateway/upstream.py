@@ -26,6 +26,8 @@ _NOT_SENT = _HOP_BY_HOP | {
     "referer",
     "expect",
 }
+_ACCOUNT = frozenset({"openai-organization", "openai-project"})
+"""Whose account of the owner's a call is billed to: not for who has a key of ours to say."""
 _NOT_GIVEN = _HOP_BY_HOP | {"content-length", "content-encoding", "set-cookie", "date", "server", "alt-svc"}
 _CONNECT_SECONDS = 10.0
 
@@ -42,11 +44,13 @@ class Upstream:
     rung : ChatRungConfig
     timeout_seconds : float
         How long the server may be silent.
-    max_concurrency : int
+    own_key : bool
+        Whether a caller's `authorization` is meant for this server. The key of the configuration wins over it
+        where there is one.
     """
 
-    def __init__(self, name: str, rung: ChatRungConfig, timeout_seconds: float) -> None:
-        self.name, self.rung = name, rung
+    def __init__(self, name: str, rung: ChatRungConfig, timeout_seconds: float, own_key: bool) -> None:
+        self.name, self.rung, self._own_key = name, rung, own_key
         self._client = http_client(rung.max_concurrency)
         self._timeout = httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
 
@@ -54,28 +58,36 @@ class Upstream:
         """Close the connections."""
         await self._client.aclose()
 
-    def headers(self, sent: Iterable[tuple[str, str]], own_key: bool) -> dict[str, str]:
+    @property
+    def key(self) -> str:
+        """The service's own key; empty for none."""
+        return os.environ.get(self.rung.api_key_env or "", "").strip()
+
+    @property
+    def callers_key(self) -> bool:
+        """Whether a call has the caller's own key, or none: then all that is said of it is theirs."""
+        return self._own_key and not self.key
+
+    def headers(self, sent: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Give the headers of a call upstream.
 
         Parameters
         ----------
         sent : iterable of (str, str)
             The caller's headers, names in lower case.
-        own_key : bool
-            Whether the caller's `authorization` is meant for the upstream. The key of the configuration
-            wins over it where there is one.
         """
+        kept_out = _NOT_SENT if self._own_key else _NOT_SENT | _ACCOUNT
         headers = {
             name: value
             for name, value in sent
-            if name not in _NOT_SENT and not name.startswith("x-cascade-") and name != "authorization"
+            if name not in kept_out and not name.startswith("x-cascade-") and name != "authorization"
         }
         # What comes is read as it is, so that it can be passed on byte by byte.
         headers["accept-encoding"] = "identity"
-        key = os.environ.get(self.rung.api_key_env or "", "").strip()
+        key = self.key
         if key:
             headers["authorization"] = f"Bearer {key}"
-        elif own_key:
+        elif self._own_key:
             headers |= {name: value for name, value in sent if name == "authorization"}
         return headers
 
@@ -127,10 +139,10 @@ class Upstream:
                 f"the upstream {self.name!r} cannot be reached ({type(error).__name__})"
             ) from None
 
-
-def given_headers(response: httpx2.Response) -> dict[str, str]:
-    """Give the headers of an upstream's response that the caller gets too."""
-    found = [
-        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
-    ]
-    return {name: value for name, value in found if name not in _NOT_GIVEN}
+    def given_headers(self, response: httpx2.Response) -> dict[str, str]:
+        """Give the headers of a response that the caller gets too."""
+        key = self.key
+        found = [
+            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers.raw
+        ]
+        return {name: value for name, value in found if name not in _NOT_GIVEN and not (key and key in value)}

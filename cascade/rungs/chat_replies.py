@@ -19,6 +19,31 @@ from cascade.rungs.usage import token_count
 _FENCE = re.compile(r"```\w*\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 
+KEY_REFUSED = (401, 403)
+"""Statuses of a server that refuses the key: a matter of the service's owner, not of who calls it."""
+
+
+def look_at_key(api_key_env: str | None) -> str:
+    """Say what the owner does about a key that is refused."""
+    if api_key_env:
+        return f"check the key in the environment variable {api_key_env}"
+    return "set api_key_env"
+
+
+def shown_code(code: object, key: str) -> str:
+    """Give an error's machine-readable code as it is added to what is said; empty where it is none.
+
+    Parameters
+    ----------
+    code : object
+        As it came.
+    key : str
+        The API key, which no error may repeat.
+    """
+    text = str(code or "")
+    return f" ({text})" if re.fullmatch(r"[\w.-]{1,60}", text) and key not in text else ""
+
+
 class TryAgain(TeacherUnavailable):
     """A try failed in a way that another may not."""
 
@@ -80,14 +105,10 @@ class Replies:
         """Give what an HTTP error means; a `TryAgain` where another try may succeed."""
         status = error.status_code
         what = f"chat rung {self._where} answered HTTP {status}"
-        if status in (401, 403):
-            key = self._settings.api_key_env
-            look = f"check the key in the environment variable {key}" if key else "set api_key_env"
-            return TeacherUnavailable(f"{what}: {look}")
+        if status in KEY_REFUSED:
+            return TeacherUnavailable(f"{what}: {look_at_key(self._settings.api_key_env)}")
         # Of the body only the short machine-readable code is told: the rest may repeat key or input.
-        code = str(error.code or "")
-        if re.fullmatch(r"[\w.-]{1,60}", code) and self._key not in code:
-            what += f" ({code})"
+        what += shown_code(error.code, self._key)
         if status in (408, 409, 429) or status >= 500:
             return TryAgain(what, _retry_after(error))
         return RungError(what)

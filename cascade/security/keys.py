@@ -27,9 +27,10 @@ from typing import Any
 
 from cascade.errors import ConfigError
 
-VERBS = ("decide", "report", "read", "admin")
+VERBS = ("decide", "report", "read", "proxy", "admin")
 """What a key can be allowed: decide, report outcomes, read (its tenant's traffic and figures, how rollouts
-stand), administer (change rollouts, read of every tenant)."""
+stand), use the rest of the frontier's API on the service's account (files, responses, embeddings ...),
+administer (change rollouts, read of every tenant)."""
 
 _IMPLIED = {"read": "admin"}
 
@@ -224,13 +225,15 @@ def create_key(
     Raises
     ------
     ConfigError
-        A tenant, verb or time is wrong, or the file is.
+        A tenant, verb or time is wrong, `proxy` meets nodes, or the file is wrong.
     """
     if not 1 <= len(tenant) <= 64 or not tenant.isprintable() or "/" in tenant or tenant.isspace():
         raise ConfigError("a tenant has 1 to 64 printable characters, none of them '/'")
     wrong = sorted(set(verbs) - set(VERBS))
     if wrong or not verbs:
         raise ConfigError(f"verbs are {', '.join(VERBS)}; found {', '.join(wrong) or 'none'}")
+    if nodes and "proxy" in verbs:
+        raise ConfigError("a key that names nodes asks these alone; `proxy` is for keys that name none")
     if days is not None and not 0 < days < 36_500:
         raise ConfigError("the number of days must be above 0 and below 36500")
     token = PREFIX + secrets.token_urlsafe(32)

@@ -59,6 +59,14 @@ class Caller:
         if self.nodes and node not in self.nodes:
             raise PermissionDenied(f"the key is not for node {node[:64]!r}")
 
+    def check_frontier(self) -> None:
+        """Raise PermissionDenied where the key is for nodes alone, and not for what belongs to none."""
+        if self.nodes:
+            raise PermissionDenied(
+                "the key is for its nodes alone, and this call belongs to none of them; a chat completion "
+                "does by its model, `cascade/<node>`"
+            )
+
 
 ANYONE = Caller()
 

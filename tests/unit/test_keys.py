@@ -298,3 +298,12 @@ def test_a_folder_that_takes_no_locks_takes_keys_and_one_that_is_broken_does_not
     key, _ = create_key(path, "acme")
     assert read_keys(path) == [key]
     assert "takes no locks" in caplog.text
+
+
+def test_a_key_for_nodes_cannot_be_one_for_the_rest_of_the_frontiers_api(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`proxy` is for keys that name none"):
+        create_key(tmp_path / "keys.json", "acme", nodes=["n"], verbs=["decide", "proxy"])
+    key, _ = create_key(tmp_path / "keys.json", "acme", verbs=["decide", "proxy"])
+    assert [key.allows(verb) for verb in ("proxy", "read", "admin")] == [True, False, False]
+    admin, _ = create_key(tmp_path / "keys.json", "ops", verbs=["admin"])
+    assert not admin.allows("proxy")
