@@ -103,9 +103,9 @@ class FakeEngine:
 
 
 class Running:
-    def __init__(self, **config):
+    def __init__(self, traces=None, **config):
         self.engine = FakeEngine()
-        self.server = CascadeServer(self.engine, "127.0.0.1:0", ServerConfig(**config), LIMITS)
+        self.server = CascadeServer(self.engine, "127.0.0.1:0", ServerConfig(**config), LIMITS, traces=traces)
         self.target = f"127.0.0.1:{self.server.start()}"
         self.channel = grpc.insecure_channel(self.target)
         self.stub = decision_pb2_grpc.DecisionServiceStub(self.channel)

@@ -2,10 +2,13 @@
 
 import gc
 from collections.abc import Iterator
+from typing import Any, cast
 
 import grpc
 import pytest
 
+from cascade.observe.ended import Ended
+from cascade.observe.traces import Traces
 from cascade.v1 import decision_pb2 as pb
 from tests.service.fake_engine import LONG
 
@@ -16,6 +19,30 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+class Kept:
+    """In place of the queue of spans."""
+
+    def __init__(self) -> None:
+        self.ended: list[Ended] = []
+
+    def put(self, *ended: Ended) -> None:
+        self.ended += ended
+
+
+@pytest.mark.parametrize("text", ["", "teacher is down"], ids=["malformed question", "no answer"])
+def test_so_does_one_that_comes_from_its_callers_trace(own, no_collector: None, text: str) -> None:
+    kept = Kept()
+    running = own(traces=Traces(cast(Any, kept)), max_streams_per_connection=20)
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for _ in range(100):
+        with pytest.raises(grpc.RpcError) as caught:
+            running.stub.Decide(
+                pb.DecideRequest(node="intent", text=text), metadata=[("traceparent", parent)], timeout=LONG
+            )
+        assert "RST_STREAM" not in caught.value.details()
+    assert [ended.parent for ended in kept.ended] == [parent[36:52]] * (100 if text else 0)
 
 
 @pytest.mark.parametrize(
