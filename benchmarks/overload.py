@@ -45,6 +45,8 @@ def main(
     port = free_port()
     answers: dict[str, list[float]] = defaultdict(list)
     costs: dict[str, list[float]] = defaultdict(list)
+    refused: dict[str, list[float]] = defaultdict(list)
+    reset: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with server(cascade(write_config(folder, "one", port), port), port) as process:
@@ -57,6 +59,8 @@ def main(
                 cores = (processor_seconds(process.pid) - before) / (time.monotonic() - began)
                 good = found.rate if size is None else found.data / size
                 answers[what].append(good)
+                refused[what].append(max(found.rate - good, 0.0))
+                reset[what].append(found.errors)
                 costs[what].append(1e6 * cores / max(good, 1.0))
                 return found
 
@@ -76,6 +80,8 @@ def main(
         {
             "load": what,
             "answered/s": round(float(np.median(answers[what]))),
+            "refused/s": round(float(np.median(refused[what]))),
+            "reset/s": round(float(np.median(reset[what]))),
             "us of processor time an answer": round(float(np.median(costs[what]))),
             "goodput by the clock": round(float(np.median(np.divide(answers[what], answers["peak"]))), 2),
             "goodput by processor time": round(float(np.median(costs["peak"]) / np.median(costs[what])), 2),

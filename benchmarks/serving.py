@@ -223,6 +223,7 @@ def main(
                     )
                     seen.add(f"goodput {factor}x", over.data / size)
                     seen.add(f"answered {factor}x", over.rate)
+                    seen.add(f"reset {factor}x", over.errors)
                 for key, port in peer_ports.items():
                     path = serving_peers.PEERS[key].path
                     seen.add(key, h2load(port, path, asked[key], seconds, streams=8).rate)

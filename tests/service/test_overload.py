@@ -1,5 +1,6 @@
 """Overload: work for many is not lost on those who come too late, and no tenant takes it all."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import grpc
 import pytest
 
-from cascade.client import DecisionError
+from cascade.client import AsyncClient, DecisionError
 from cascade.config.server import ServerConfig
 from cascade.errors import Overloaded
 from cascade.inference import open_inference_pb2 as inference_pb
@@ -197,6 +198,24 @@ def test_the_hint_says_how_long_the_queue_is() -> None:
     pool.length = 0
     assert overloaded(pool).retry_after == pytest.approx(0.1)
     pool.shutdown()
+
+
+def test_more_calls_than_a_connection_takes_wait_with_their_client_and_none_is_refused() -> None:
+    running = Running(max_streams_per_connection=20)
+    n = 400
+
+    async def ask_all() -> list[str]:
+        async with AsyncClient(running.target, timeout=LONG) as client:
+            await client.decide(node="intent", text="warm")  # from here on the client knows the limit
+            calls = [client.decide(node="intent", text=f"t{i}") for i in range(n)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+        return [str(each) if isinstance(each, BaseException) else each.label for each in found]
+
+    try:
+        for _ in range(3):
+            assert asyncio.run(ask_all()) == [f"T{i}" for i in range(n)]
+    finally:
+        running.close()
 
 
 def test_a_call_is_refused_before_its_message_has_come() -> None:
