@@ -273,8 +273,8 @@ def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", config.max_message_bytes),
         # Backpressure: beyond that a client waits on its own side, which costs this server nothing.
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
-        # Else gRPC counts calls that have ended and are not freed yet, and refuses what a client may well begin,
-        # by a reset of its stream and without a hint: of 300 calls begun at once, most.
+        # Else gRPC counts calls that have ended and are not freed yet, and refuses what a client may well
+        # begin, by a reset of its stream and without a hint: of 300 calls begun at once, most.
         ("grpc.http.overload_protection", 0),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", 2 * config.max_metadata_bytes),

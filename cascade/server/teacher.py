@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from cascade.ask import Ask, Attempt
 from cascade.errors import CascadeError, ContractViolation, DeadlineExceeded, RungError, TeacherUnavailable
@@ -76,14 +78,46 @@ def _submit(node: Node, ask: Ask) -> Future[Answer]:
     query = Query(ask.text, ask.messages, ask.choices, ask.deadline, ask.context.get("traceparent", ""))
     if ask.teacher is not None:  # who asks in his own words is bounded where he comes in
         return ask.teacher.submit(query)
-    number = node.teacher_queue.enter(ask.deadline)
+    asked: Future[Answer] = Future()
+    number = node.teacher_queue.enter(
+        ask.deadline, ask.context.get("tenant", ""), partial(_begin, node, query, asked)
+    )
+    asked.add_done_callback(lambda _: node.teacher_queue.leave(number))
+    return asked
+
+
+def _begin(node: Node, query: Query, asked: Future[Answer]) -> None:
+    """Ask the teacher, now that there is a place; what becomes of the call becomes of `asked`."""
+    if asked.done():  # not waited for any more
+        return
     try:
-        future = node.teacher.submit(query)
-    except BaseException:
-        node.teacher_queue.leave(number)
-        raise
-    future.add_done_callback(lambda _: node.teacher_queue.leave(number))
-    return future
+        call = node.teacher.submit(query)
+    except BaseException as error:
+        _settle(asked, partial(asked.set_exception, error))
+        return
+
+    under_way = [call]  # emptied, so that the two do not hold each other
+
+    def answered(call: Future[Answer]) -> None:
+        under_way.clear()
+        if call.cancelled():
+            asked.cancel()
+        else:
+            _settle(asked, lambda: asked.set_result(call.result()))
+
+    def dropped(asked: Future[Answer]) -> None:
+        if asked.cancelled():
+            for each in tuple(under_way):
+                each.cancel()
+
+    asked.add_done_callback(dropped)
+    call.add_done_callback(answered)
+
+
+def _settle(asked: Future[Answer], settle: Callable[[], object]) -> None:
+    if not asked.done():
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            settle()
 
 
 def when_answered(started: Started, then: Callable[[], object]) -> None:

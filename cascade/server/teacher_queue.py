@@ -1,27 +1,33 @@
-"""Who waits for a node's teacher: whoever would wait too long learns so at once."""
+"""Who waits for a node's teacher: tenants in turn, and whoever would wait too long learns so at once."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from itertools import count
 
 from cascade.errors import Overloaded
 
 MOST = 4096
-"""Questions that may wait for a place, however fast the teacher is."""
+"""Questions that may wait for a place, however fast the teacher is; of each tenant an even share of it."""
 
 _WEIGHT = 0.1  # of the last answer in the estimate of how long one takes
 
+Begin = Callable[[], object]
+"""Asks the teacher; called where there is a place. Raises nothing, and leaves before or after it returns."""
+
 
 class TeacherQueue:
-    """Counts the questions that a node's teacher is asked, and refuses those that would wait too long.
+    """Gives places to those who ask a node's teacher, and refuses those that would wait too long.
 
-    So many are asked at a time as the chat rung's `max_concurrency` says. The others wait for a place, in the
-    order in which they came, and hold no thread. How long one that comes now will wait follows from how long
-    the last ones kept their places; while those who have one now have been keeping it for longer than that,
-    from them.
+    So many are asked at a time as the chat rung's `max_concurrency` says. The others wait for a place and
+    hold no thread. Tenants that wait are given places in turn, and each tenant's questions in the order in
+    which they came: who asks much waits behind its own. How long one that comes now will wait follows from
+    how long the last ones kept their places; while those who have one now have been keeping it for longer
+    than that, from them.
 
     May be used by many threads. Audits, which are few, are not counted.
 
@@ -40,21 +46,28 @@ class TeacherQueue:
         self._numbers = count()
         self._asked: dict[int, float] = {}  # since when, by `time.monotonic()`
         self._asked_sum = 0.0
-        self._waiting: dict[int, None] = {}
+        self._tenant_of: dict[int, str] = {}  # of those that wait
+        self._waiting: OrderedDict[str, OrderedDict[int, Begin]] = OrderedDict()  # the next tenant first
         self._usual = 0.0  # seconds that a place is kept
+        self._due: deque[Begin] = deque()
+        self._beginning = False
 
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
-        return len(self._waiting)
+        return len(self._tenant_of)
 
-    def enter(self, deadline: float | None = None) -> int:
+    def enter(self, deadline: float | None = None, tenant: str = "", begin: Begin = lambda: None) -> int:
         """Count a question; gives the number by which it leaves.
 
         Parameters
         ----------
         deadline : float, optional
             `time.monotonic()` at which its caller gives up.
+        tenant : str
+            Whose question it is.
+        begin : callable
+            Called once, as soon as there is a place: now, or by whoever leaves one.
 
         Raises
         ------
@@ -64,15 +77,27 @@ class TeacherQueue:
         now = time.monotonic()
         with self._lock:
             number = next(self._numbers)
-            if len(self._asked) < self._places:
+            free = len(self._asked) < self._places
+            if free:
                 self._take_place(number, now)
-                return number
-            wait = self._expected(now)
-            patience = self._patience if deadline is None else min(self._patience, deadline - now)
-            if wait <= patience and len(self._waiting) < MOST:
-                self._waiting[number] = None
-                return number
-            full = wait > self._patience or len(self._waiting) >= MOST
+            else:
+                self._wait(number, now, deadline, tenant, begin)
+        if free:
+            begin()
+        return number
+
+    def _wait(self, number: int, now: float, deadline: float | None, tenant: str, begin: Begin) -> None:
+        own = len(self._waiting.get(tenant, ()))
+        tenants = len(self._waiting.keys() | {tenant})
+        # In turn with the others, of whom no more can come before it than there are.
+        before = min(self.waiting, (own + 1) * tenants - 1)
+        wait = (before + 1) * self._seconds_of_a_place(now) / self._places
+        patience = self._patience if deadline is None else min(self._patience, deadline - now)
+        full = wait > self._patience or own * tenants >= MOST
+        if wait <= patience and not full:
+            self._tenant_of[number] = tenant
+            self._waiting.setdefault(tenant, OrderedDict())[number] = begin
+            return
         error = Overloaded(
             f"too many questions wait for the teacher of node {self._node!r} already; try again later",
             retry_after=max(0.1, math.ceil(10 * min(wait, 60.0)) / 10),
@@ -84,23 +109,49 @@ class TeacherQueue:
         """Take a question out that was answered, or is not waited for any more."""
         now = time.monotonic()
         with self._lock:
-            if number in self._waiting:
-                del self._waiting[number]
+            tenant = self._tenant_of.pop(number, None)
+            if tenant is not None:
+                self._forget(tenant, number)
                 return
             since = self._asked.pop(number)
             self._asked_sum -= since
             kept = now - since
             self._usual = (1 - _WEIGHT) * self._usual + _WEIGHT * kept if self._usual else kept
             if self._waiting:
-                first = next(iter(self._waiting))
-                del self._waiting[first]
+                tenant, waits = next(iter(self._waiting.items()))
+                first = next(iter(waits))
+                self._due.append(waits[first])
+                del self._tenant_of[first]
+                self._waiting.move_to_end(tenant)
+                self._forget(tenant, first)
                 self._take_place(first, now)
+        self._begin_due()
+
+    def _begin_due(self) -> None:
+        # One after the other: where an answer is there at once, its leaving would else begin the next from
+        # within this one, and so on through all that wait.
+        while True:
+            with self._lock:
+                if self._beginning or not self._due:
+                    return
+                self._beginning = True
+                begin = self._due.popleft()
+            try:
+                begin()
+            finally:
+                with self._lock:
+                    self._beginning = False
+
+    def _forget(self, tenant: str, number: int) -> None:
+        waits = self._waiting[tenant]
+        del waits[number]
+        if not waits:
+            del self._waiting[tenant]
 
     def _take_place(self, number: int, now: float) -> None:
         self._asked[number] = now
         self._asked_sum += now
 
-    def _expected(self, now: float) -> float:
+    def _seconds_of_a_place(self, now: float) -> float:
         # A teacher that has just become slow has not answered anyone yet who would tell so.
-        lasted = now - self._asked_sum / len(self._asked)
-        return (len(self._waiting) + 1) * max(self._usual, lasted) / self._places
+        return max(self._usual, now - self._asked_sum / len(self._asked))

@@ -127,9 +127,11 @@ def test_who_follows_one_that_could_not_wait_for_a_place_waits_for_it(
     queue._usual = 5.0  # seconds that a place is kept
     busy = queue.enter()
     ask = Ask(NODE, by_rung["frontier"], request_id="r-place")
+    leaving = threading.Timer(1.5, queue.leave, [busy])
+    leaving.start()
     results = engine.decide_many([replace(ask, deadline=time.monotonic() + 1.0), ask])
     assert [type(result) for result in results] == [Overloaded, Decided]
-    queue.leave(busy)
+    leaving.join()
 
 
 @pytest.mark.parametrize("attempts", [1, 2])

@@ -23,11 +23,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def fill(queue: TeacherQueue, most: int = 100_000) -> int:
+def fill(queue: TeacherQueue, most: int = 100_000, tenant: str = "") -> int:
     """Ask until one is refused; give how many were not."""
     for n in range(most):
         try:
-            queue.enter()
+            queue.enter(tenant=tenant)
         except Overloaded:
             return n
     return most
@@ -115,3 +115,64 @@ def test_more_time_helps_who_would_have_waited_no_longer_than_anybody_may(
     with pytest.raises(Overloaded) as refused:
         queue.enter(None if seconds is None else clock.now + seconds)
     assert refused.value.by_deadline == by_deadline
+
+
+def test_tenants_get_places_in_turn_and_each_its_own_in_their_order(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=1, patience=60.0)
+    begun: list[str] = []
+
+    def ask(name: str) -> int:
+        return queue.enter(tenant=name[0], begin=lambda: begun.append(name))
+
+    numbers = {name: ask(name) for name in ("g1", "g2", "g3", "g4", "m1", "m2", "g5", "k1")}
+    assert begun == ["g1"]
+    queue.leave(numbers.pop("k1"))  # went away while it waited
+    while numbers:
+        queue.leave(numbers.pop(begun[-1]))
+    assert begun == ["g1", "g2", "m1", "g3", "m2", "g4", "g5"]
+    assert queue.waiting == 0
+    assert not queue._waiting
+
+
+def test_who_asks_much_is_refused_for_its_own_and_not_another(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=4, patience=10.0)
+    for number in [queue.enter(tenant="greedy") for _ in range(4)]:
+        clock.now += 0.5
+        queue.leave(number)
+    for _ in range(4):
+        queue.enter(tenant="greedy")
+    clock.now += 1.0
+    assert fill(queue, tenant="greedy") == 40  # a place is kept for 1 s
+    queue.enter(tenant="modest", deadline=clock.now + 0.9)  # the second in turn
+    with pytest.raises(Overloaded):
+        queue.enter(tenant="modest", deadline=clock.now + 0.9)  # the fourth
+    queue.enter(tenant="modest")
+
+
+def test_of_many_that_may_wait_each_tenant_has_a_share(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=1, patience=10.0)
+    queue.enter(tenant="greedy")
+    for _ in range(module.MOST):
+        queue.enter(tenant="greedy")
+    with pytest.raises(Overloaded):
+        queue.enter(tenant="greedy")
+    for _ in range(module.MOST // 2):
+        queue.enter(tenant="modest")
+    with pytest.raises(Overloaded):
+        queue.enter(tenant="modest")
+
+
+def test_answers_that_are_there_at_once_do_not_nest(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=1, patience=1e9)
+    left: list[int] = []
+    numbers: list[int] = []
+
+    def begin() -> None:
+        left.append(numbers[len(left) + 1])
+        queue.leave(left[-1])
+
+    numbers.append(queue.enter())
+    numbers += [queue.enter(begin=begin) for _ in range(3000)]
+    queue.leave(numbers[0])
+    assert left == numbers[1:]
+    assert queue._asked == {}
