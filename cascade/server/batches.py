@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 
 from cascade.ask import Ask
 from cascade.errors import CascadeError
@@ -20,6 +20,7 @@ from cascade.server.deciding import Deciding
 from cascade.server.entrance import submit
 from cascade.server.gate import overloaded
 from cascade.server.pool import ElasticPool
+from cascade.server.tenant_turns import TenantTurns
 from cascade.server.yielding import Yielding
 
 MOST = 64
@@ -36,7 +37,8 @@ class Batches:
 
     What takes long is left to threads of its own: the work of a batch from its first slow rung on, and all
     questions to nodes that the engine wants to decide alone. Whoever waits for the teacher holds none. A
-    batch that does not get on for all that loses its turn after `stall_seconds`.
+    batch that does not get on for all that loses its turn after `stall_seconds`. Where more wait than one
+    batch takes, tenants take turns.
 
     Under load a batch is not begun before the event loop has nothing new to read: requests that are in the
     socket already would else wait for the next one. That takes some turns of the loop, and no time when the
@@ -71,7 +73,8 @@ class Batches:
         """How many may wait now."""
         self._pace = 0.0  # questions taken a second, while some waited
         self._taken_at: float | None = None  # when the last batch was taken, if it left some waiting
-        self._queue: deque[tuple[Ask, Tell]] = deque()
+        self._queue = TenantTurns[tuple[Ask, Tell]]()
+        self._numbers = count()
         self._turn = 0  # of the batch that is decided or gathered; one with an older number has lost its turn
         self._busy = False
         self._began = 0.0
@@ -122,7 +125,7 @@ class Batches:
         if self._engine.alone(ask.node):
             self._alone.put(ask, tell)
             return
-        self._queue.append((ask, tell))
+        self._queue.put(next(self._numbers), ask.context.get("tenant", ""), (ask, tell))
         if not self._busy:
             self._next()
 
@@ -150,7 +153,7 @@ class Batches:
         self._began = time.monotonic()
         if self._taken_at is not None:
             self._keep_pace(self._last / max(self._began - self._taken_at, 1e-6))
-        taken = [self._queue.popleft() for _ in range(min(most, n))]
+        taken = [self._queue.take()[1] for _ in range(min(most, n))]
         self._last = len(taken)
         self._taken_at = self._began if self._queue else None
         try:

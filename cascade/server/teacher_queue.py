@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 
 from cascade.errors import Overloaded
+from cascade.server.tenant_turns import TenantTurns
 
 MOST = 4096
 """Questions that may wait for a place, however fast the teacher is; of each tenant an even share of it."""
@@ -46,8 +47,7 @@ class TeacherQueue:
         self._numbers = count()
         self._asked: dict[int, float] = {}  # since when, by `time.monotonic()`
         self._asked_sum = 0.0
-        self._tenant_of: dict[int, str] = {}  # of those that wait
-        self._waiting: OrderedDict[str, OrderedDict[int, Begin]] = OrderedDict()  # the next tenant first
+        self._waiting = TenantTurns[Begin]()
         self._usual = 0.0  # seconds that a place is kept
         self._due: deque[Begin] = deque()
         self._beginning = False
@@ -55,7 +55,7 @@ class TeacherQueue:
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
-        return len(self._tenant_of)
+        return len(self._waiting)
 
     def enter(self, deadline: float | None = None, tenant: str = "", begin: Begin = lambda: None) -> int:
         """Count a question; gives the number by which it leaves.
@@ -87,16 +87,15 @@ class TeacherQueue:
         return number
 
     def _wait(self, number: int, now: float, deadline: float | None, tenant: str, begin: Begin) -> None:
-        own = len(self._waiting.get(tenant, ()))
-        tenants = len(self._waiting.keys() | {tenant})
+        own = self._waiting.of(tenant)
+        tenants = self._waiting.tenants + (not own)
         # In turn with the others, of whom no more can come before it than there are.
         before = min(self.waiting, (own + 1) * tenants - 1)
         wait = (before + 1) * self._seconds_of_a_place(now) / self._places
         patience = self._patience if deadline is None else min(self._patience, deadline - now)
         full = wait > self._patience or own * tenants >= MOST
         if wait <= patience and not full:
-            self._tenant_of[number] = tenant
-            self._waiting.setdefault(tenant, OrderedDict())[number] = begin
+            self._waiting.put(number, tenant, begin)
             return
         error = Overloaded(
             f"too many questions wait for the teacher of node {self._node!r} already; try again later",
@@ -109,21 +108,15 @@ class TeacherQueue:
         """Take a question out that was answered, or is not waited for any more."""
         now = time.monotonic()
         with self._lock:
-            tenant = self._tenant_of.pop(number, None)
-            if tenant is not None:
-                self._forget(tenant, number)
+            if self._waiting.discard(number):
                 return
             since = self._asked.pop(number)
             self._asked_sum -= since
             kept = now - since
             self._usual = (1 - _WEIGHT) * self._usual + _WEIGHT * kept if self._usual else kept
             if self._waiting:
-                tenant, waits = next(iter(self._waiting.items()))
-                first = next(iter(waits))
-                self._due.append(waits[first])
-                del self._tenant_of[first]
-                self._waiting.move_to_end(tenant)
-                self._forget(tenant, first)
+                first, begin = self._waiting.take()
+                self._due.append(begin)
                 self._take_place(first, now)
         self._begin_due()
 
@@ -141,12 +134,6 @@ class TeacherQueue:
             finally:
                 with self._lock:
                     self._beginning = False
-
-    def _forget(self, tenant: str, number: int) -> None:
-        waits = self._waiting[tenant]
-        del waits[number]
-        if not waits:
-            del self._waiting[tenant]
 
     def _take_place(self, number: int, now: float) -> None:
         self._asked[number] = now

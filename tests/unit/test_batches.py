@@ -77,7 +77,7 @@ class World:
             self.engine, self.pool, self.loop.running, stall_seconds=stall_seconds, **bounds  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def put(self, *texts: str, node: str = "intent", gone: Gone | None = None) -> list[int]:
+    def put(self, *texts: str, node: str = "intent", gone: Gone | None = None, tenant: str = "") -> list[int]:
         """Ask, all in one turn of the loop; gives numbers by which `told` has the answers."""
 
         async def put_all() -> list[int]:
@@ -85,7 +85,8 @@ class World:
             for text in texts:
                 numbers.append(len(self.numbers))
                 self.numbers.append(text)
-                self.batches.put(Ask(node, text, gone=gone), self._tell(numbers[-1]))
+                ask = Ask(node, text, context={"tenant": tenant} if tenant else {}, gone=gone)
+                self.batches.put(ask, self._tell(numbers[-1]))
             return numbers
 
         return self.loop.start(put_all()).result(LONG)
@@ -160,6 +161,20 @@ def test_of_many_that_wait_half_are_decided_together_up_to_a_bound(make: Callabl
     assert [len(batch) for batch in world.engine.batches] == [1, 256, 256, 256, 256, 138, 69, MOST, 5]
 
 
+def test_a_tenant_that_asks_much_does_not_hold_up_another(make: Callable[..., World]) -> None:
+    world = make()
+    world.put("hang")
+    assert world.engine.entered.acquire(timeout=LONG)
+    many = world.put(*map(str, range(1000)), tenant="greedy")
+    few = world.put("few 1", "few 2", tenant="modest")
+    world.engine.go.set()
+    assert world.answers(many + few)[-2:] == ["few 1", "few 2"]
+    assert world.engine.batches[1][:5] == ["0", "few 1", "1", "few 2", "2"]
+    assert [text for batch in world.engine.batches[1:] for text in batch if text.isdecimal()] == [
+        str(i) for i in range(1000)
+    ]
+
+
 def test_the_next_batch_does_not_wait_for_the_slow_part_of_this_one(make: Callable[..., World]) -> None:
     world = make()
     slow = world.put("slow")
@@ -201,7 +216,7 @@ def test_one_that_lost_its_turn_does_not_let_two_others_be_decided_at_once(
 
     async def late() -> None:
         batches._busy, batches._turn = True, 7
-        batches._queue.append((Ask("intent", "x"), lambda result: None))
+        batches._queue.put(0, "", (Ask("intent", "x"), lambda result: None))
         batches._passed(6)
         batches._gather(6)
         turns.append((batches._turn, len(batches._queue)))
