@@ -78,7 +78,8 @@ class AuditCall:
             relay.cancel()
             raise
         answer = relay.answer()
-        if 400 <= relay.status < 500 and relay.status not in _WAITS:
+        ours = relay.answered == 401 and relay.failure is not None  # our key is wrong until somebody mends it
+        if 400 <= relay.answered < 500 and relay.answered not in _WAITS and not ours:
             # The frontier is there and does not want this call: other audits need not wait for it.
             answer.error = RungError(str(answer.error))
         return answer

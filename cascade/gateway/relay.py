@@ -65,7 +65,8 @@ class Relay:
     ) -> None:
         self.upstream = upstream
         self.said = Said()
-        self.status = 0
+        self.status = self.answered = 0
+        """What the agent is given, and what the upstream answered: it may have to do with us alone."""
         self.headers: dict[str, str] = {}
         self.body = b""
         self.streams = False
@@ -190,6 +191,7 @@ class Relay:
         if status == 200:
             with suppress(Refused):  # `answer` says where this was no completion
                 self.said.take_completion(parse(body, repeated_keys=True))
+        self.answered = status
         if not self.said.complete:
             headers, body = told(self.upstream, status, headers, body)
         self.status, self.headers, self.body = status, headers, body
@@ -220,7 +222,7 @@ class Relay:
         What never reached the frontier, and what it answered with an error, took none.
         """
         said = self.said
-        left = self._left and self._sent and self.status in (0, 200)
+        left = self._left and self._sent and self.answered in (0, 200)
         begun = self.status == 200 and (said.complete or said.bytes)
         if not (left or begun) or (said.told and (said.complete or not self.streams)):
             return said.input_tokens, said.output_tokens

@@ -52,11 +52,11 @@ def side(
     made.close()
 
 
-def audited(configure: Callable[..., Config], frontier: SimulatedFrontier) -> Config:
-    """Every settled answer is audited; the service has no key of its own."""
+def audited(configure: Callable[..., Config], frontier: SimulatedFrontier, **chat: Any) -> Config:
+    """Every settled answer is audited; the service has no key of its own, unless `chat` names one."""
     audit = {"ceiling": 1.0, "floor": 1.0}
     return configure(
-        chat={"base_url": frontier.url}, http={"listen": "127.0.0.1:0"}, rollout={"audit": audit}
+        chat={"base_url": frontier.url} | chat, http={"listen": "127.0.0.1:0"}, rollout={"audit": audit}
     )
 
 
@@ -128,6 +128,37 @@ def test_an_audit_that_the_frontier_does_not_want_is_given_up_and_holds_up_no_ot
     assert "HTTP 401" in error
     assert not any(line.pause for line in side.engine.rollouts.auditor._ready._lines.values())
     assert side.engine.rollouts.auditor._own_words == set()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_while_the_services_own_key_is_refused_audits_wait_but_not_for_what_the_frontier_forbids(
+    models: Path,
+    configure: Callable[..., Config],
+    store: TrafficStore,
+    frontier_asked: Recording,
+    unseen: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    monkeypatch.setenv("FRONTIER_KEY", OWN_KEY)
+    config = audited(configure, frontier_asked, api_key_env="FRONTIER_KEY")
+    side = Side(config, store)
+    try:
+        settle(side, unseen)
+        frontier_asked.faults.fail_next, frontier_asked.faults.error_status = 10**6, status
+        auditor = side.engine.rollouts.auditor
+        end = time.monotonic() + 60
+        while auditor.counts.teacher_failures < 4 and auditor.waiting and time.monotonic() < end:
+            auditor.round()
+            auditor._ready.probe_now()
+            time.sleep(0.01)
+        auditor.round()
+        assert [row[0] for row in audits(side)] == ["waiting" if status == 401 else "given-up"]
+        frontier_asked.faults.fail_next = 0
+        audit_all(side)
+        assert [row[:2] for row in audits(side)] == [("done", 1) if status == 401 else ("given-up", None)]
+    finally:
+        side.close()
 
 
 def test_while_the_frontier_is_down_audits_wait_in_memory_but_not_for_ever(
