@@ -23,7 +23,7 @@ from cascade.server.exchangeability import LiveWatch
 from cascade.server.gate import ANYONE, Caller
 from cascade.server.node import Encoders, Node, build_nodes
 from cascade.server.quotas import Quotas
-from cascade.server.request_ids import Claim, Follower, RequestIds
+from cascade.server.request_ids import Claim, Follower, RequestIds, repeated
 from cascade.server.rollouts import Rollouts
 from cascade.server.status import known
 from cascade.server.together import Together
@@ -215,7 +215,7 @@ class Engine:
             if ask.request_id:
                 answered, mine, other = self._ids.claim(ask)
                 if answered is not None:
-                    tell(i, answered)
+                    tell(i, repeated(ask, answered))
                     continue
                 if other is not None:
                     followed.append((i, other))
@@ -241,7 +241,7 @@ class Engine:
 
         def told(result: Decided | CascadeError) -> None:
             def pass_on() -> None:
-                tell(result)
+                tell(repeated(ask, result))
 
             later(pass_on)
 

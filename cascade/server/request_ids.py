@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cascade.ask import Ask, Decided
-from cascade.errors import CascadeError, StoreError
+from cascade.errors import CascadeError, InvalidInput, StoreError
 from cascade.redaction import holds_placeholder
 from cascade.server.decision_log import from_log
 from cascade.server.gone import CallerGone
@@ -126,6 +126,17 @@ class RequestIds:
             each.told(result)
         if heir is not None:
             heir.lead(mine)
+
+
+def repeated(ask: Ask, result: Decided | CascadeError) -> Decided | CascadeError:
+    """Give who repeats a request id the first answer, unless what is asked now forbids it."""
+    if isinstance(result, Decided) and ask.choices and result.output not in ask.choices:
+        return InvalidInput(
+            "request_id",
+            f"was used for a question whose answer, {str(result.output)[:80]!r}, is none of this one's "
+            "choices; another question needs an id of its own",
+        )
+    return result
 
 
 def _until(ask: Ask) -> float:

@@ -17,6 +17,7 @@ from cascade.demo.frontier import Faults, SimulatedFrontier
 from cascade.errors import (
     CascadeError,
     DeadlineExceeded,
+    InvalidInput,
     Overloaded,
     TeacherUnavailable,
     UnknownNode,
@@ -171,3 +172,23 @@ def test_those_who_follow_one_that_had_too_little_time_are_not_all_decided(
     results = engine.decide_many([replace(ask, deadline=now + 10 + i / 100) for i in range(n)])
     assert [type(result) for result in results] == [DeadlineExceeded] * n
     assert decided == 2, "the first, and the one with most time"
+
+
+def test_a_repeated_id_is_never_answered_with_what_its_choices_forbid(
+    engine: Engine, by_rung: dict[str, str]
+) -> None:
+    first = engine.decide(Ask(NODE, by_rung["linear"], request_id="r-choices"))
+    label = str(first.output)
+    other = "refund_status" if label != "refund_status" else "track_order"
+    assert comes(
+        lambda: engine.decide(Ask(NODE, "x", request_id="r-choices")).decision_id == first.decision_id
+    )
+    again = Ask(NODE, by_rung["linear"], request_id="r-choices", choices=(other, label))
+    assert engine.decide(again).decision_id == first.decision_id
+    with pytest.raises(InvalidInput, match="none of this one's choices") as refused:
+        engine.decide(replace(again, choices=(other,)))
+    assert refused.value.field == "request_id"
+
+    ask = Ask(NODE, by_rung["frontier"], request_id="r-follows")
+    results = engine.decide_many([ask, replace(ask, choices=("no such label",)), ask])
+    assert [type(result) for result in results] == [Decided, InvalidInput, Decided]
