@@ -277,7 +277,8 @@ def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
         # begin, by a reset of its stream and without a hint: of 300 calls begun at once, most.
         ("grpc.http.overload_protection", 0),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
-        ("grpc.absolute_max_metadata_size", 2 * config.max_metadata_bytes),
+        # The same: between the two gRPC refuses some calls and not others.
+        ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
         # Find out about dead peers, and let clients ping to find out about us.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -1,5 +1,6 @@
 """Every fault of the teacher, a rung, a validator or a caller, end to end through the real service."""
 
+import io
 import json
 import logging
 import threading
@@ -15,6 +16,7 @@ import pytest
 from cascade.client import Client, DecisionError
 from cascade.config import Config
 from cascade.inference import open_inference_pb2
+from cascade.observe.logs import set_up_logs
 from cascade.rungs.breaker import CircuitBreaker
 from cascade.server import watchdog as watchdog_module
 from cascade.server.engine import Engine
@@ -338,13 +340,27 @@ def test_a_validator_that_blocks_is_named_and_given_up_and_others_are_served(
         GO.set()
 
 
+def repeats(ask: Any, _: Any) -> None:
+    """A user's validator whose error says what it was asked."""
+    raise ValueError(ask.text)
+
+
 def test_log_lines_cannot_be_forged_by_input(
-    start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+    start: Callable[..., Running], unseen: list[dict[str, Any]]
 ) -> None:
-    running = start()
-    forged = "x\nERROR root: all bundles deleted\x1b[31m"
-    with pytest.raises(DecisionError):
-        running.client.decide(node=forged, text="hello")
-    with pytest.raises(DecisionError):
-        running.client.report_outcome(decision_id=forged, right=True)
-    assert not any("\n" in record.getMessage() or "\x1b" in record.getMessage() for record in caplog.records)
+    running = start(node={"validators": [f"{__name__}:repeats"]})
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    said = io.StringIO()
+    forged = unseen[0]["text"] + "\nERROR root: all bundles deleted\x1b[31m\u2028ERROR again"
+    try:
+        set_up_logs("text", stream=said)
+        running.client.decide(node=NODE, text=forged)
+        assert comes(lambda: "all bundles deleted" in said.getvalue())
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    lines = said.getvalue().splitlines()
+    # Each begins with its time, or is a stack trace's and indented.
+    assert all(line.startswith("  ") or line[:4].isdecimal() for line in lines)
+    assert "\x1b" not in said.getvalue()

@@ -298,7 +298,7 @@ def _minimal() -> dict[str, Any]:
 def test_hostile_sizes_and_depths_are_refused_and_the_service_goes_on(
     start: Callable[..., Running], unseen: list[dict[str, Any]]
 ) -> None:
-    service = start(server={"max_message_bytes": 100_000})
+    service = start(server={"max_message_bytes": 100_000, "max_metadata_bytes": 40_000})
     value = struct_pb2.Value(string_value="x")
     for _ in range(5_000):
         # By hand, since building it with the library would run out of stack here: Value.list_value.values[0]
@@ -315,9 +315,14 @@ def test_hostile_sizes_and_depths_are_refused_and_the_service_goes_on(
         with pytest.raises(grpc.RpcError) as caught:
             decide(b"\x12" + _varint(200_000) + b"x" * 200_000, timeout=LONG)
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        with pytest.raises(grpc.RpcError) as caught:
-            decide(b"", timeout=LONG, metadata=[("filler", "x" * 50_000)])
-        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for size, code in (
+            (30_000, grpc.StatusCode.INVALID_ARGUMENT),  # it comes through, and asks nothing
+            (41_000, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ):
+            for _ in range(5):
+                with pytest.raises(grpc.RpcError) as caught:
+                    decide(b"", timeout=LONG, metadata=[("filler", "x" * size)])
+                assert caught.value.code() == code
     with service.client() as client:
         assert client.decide(node=NODE, text=unseen[0]["text"]).label
 
