@@ -22,6 +22,9 @@ class ServerConfig(Section):
     the others. Calls that would have to wait in a worker's queue for more than `max_waiting_seconds` at its
     present pace, or behind more than `max_waiting` others, are refused.
 
+    A worker whose event loop does not come round for `hang_seconds` is killed and replaced; the log says
+    where it hung. 0 means never. A process without a parent only writes to stderr where it is.
+
     `workers` empty means one for each core. `pin_workers` keeps each to one core; empty means that they are
     where there are as many workers as cores, several, and no quota on them. `admin_listen` takes reflection
     and the services that only a key's verb `admin` may call away from the public address, and the page's
@@ -35,6 +38,7 @@ class ServerConfig(Section):
     max_waiting_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
     max_streams_per_connection: Count = 100
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    hang_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     max_message_bytes: Annotated[int, Field(ge=1024, le=INT32_MAX)] = 4_194_304
     max_metadata_bytes: Annotated[int, Field(ge=1024, le=1_048_576)] = 8_192
     reflection: bool = True

@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from cascade.observe.worker_number import worker_number
+from cascade.observe.worker_number import REASONS, started_after, worker_number
 
 OnLoop = Callable[[Callable[[], None]], object]
 """Has something called soon on the event loop that reads calls; does not wait."""
@@ -46,6 +46,12 @@ class WorkerMetrics:
             "cascade_worker_seen_timestamp_seconds", "When the event loop that reads calls last came round.",
             ("worker",), multiprocess_mode="liveall", **made,
         ).labels(worker)  # fmt: skip
+        starts = Counter(
+            "cascade_worker_starts", "Starts of a worker, by what it was started after.", ("worker", "after"),
+            **made,
+        )  # fmt: skip
+        for reason in REASONS:  # at 0, so that the first one is an increase
+            starts.labels(worker, reason).inc(reason == started_after())
         self._spent = 0.0
         self._asked = False
 

@@ -19,6 +19,7 @@ from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
 from cascade.server.exposed import warn_of_exposure
 from cascade.server.gate import open_gate
+from cascade.server.heart import Heart, LoneHeart
 from cascade.server.http import HttpSide
 from cascade.server.listening import reserve_port
 from cascade.server.metrics_folder import metrics_folder, own_folder
@@ -82,6 +83,7 @@ def serve(
                 config.server.drain_seconds,
                 reload=(lambda: _worker(reread(), address, http, cores)) if reread else None,
                 on_exit=on_exit,
+                hang_seconds=config.server.hang_seconds,
             )
             return supervisor.serve(lambda facts: announce(facts | {"workers": count}))
     finally:
@@ -98,7 +100,8 @@ def _serve_alone(config: Config, address: str, announce: Announce) -> int:
         announce(facts)
         sd_notify.ready("one process serves")
 
-    _serve_process(config, address, http, serves, None)
+    seconds = config.server.hang_seconds
+    _serve_process(config, address, http, serves, None, LoneHeart(seconds) if seconds else None)
     return 0
 
 
@@ -109,7 +112,7 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
         read_keys(config.base / config.auth.keys)  # what is wrong with it is said once, not by each worker
     encoders = preload(config)
 
-    def run(index: int, tell_ready: Announce) -> int:
+    def run(index: int, tell_ready: Announce, heart: Heart) -> int:
         if cores is not None:
             keep_to(cores[index])
         if config.observe.metrics and (folder := own_folder()) is not None:
@@ -117,7 +120,7 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
 
             fold(folder)
         try:
-            _serve_process(config, address, http, tell_ready, encoders)
+            _serve_process(config, address, http, tell_ready, encoders, heart)
         except ConfigError:
             raise
         except CascadeError as error:
@@ -129,7 +132,12 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
 
 
 def _serve_process(
-    config: Config, address: str, http: str | None, announce: Announce, encoders: Encoders | None
+    config: Config,
+    address: str,
+    http: str | None,
+    announce: Announce,
+    encoders: Encoders | None,
+    heart: Heart | LoneHeart | None,
 ) -> None:
     """Serve in this process until a signal. As a worker where there are encoders from before the fork."""
     # Threads, database connections and gRPC do not survive a fork, so nothing of it is made earlier.
@@ -177,6 +185,8 @@ def _serve_process(
             engine.served,
             GRPC.running.call_soon_threadsafe,
         )
+        if heart is not None:
+            heart.begin(GRPC.running)
         begin_serving()
 
         def begin_stop() -> None:

@@ -20,6 +20,8 @@ from contextlib import suppress
 from cascade.errors import ConfigError
 from cascade.heap import trim
 from cascade.server import sd_notify
+from cascade.server.heart import Heart
+from cascade.server.hung import HangWatch
 from cascade.server.worker_process import EXIT_CONFIG, Facts, RunWorker, Worker, be_worker
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ class Supervisor:
     first_pause, longest_pause : float
         Seconds before a worker that died is started again; doubles with each death of its index until one
         lives for 30 s.
+    hang_seconds : float
+        How long the event loop of a worker may not come round before it is killed and replaced; 0 for ever.
+        What the workers run has to begin its heart.
     ready_seconds : float
         How long a worker of a reload may take to serve before the reload is given up.
     """
@@ -60,6 +65,7 @@ class Supervisor:
         on_exit: Callable[[int], None] | None = None,
         first_pause: float = 0.1,
         longest_pause: float = 10.0,
+        hang_seconds: float = 0.0,
         ready_seconds: float = 120.0,
     ) -> None:
         self._run, self._reload, self._on_exit = run, reload, on_exit
@@ -70,9 +76,11 @@ class Supervisor:
             longest_pause,
             ready_seconds,
         )
+        self._hangs = HangWatch(hang_seconds)
         self._workers: dict[int, Worker] = {}
         self._pauses: dict[int, float] = {}
         self._due: dict[int, float] = {}  # index: when it is started again
+        self._after: dict[int, str] = {}  # index: after what
         self._generation = 0
         self._stopping = self._failed = False
         self._told = False
@@ -98,7 +106,7 @@ class Supervisor:
         _settle_memory()
         try:
             for index in range(self._count):
-                self._start(index)
+                self._start(index, "start")
             while self._workers or not self._stopping:
                 self._turn(wake_read, on_ready)
         finally:
@@ -126,12 +134,15 @@ class Supervisor:
         now = time.monotonic()
         for index in [index for index, due in self._due.items() if due <= now and not self._stopping]:
             del self._due[index]
-            self._start(index)
+            self._start(index, self._after.pop(index, "death"))
         if not self._told and not self._stopping and self._all_ready():
             self._told = True
             if on_ready:
                 on_ready(json.loads(next(iter(self._workers.values())).said))
             sd_notify.ready(f"{self._count} workers serve")
+        if not self._stopping:
+            serving = [w for w in self._workers.values() if w.ready and w.generation == self._generation]
+            self._hangs.look(serving, now)
         self._finish_reload(now)
         if self._kill_at is not None and now >= self._kill_at:
             _log.error("%d workers did not drain in time and are killed", len(self._workers))
@@ -141,7 +152,8 @@ class Supervisor:
     def _patience(self) -> float | None:
         times = [*self._due.values(), *(t for t in (self._kill_at, self._reload_until) if t is not None)]
         if not times:
-            return 1.0 if any(not worker.ready for worker in self._workers.values()) else 5.0
+            often = self._hangs.seconds or any(not worker.ready for worker in self._workers.values())
+            return 1.0 if often else 5.0
         return min(1.0, max(0.0, min(times) - time.monotonic()))
 
     def _all_ready(self) -> bool:
@@ -187,7 +199,7 @@ class Supervisor:
         self._reload_until = time.monotonic() + self._ready_seconds
         _settle_memory()
         for index in range(self._count):
-            self._start(index)
+            self._start(index, "reload")
 
     def _finish_reload(self, now: float) -> None:
         if self._reload_until is None:
@@ -235,6 +247,7 @@ class Supervisor:
                 with suppress(BlockingIOError):
                     worker.said += os.read(worker.pipe, 65536)
                 os.close(worker.pipe)
+                worker.heart.close()
                 if self._on_exit:
                     self._on_exit(pid)
                 self._ended(worker, os.waitstatus_to_exitcode(status))
@@ -258,30 +271,33 @@ class Supervisor:
         pause = self._pauses.get(worker.index, self._first_pause)
         self._pauses[worker.index] = min(2 * pause, self._longest_pause)
         self._due[worker.index] = time.monotonic() + pause
+        self._after[worker.index] = "hang" if worker.hung else "death"
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         _log.error(
             "worker %d (pid %d) ended %s; it is started again in %.1f s", worker.index, worker.pid, how, pause
         )
 
-    def _start(self, index: int) -> None:
+    def _start(self, index: int, after: str) -> None:
+        heart = Heart()
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
         # A signal that came before the child has its own handlers would be lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers)
         pid = os.fork()
         if pid == 0:
-            others = (*self._wake, ours, *(worker.pipe for worker in self._workers.values()))
-            be_worker(self._work, index, theirs, others, self._handlers, before)
+            others = [fd for worker in self._workers.values() for fd in (worker.pipe, worker.heart.stacks)]
+            not_mine = (*self._wake, ours, *others)
+            be_worker(self._work, index, theirs, heart, after, not_mine, self._handlers, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(theirs)
-        self._workers[pid] = Worker(index, self._generation, pid, ours)
+        self._workers[pid] = Worker(index, self._generation, pid, ours, heart)
 
-    def _work(self, index: int, tell_ready: Callable[[Facts], None]) -> int:
+    def _work(self, index: int, tell_ready: Callable[[Facts], None], heart: Heart) -> int:
         """Do what a worker does. In the child."""
         if self._previous is not None:  # of a reload: the old workers' models, which this one never needs
             self._previous = None
             trim()
-        return self._run(index, tell_ready)
+        return self._run(index, tell_ready, heart)
 
 
 def _settle_memory() -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from cascade.errors import ConfigError
 from cascade.observe import worker_number
+from cascade.server.heart import Heart, Pulse
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ _MOST_SAID = 4000
 Facts = dict[str, Any]
 """What a worker says of itself once it serves, as JSON."""
 
-RunWorker = Callable[[int, Callable[[Facts], None]], int]
-"""Serves as one worker: takes its index and what it calls once it serves; gives its exit code.
+RunWorker = Callable[[int, Callable[[Facts], None], Heart], int]
+"""Serves as one worker: takes its index, what it calls once it serves, and its heart; gives its exit code.
 
 Raises ConfigError where the configuration cannot be served, which the parent says once for all workers."""
 
@@ -44,18 +45,29 @@ class Worker:
     pid : int
     pipe : int
         What it says is read from here.
+    heart : Heart
     began : float
         When it was started, by the monotonic clock.
     said : bytes
         A line of `Facts` once it serves, or else why it cannot.
+    pulse : Pulse
+        Of its heart.
+    asked : float or None
+        When it was asked where it hangs.
+    hung : bool
+        Whether it was killed because it hung.
     """
 
     index: int
     generation: int
     pid: int
     pipe: int
+    heart: Heart
     began: float = field(default_factory=time.monotonic)
     said: bytes = b""
+    pulse: Pulse = field(default_factory=Pulse)
+    asked: float | None = None
+    hung: bool = False
 
     @property
     def ready(self) -> bool:
@@ -69,7 +81,14 @@ class Worker:
 
 
 def be_worker(
-    run: RunWorker, index: int, pipe: int, not_mine: Iterable[int], handled: Iterable[int], mask: set[int]
+    run: RunWorker,
+    index: int,
+    pipe: int,
+    heart: Heart,
+    after: str,
+    not_mine: Iterable[int],
+    handled: Iterable[int],
+    mask: set[int],
 ) -> NoReturn:
     """Serve as a worker, in a child just forked, and end the process.
 
@@ -80,6 +99,9 @@ def be_worker(
     index : int
     pipe : int
         Where it says that it serves, or why it cannot.
+    heart : Heart
+    after : str
+        What it is started after, of `cascade.observe.worker_number.REASONS`.
     not_mine : iterable of int
         The parent's descriptors.
     handled : iterable of int
@@ -99,6 +121,7 @@ def be_worker(
             os.close(descriptor)
         _die_with_parent()
         os.environ[worker_number.VARIABLE] = str(index)
+        os.environ[worker_number.AFTER] = after
 
         def tell_ready(facts: Facts) -> None:
             nonlocal serves
@@ -106,7 +129,7 @@ def be_worker(
             with os.fdopen(pipe, "wb") as told:
                 told.write(json.dumps(facts).encode() + b"\n")
 
-        code = run(index, tell_ready)
+        code = run(index, tell_ready, heart)
     except ConfigError as error:
         code = EXIT_CONFIG
         if serves:  # the pipe is closed

@@ -132,15 +132,15 @@ SUPERVISED = """
 import signal, sys, time
 from cascade.server.supervisor import Supervisor
 
-def serves(index, tell_ready):
+def serves(index, tell_ready, heart):
     signal.signal(signal.SIGTERM, lambda *_: time.sleep(1.0) or sys.exit(0))  # drains for a second
     tell_ready({})
     signal.pause()
 
-def ends(index, tell_ready):
+def ends(index, tell_ready, heart):
     return 3
 
-def hangs(index, tell_ready):
+def hangs(index, tell_ready, heart):
     time.sleep(60)
 
 again = {"ends": ends, "hangs": hangs}[sys.argv[1]]

@@ -82,6 +82,17 @@ def test_a_worker_whose_loop_stands_still_is_told_and_one_that_ended_is_not(tmp_
     play(tmp_path, given, "CascadeWorkerHangs", ("11m", []), ("13m", hangs), severity="page")
 
 
+def test_a_worker_that_was_replaced_is_told_and_one_that_a_reload_started_is_not(tmp_path: Path) -> None:
+    given = [
+        series('cascade_worker_starts_total{worker="0", after="start"}', "1x40"),
+        series('cascade_worker_starts_total{worker="0", after="reload"}', "0x5 1x35"),
+        series('cascade_worker_starts_total{worker="0", after="hang"}', "0x5 1x35"),
+        series('cascade_worker_starts_total{worker="0", after="death"}', "0x40"),
+    ]
+    replaced = [{"worker": "0", "after": "hang"}]
+    play(tmp_path, given, "CascadeWorkerReplaced", ("4m", []), ("8m", replaced), ("30m", []))
+
+
 def test_a_rollback_is_told_for_an_hour(tmp_path: Path) -> None:
     given = [
         series('cascade_rollout_status{node="n", status="running"}', "1x9 _x200"),

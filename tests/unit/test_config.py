@@ -39,6 +39,7 @@ def test_defaults_and_paths(tmp_path: Path) -> None:
         "max_waiting_seconds": 2.0,
         "max_streams_per_connection": 100,
         "drain_seconds": 10.0,
+        "hang_seconds": 30.0,
         "max_message_bytes": 4194304,
         "max_metadata_bytes": 8192,
         "reflection": True,
