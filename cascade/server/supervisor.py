@@ -22,11 +22,11 @@ from cascade.heap import trim
 from cascade.server import sd_notify
 from cascade.server.heart import Heart
 from cascade.server.hung import HangWatch
+from cascade.server.pauses import Pauses
 from cascade.server.worker_process import EXIT_CONFIG, Facts, RunWorker, Worker, be_worker
 
 _log = logging.getLogger(__name__)
 
-_STABLE_SECONDS = 30.0
 _KILL_AFTER = 5.0
 
 
@@ -71,14 +71,10 @@ class Supervisor:
         self._run, self._reload, self._on_exit = run, reload, on_exit
         self._count = workers
         self._drain_seconds = drain_seconds
-        self._first_pause, self._longest_pause, self._ready_seconds = (
-            first_pause,
-            longest_pause,
-            ready_seconds,
-        )
+        self._ready_seconds = ready_seconds
         self._hangs = HangWatch(hang_seconds)
         self._workers: dict[int, Worker] = {}
-        self._pauses: dict[int, float] = {}
+        self._pauses = Pauses(first_pause, longest_pause)
         self._due: dict[int, float] = {}  # index: when it is started again
         self._after: dict[int, str] = {}  # index: after what
         self._generation = 0
@@ -266,11 +262,9 @@ class Supervisor:
             self._kill_at = time.monotonic() + self._drain_seconds + _KILL_AFTER
             self._send(signal.SIGTERM)
             return
-        if time.monotonic() - worker.began >= _STABLE_SECONDS:
-            self._pauses.pop(worker.index, None)
-        pause = self._pauses.get(worker.index, self._first_pause)
-        self._pauses[worker.index] = min(2 * pause, self._longest_pause)
-        self._due[worker.index] = time.monotonic() + pause
+        now = time.monotonic()
+        pause = self._pauses.after_death(worker.index, now - worker.began)
+        self._due[worker.index] = now + pause
         self._after[worker.index] = "hang" if worker.hung else "death"
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         _log.error(
