@@ -259,6 +259,6 @@ def load_array(path: Path) -> NDArray[np.float32]:
     """Read a `.npy` file; never unpickles."""
     try:
         array: NDArray[np.float32] = np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # numpy raises many kinds: of an empty file, an archive, a header, sizes
         raise BundleError(path.name, f"not an array: {error}") from error
     return array

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.errors import BundleError
 from cascade.ngrams import BUCKET_BITS, CHAR_SIZES, MAX_BYTES, Grams, hash_grams
 from cascade.surface import SURFACE_NAMES, surfaces
 
@@ -161,6 +162,15 @@ class Featurizer:
 
     @classmethod
     def load(cls, path: Path) -> Featurizer:
-        """Read what `save` wrote."""
-        table = np.load(path, allow_pickle=False)
-        return cls(table["bucket"], table["idf"])
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        BundleError
+            The file is missing or holds anything else.
+        """
+        try:
+            table = np.load(path, allow_pickle=False)
+            return cls(table["bucket"], table["idf"])
+        except Exception as error:  # numpy raises many kinds
+            raise BundleError(path.name, f"it holds no vocabulary: {error}") from error

@@ -58,7 +58,7 @@ def bundles_that_learned(models: Path, ids: Sequence[str]) -> tuple[list[dict[st
         except FileNotFoundError:
             unknown.append(f"{node}/{version}")
             continue
-        except (OSError, ValueError) as error:
+        except Exception as error:  # numpy raises many kinds
             raise BundleError(FILE, f"the lineage of {node}/{version} cannot be read: {error}") from error
         records = int(np.isin(asked, used).sum())
         if records:

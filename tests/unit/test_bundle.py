@@ -1,8 +1,10 @@
 """A bundle is loaded whole or not at all."""
 
+import io
 import json
 import math
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,37 @@ def test_a_pickle_is_refused_whatever_it_is_called(folder: Path, load: Callable[
     (folder / "labels.npy").write_bytes(pickle.dumps([1]))
     reseal(folder, lambda _: None)
     with pytest.raises(BundleError, match=r"labels\.npy"):
+        load(folder)
+
+
+def npy(header: str) -> bytes:
+    """Give an array's file whose header is that text."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+
+
+def an_archive() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, np.zeros(1))
+    return file.getvalue()
+
+
+NO_ARRAY = {
+    "garbage in the header": npy("{'descr': (\n"),  # numpy raises tokenize.TokenError
+    "another type": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n") + pickle.dumps([1]),
+    "more than any memory": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999999,), }\n"),
+    "nothing": b"",
+    "an archive": an_archive(),
+}
+
+
+@pytest.mark.parametrize("raw", NO_ARRAY.values(), ids=NO_ARRAY)
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".npy")])
+def test_a_file_that_holds_no_array_is_refused_with_its_name_though_its_hash_is_right(
+    name: str, raw: bytes, folder: Path, load: Callable[[Path], Bundle]
+) -> None:
+    (folder / name).write_bytes(raw)
+    reseal(folder, lambda _: None)
+    with pytest.raises(BundleError, match=name):
         load(folder)
 
 
