@@ -18,6 +18,8 @@ from typing import Annotated, Any
 
 import grpc
 import typer
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from benchmarks.fuzz_files import bundle_case, config_case, secrets_case, traffic_case
 from benchmarks.fuzz_http import HttpCases, http_service, watched
@@ -38,6 +40,7 @@ from cascade.v1 import decision_pb2 as pb
 
 _DECISIONS, _INFERENCE = "/cascade.v1.DecisionService/", f"/{inference.SERVICE}/"
 STREAM = f"{_DECISIONS}StreamDecide"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 REQUESTS: dict[str, Any] = {
     f"{_DECISIONS}Decide": pb.DecideRequest,
     f"{_DECISIONS}BatchDecide": pb.BatchDecideRequest,
@@ -49,6 +52,8 @@ REQUESTS: dict[str, Any] = {
     f"{_INFERENCE}ModelReady": open_inference_pb2.ModelReadyRequest,
     f"{_INFERENCE}ModelMetadata": open_inference_pb2.ModelMetadataRequest,
     f"{_INFERENCE}ModelInfer": open_inference_pb2.ModelInferRequest,
+    "/grpc.health.v1.Health/Check": health_pb2.HealthCheckRequest,
+    REFLECTION: reflection_pb2.ServerReflectionRequest,
 }
 """Full names of the methods, and what they are asked with."""
 
@@ -99,8 +104,8 @@ def service(folder: Path) -> Iterator[str]:
 def rpc_case(target: str) -> Case:
     """Messages and mangled bytes over real gRPC: any status but INTERNAL, UNKNOWN and silence."""
     channel = grpc.insecure_channel(target)
-    calls = {name: channel.unary_unary(name) for name in REQUESTS if name != STREAM}
-    stream = channel.stream_stream(STREAM)
+    streams = {name: channel.stream_stream(name) for name in (STREAM, REFLECTION)}
+    calls = {name: channel.unary_unary(name) for name in REQUESTS if name not in streams}
 
     def raw_of(name: str, rng: random.Random) -> bytes:
         raw: bytes = fill(REQUESTS[name](), rng).SerializeToString()
@@ -109,8 +114,8 @@ def rpc_case(target: str) -> Case:
     def run(rng: random.Random) -> str:
         name = rng.choice(list(REQUESTS))
         try:
-            if name == STREAM:
-                list(stream(iter([raw_of(name, rng) for _ in range(rng.randrange(4))]), timeout=20))
+            if name in streams:
+                list(streams[name](iter([raw_of(name, rng) for _ in range(rng.randrange(4))]), timeout=20))
             else:
                 calls[name](raw_of(name, rng), timeout=20)
         except ValueError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from cascade.config.server import LimitsConfig, ServerConfig
 from cascade.errors import ConfigError
@@ -26,6 +26,7 @@ from cascade.server.admission import GateInterceptor
 from cascade.server.batches import Batches
 from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
+from cascade.server.foreign import ForeignServices
 from cascade.server.gate import Gate, Shedder
 from cascade.server.pool import ElasticPool
 from cascade.server.scheduling import BusyScheduling
@@ -135,7 +136,7 @@ class CascadeServer:
         inferring = inference.InferenceServicer(self._engine, limits, gate, shedder)
         inference.add_to_server(inferring, self._server, entrance)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, ForeignServices(self._server))
         aside = self._admin or self._server
         for add in admin:
             add(aside, entrance)
@@ -143,7 +144,8 @@ class CascadeServer:
             names = [SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
             if admin:
                 names.append(rollout_service.SERVICE)
-            reflection.enable_server_reflection(names, aside)
+            reflecting = reflection.aio.ReflectionServicer(names)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, ForeignServices(aside))
 
     def start(self) -> int:
         """Listen, and give the port.
