@@ -37,6 +37,7 @@ from cascade.v1 import decision_pb2
 
 SERVICE = "inference.GRPCInferenceService"
 INPUT = "text"
+_MOST_DIMENSIONS = 8
 OUTPUTS = {"label": "BYTES", "output": "BYTES", "confidence": "FP32", "rung": "BYTES", "decision_id": "BYTES"}
 
 
@@ -165,6 +166,8 @@ class InferenceServicer:
             raise InvalidInput("raw_input_contents", "must hold the one input, and then its contents none")
         elements = unpack(raw[0]) if raw else list(found.contents.bytes_contents)
         shape = list(found.shape)
+        if len(shape) > _MOST_DIMENSIONS:  # the product of 100,000 takes half a minute, and all threads wait
+            raise InvalidInput("inputs[0].shape", f"has {len(shape)} dimensions; at most {_MOST_DIMENSIONS}")
         if math.prod(shape) != len(elements) or not shape:
             raise InvalidInput("inputs[0].shape", f"is {shape}, and there are {len(elements)} texts")
         if not 1 <= len(elements) <= self._limits.max_batch:

@@ -93,6 +93,10 @@ BAD = {
     "another input": (infer([], inputs=[Tensor(name="x")]), "one input 'text'"),
     "another type": (infer([], inputs=[Tensor(name="text", datatype="FP32")]), "must be BYTES"),
     "another shape": (infer([], inputs=[Tensor(name="text", datatype="BYTES", shape=[2])]), "0 texts"),
+    "many dimensions": (
+        infer(["a"], inputs=[Tensor(name="text", datatype="BYTES", shape=[2**62] * 5_000)]),
+        "has 5000 dimensions; at most 8",  # a worker that multiplies 100,000 is killed: it seems to hang
+    ),
     "no text": (infer([""]), "inputs[0].0.text: is empty"),
     "a version": (infer(["a"], model_version="1"), "must be empty"),
     "cut short": (
