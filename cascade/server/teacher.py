@@ -102,8 +102,10 @@ def _begin(node: Node, query: Query, asked: Future[Answer]) -> None:
         under_way.clear()
         if call.cancelled():
             asked.cancel()
+        elif (error := call.exception()) is not None:  # else the place would be kept for ever
+            _settle(asked, partial(asked.set_exception, error))
         else:
-            _settle(asked, lambda: asked.set_result(call.result()))
+            _settle(asked, partial(asked.set_result, call.result()))
 
     def dropped(asked: Future[Answer]) -> None:
         if asked.cancelled():

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from cascade.ask import Ask
 from cascade.errors import Overloaded
+from cascade.rungs.protocol import Answer
 from cascade.server import teacher_queue as module
+from cascade.server.local import Walk
+from cascade.server.teacher import Asked, ask_teacher
 from cascade.server.teacher_queue import TeacherQueue
 
 
@@ -176,3 +184,20 @@ def test_answers_that_are_there_at_once_do_not_nest(clock: Clock) -> None:
     queue.leave(numbers[0])
     assert left == numbers[1:]
     assert queue._asked == {}
+
+
+def test_a_call_that_ends_with_an_exception_gives_its_place_back_and_is_told() -> None:
+    call: Future[Answer] = Future()
+    teacher = SimpleNamespace(name="frontier", submit=lambda query: call)
+    queue = TeacherQueue("n", places=1, patience=10.0)
+    node: Any = SimpleNamespace(
+        teacher=teacher, teacher_queue=queue, quotas=None, latency={"frontier": None}, name="n"
+    )
+    started = ask_teacher(node, Ask("n", "a"), Walk())
+    assert isinstance(started, Asked)
+    assert started.answer is not None
+    begun: list[str] = []
+    queue.enter(begin=lambda: begun.append("next"))
+    call.set_exception(RuntimeError("a bug"))
+    assert begun == ["next"]
+    assert isinstance(started.answer.exception(timeout=0), RuntimeError)
