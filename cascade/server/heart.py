@@ -67,6 +67,11 @@ class Heart:
         """Give what the worker wrote down. In the parent."""
         return os.pread(self.stacks, os.fstat(self.stacks).st_size, 0).decode("utf-8", "replace")
 
+    def forget_stacks(self) -> None:
+        """Drop what the worker wrote down, before it is asked again. In the parent."""
+        os.ftruncate(self.stacks, 0)
+        os.lseek(self.stacks, 0, os.SEEK_SET)  # where the worker writes next: a fork shares that place
+
     def close(self) -> None:
         """Let go of what is shared."""
         self._page.close()

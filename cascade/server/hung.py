@@ -62,6 +62,7 @@ class HangWatch:
             if worker.asked is None:
                 if silent >= self.seconds:
                     worker.asked = now
+                    worker.heart.forget_stacks()  # of an earlier time, when it came round again
                     _send(worker, SIGNAL)
             elif silent < self.seconds:
                 worker.asked = None

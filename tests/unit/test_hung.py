@@ -92,6 +92,27 @@ def test_one_that_beats_again_is_not_killed(
     assert "came round again before it was killed" in caplog.text
 
 
+def test_where_it_was_an_earlier_time_is_not_where_it_hangs_now(
+    watched: Callable[[float], Watched], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = watched(30)
+    said = iter(["slow_disk", "endless_loop"])
+
+    def answer(_: Worker, number: signal.Signals) -> None:
+        if number == signal.SIGUSR2:
+            frame = f'  File "app.py", line 1 in {next(said)}\n'
+            os.write(over.heart.stacks, f"Thread 0x1 (most recent call first):\n{frame}".encode())
+
+    monkeypatch.setattr(hung, "_send", answer)
+    over.pass_by(31, beating=False)
+    over.pass_by(2, beating=True)
+    over.pass_by(40, beating=False)
+    first, second = (str(record.exc_info) for record in caplog.records)
+    assert "slow_disk" in first
+    assert "endless_loop" in second
+    assert "slow_disk" not in second
+
+
 def test_whoever_slept_for_an_hour_himself_kills_nobody_for_it(watched: Callable[[float], Watched]) -> None:
     over = watched(30)
     over.pass_by(5, beating=True)
