@@ -13,7 +13,8 @@ from cascade.errors import Overloaded
 from cascade.server.tenant_turns import TenantTurns
 
 MOST = 4096
-"""Questions that may wait for a place, however fast the teacher is; of each tenant an even share of it."""
+"""Questions that may wait for a place, however fast the teacher is; of each tenant an even share of it. One of
+each may always wait, of so many tenants at most: where there are no keys, callers name them as they like."""
 
 _WEIGHT = 0.1  # of the last answer in the estimate of how long one takes
 
@@ -93,7 +94,7 @@ class TeacherQueue:
         before = min(self.waiting, (own + 1) * tenants - 1)
         wait = (before + 1) * self._seconds_of_a_place(now) / self._places
         patience = self._patience if deadline is None else min(self._patience, deadline - now)
-        full = wait > self._patience or own * tenants >= MOST
+        full = wait > self._patience or own * tenants >= MOST or self.waiting >= 2 * MOST
         if wait <= patience and not full:
             self._waiting.put(number, tenant, begin)
             return

@@ -170,6 +170,16 @@ def test_of_many_that_may_wait_each_tenant_has_a_share(clock: Clock) -> None:
         queue.enter(tenant="modest")
 
 
+def test_who_makes_up_a_tenant_for_each_question_does_not_wait_without_end(clock: Clock) -> None:
+    queue = TeacherQueue("n", places=1, patience=10.0)
+    queue.enter()
+    for i in range(2 * module.MOST):
+        queue.enter(tenant=f"t{i}")
+    with pytest.raises(Overloaded):
+        queue.enter(tenant="one more")
+    assert queue.waiting == 2 * module.MOST
+
+
 def test_answers_that_are_there_at_once_do_not_nest(clock: Clock) -> None:
     queue = TeacherQueue("n", places=1, patience=1e9)
     left: list[int] = []
