@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ class Relaying:
     """A relay whose frontier says that much, and how far it was read."""
 
     def __init__(self, **given: Any) -> None:
-        self.relay = Relay(None, {}, {}, **given)  # type: ignore[arg-type]
+        upstream: Any = SimpleNamespace(name="frontier", key="")
+        self.relay = Relay(upstream, {}, {}, **given)
         self.read = 0
 
     async def run(self) -> None:
