@@ -13,8 +13,8 @@ from cascade.errors import Overloaded
 from cascade.server.tenant_turns import TenantTurns
 
 MOST = 4096
-"""Questions that may wait for a place, however fast the teacher is; of each tenant an even share of it. One of
-each may always wait, of so many tenants at most: where there are no keys, callers name them as they like."""
+"""Questions that may wait for a place, however fast the teacher is; of each tenant an even share of it. One
+of each may always wait, up to twice as many in all: where there are no keys, callers name their tenants."""
 
 _WEIGHT = 0.1  # of the last answer in the estimate of how long one takes
 
