@@ -16,6 +16,7 @@ from cascade.config import Config
 from cascade.inference import open_inference_pb2 as pb
 from cascade.inference import open_inference_pb2_grpc
 from cascade.security.keys import create_key
+from cascade.server import inference
 from cascade.server.engine import Engine
 from cascade.server.gate import open_gate
 from cascade.server.inference import pack, unpack
@@ -77,6 +78,22 @@ def test_texts_are_decided_together_in_either_form(stub: Any, unseen: list[dict[
     assert list(again.outputs[0].shape) == [20, 1]
     only = [pb.ModelInferRequest.InferRequestedOutputTensor(name="rung")]
     assert [o.name for o in stub.ModelInfer(infer(texts[:1], outputs=only)).outputs] == ["rung"]
+
+
+def test_parameters_are_read_once_for_all_texts(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    read = inference._context
+
+    def counted(request: Any) -> dict[str, str]:
+        seen.append(read(request))
+        return seen[-1]
+
+    monkeypatch.setattr(inference, "_context", counted)
+    request = infer(["a", "b", "c"])
+    request.parameters["session"].string_param = "s-1"
+    request.parameters["binary_data_output"].bool_param = True
+    assert len(stub.ModelInfer(request).outputs) == 5
+    assert seen == [{"session": "s-1"}]
 
 
 def test_a_nodes_metadata_and_readiness(stub: Any) -> None:
