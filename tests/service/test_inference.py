@@ -80,7 +80,9 @@ def test_texts_are_decided_together_in_either_form(stub: Any, unseen: list[dict[
     assert [o.name for o in stub.ModelInfer(infer(texts[:1], outputs=only)).outputs] == ["rung"]
 
 
-def test_parameters_are_read_once_for_all_texts(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_are_read_once_for_all_texts(
+    stub: Any, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[dict[str, str]] = []
     read = inference._context
 
@@ -89,7 +91,7 @@ def test_parameters_are_read_once_for_all_texts(stub: Any, monkeypatch: pytest.M
         return seen[-1]
 
     monkeypatch.setattr(inference, "_context", counted)
-    request = infer(["a", "b", "c"])
+    request = infer([record["text"] for record in unseen[:3]])
     request.parameters["session"].string_param = "s-1"
     request.parameters["binary_data_output"].bool_param = True
     assert len(stub.ModelInfer(request).outputs) == 5
