@@ -118,15 +118,19 @@ class Serving:
         key : callable
             Gives the targeting key of the request at a place.
         """
-        share = self._now.plan.share
+        now = self._now
         # With a share, the key decides as well.
-        names = self.flags.decided_by(self.node) if len(contexts) > 1 and not 0 < share < 1 else None
-        if names is None:
+        names = self.flags.decided_by(self.node) if len(contexts) > 1 and not 0 < now.plan.share < 1 else None
+        found: list[tuple[Served, str]] = []
+        if names is not None:
+            if names:
+                found = self._choose_by(names, contexts, key)
+            else:
+                found = [self._choose(contexts[0], key(0))] * len(contexts)
+            if now is not self._now or names != self.flags.decided_by(self.node):
+                found = []  # what decides has changed meanwhile
+        if not found:
             found = [self._choose(context, key(i)) for i, context in enumerate(contexts)]
-        elif not names:
-            found = [self._choose(contexts[0], key(0))] * len(contexts)
-        else:
-            found = self._choose_by(names, contexts, key)
         for _, overruled in found:
             if overruled:
                 self._tell(overruled)

@@ -89,3 +89,23 @@ def test_requests_of_a_batch_are_served_as_each_would_be_alone(
         assert len(kinds) == (1 if rule is None else 2) + (share == 0.5)
     finally:
         flags.close()
+
+
+def test_a_batch_in_which_flags_begin_to_hang_on_the_context_is_asked_for_each(serving: Serving) -> None:
+    serving.adopt(Plan(stable=OLD))
+    for before, after in (((), ("flags",)), (("plan",), ("flags",)), (("plan",), None)):
+        says = iter([before, after])
+        serving.flags.decided_by = lambda _, says=says: next(says)  # type: ignore[method-assign,misc]
+        found = serving.of_each([{"flags": "off"}, {"flags": "live"}], "key-{}".format)
+        assert [each.mode for each in found] == ["passthrough", "live"]
+
+
+def test_a_batch_in_which_a_candidate_gets_a_share_is_asked_for_each(serving: Serving) -> None:
+    def decided_by(_: str) -> tuple[str, ...]:
+        serving.adopt(Plan(stable=OLD, candidate=NEW, share=0.5))
+        return ()
+
+    serving.adopt(Plan(stable=OLD))
+    serving.flags.decided_by = decided_by  # type: ignore[method-assign]
+    found = serving.of_each([{}] * 50, "key-{}".format)
+    assert {each.bundle and each.bundle.version for each in found} == {OLD, NEW}
