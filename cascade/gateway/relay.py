@@ -15,7 +15,7 @@ from typing import Any
 from cascade.errors import RungError, TeacherUnavailable, UnusableAnswer
 from cascade.gateway.accumulate import Events, Said, data_of
 from cascade.gateway.shape import AnswerShape, Unfit
-from cascade.gateway.told import has_key, told
+from cascade.gateway.told import key_in, told
 from cascade.gateway.unstated import UNSEEN_PER_SECOND, most_tokens, request_tokens, tokens
 from cascade.gateway.upstream import Upstream
 from cascade.rungs.protocol import Answer, Query
@@ -208,7 +208,7 @@ class Relay:
         if added_usage and isinstance(data, dict) and data.get("usage") and data.get("choices") == []:
             return
         chunk = isinstance(data, dict) and data.get("choices") and not data.get("error")
-        if not chunk and has_key(event, self._key):
+        if not chunk and self._key and key_in(event.decode("utf-8", "replace"), self._key):
             raise TeacherUnavailable(f"the upstream {self.upstream.name!r} broke its answer off by an error")
         self._events.put_nowait(event)
         # Who waits for the whole of it takes nothing before.

@@ -74,6 +74,11 @@ def has_key(body: bytes, key: str) -> bool:
         text = body.decode("utf-8")
     except UnicodeDecodeError:  # compressed, perhaps
         return True
+    return key_in(text, key)
+
+
+def key_in(text: str, key: str) -> bool:
+    """Say whether a key, which is not empty, stands in a text, as it is or escaped."""
     # Not as JSON: of a name that is there twice one value is lost, and what is no JSON goes on all the same.
     return key in text or key in _ESCAPED.sub(_meant, text.replace("\0", ""))  # zeros are of UTF-16
 
