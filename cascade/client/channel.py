@@ -26,3 +26,14 @@ def met_a_drain(error: grpc.RpcError) -> bool:
     right for both. A call that this side cancelled has other details.
     """
     return bool(error.code() is grpc.StatusCode.CANCELLED and error.details() in ("CANCELLED", "Cancelled"))
+
+
+def was_refused(error: grpc.RpcError) -> bool:
+    """Say whether the server refused a call's stream before it looked at it.
+
+    That is REFUSED_STREAM of HTTP/2 (RFC 9113, 8.7), which promises that a call may be made again; gRPC's
+    core does so once by itself, and then tells it in words alone.
+    """
+    return error.code() is grpc.StatusCode.UNAVAILABLE and "RST_STREAM with error code 7" in (
+        error.details() or ""
+    )

@@ -7,7 +7,7 @@ import time
 
 import grpc
 
-from cascade.client.channel import met_a_drain
+from cascade.client.channel import met_a_drain, was_refused
 from cascade.client.results import DecisionError, error_of
 from cascade.v1 import decision_pb2 as pb
 
@@ -19,9 +19,10 @@ class Tries:
     """The tries of one call, within its time.
 
     A call whose server went away under it, or that met nobody, is tried again where a `request_id` makes that
-    safe: its answer is the first one's, if there was one. What the server itself says, such as that the
-    teacher does not answer, it has tried already. gRPC's retry policy knows methods only, neither what is
-    asked nor who says UNAVAILABLE.
+    safe: its answer is the first one's, if there was one. One whose stream the server refused, because this
+    connection has too many, was not looked at and is always tried again. What the server itself says, such as
+    that the teacher does not answer, it has tried already. gRPC's retry policy knows methods only, neither
+    what is asked nor who says UNAVAILABLE.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ class Tries:
         if met_a_drain(error) and not self._drained:
             self._drained = True
             return 0.0
-        if not self._repeatable or self._made >= _MOST or not _lost(failure):
+        again = was_refused(error) or (self._repeatable and _lost(failure))
+        if not again or self._made >= _MOST:
             raise failure from None
         wait = min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (self._made - 1)) * random.uniform(0.8, 1.2)
         left = self.left()

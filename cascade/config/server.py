@@ -36,7 +36,7 @@ class ServerConfig(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] = 8
     max_waiting: Count = 4096
     max_waiting_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
-    max_streams_per_connection: Count = 100
+    max_streams_per_connection: Count = 1000
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     hang_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     max_message_bytes: Annotated[int, Field(ge=1024, le=INT32_MAX)] = 4_194_304

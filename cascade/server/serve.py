@@ -273,11 +273,10 @@ def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
     return [
         ("grpc.so_reuseport", int(reuse_port)),
         ("grpc.max_receive_message_length", config.max_message_bytes),
-        # Backpressure: beyond that a client waits on its own side, which costs this server nothing.
+        # Beyond that a client waits on its own side. gRPC also counts what has ended and is not freed yet,
+        # and resets what is begun beyond the limit then: that bounds what a flood of streams that are begun
+        # and reset can take (CVE-2023-44487), and is why the limit is above what one connection usually asks.
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
-        # Else gRPC counts calls that have ended and are not freed yet, and refuses what a client may well
-        # begin, by a reset of its stream and without a hint: of 300 calls begun at once, most.
-        ("grpc.http.overload_protection", 0),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         # The same: between the two gRPC refuses some calls and not others.
         ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
