@@ -232,9 +232,12 @@ def test_a_flood_of_streams_that_are_begun_and_reset_takes_little_memory() -> No
         running.client.decide(node="intent", text="warm")
         before = resident_mb()
         with socket.create_connection((host, int(port)), LONG) as hostile:
-            hostile.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + pairs)
-            assert running.client.decide(node="intent", text="other").label == "OTHER"
-            assert resident_mb() - before < 100  # 346 where gRPC does not count them
+            hostile.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(4, 1, 0) + pairs)
+            most, end = before, time.monotonic() + 2.0
+            while time.monotonic() < end:  # until gRPC has read them
+                assert running.client.decide(node="intent", text="other").label == "OTHER"
+                most = max(most, resident_mb())
+            assert most - before < 100  # some 210 where gRPC does not count them, 17 where it does
     finally:
         running.close()
 
