@@ -129,7 +129,7 @@ def test_a_process_reads_and_logs_by_one_redactor_which_knows_what_it_found(
     monkeypatch.setattr(server_process, "open_traffic", watched)
     monkeypatch.setattr(server_process, "CascadeServer", server)
     with pytest.raises(Opened):
-        server_process._serve_process(configured(), "127.0.0.1:0", None, lambda _: None, None)
+        server_process._serve_process(configured(), "127.0.0.1:0", None, lambda _: None, None, None)
     store, engine = opened
     assert store.rows.redactor is engine.nodes[NODE].redactor is not None
 
