@@ -1,9 +1,9 @@
 """The service under load, all rows of one table in one run: `python -m benchmarks.serving`.
 
 Each server is pinned to one core, h2load (Debian's nghttp2-client) and what takes the spans to another. The
-servers take turns, round after round, so that all see the same machine; figures are medians over rounds, and
-every bar is a ratio within a round. With two cores, two workers have to share them with the load; what the
-load took is printed.
+servers take turns, round after round, so that all see the same machine, and who is not asked stands still;
+figures are medians over rounds, and every bar is a ratio within a round. With two cores, two workers have to
+share them with the load; what the load took is printed.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from benchmarks.serving_load import (
     frames,
     free_port,
     h2load,
+    only,
     pinned,
     server,
 )
@@ -233,6 +234,7 @@ def main(
                     if counted:
                         seen.add("best peer", max(counted))
                 if peers and "tracer" not in why:
+                    only(None)
                     try:
                         seen.add("tracer", serving_tracer.rate(seconds))
                     except RuntimeError as error:
@@ -295,6 +297,7 @@ def swallow() -> Iterator[str]:
 
 def in_process(config: Path, texts: list[str], folder: Path, seconds: int) -> float:
     """Give the encoder rung's best throughput in batches of 32 in a process of its own, texts a second."""
+    only(None)
     command = [sys.executable, "-c", IN_PROCESS, str(config), NODE, json.dumps(texts[:1])]
     done = subprocess.run(
         [*pinned(SERVER_CORE), *command, str(folder / "scratch.db"), str(seconds)],

@@ -2,8 +2,9 @@
 
 A side is a name, then after commas what sets it apart: `tree=PATH` (the code of another checkout),
 `observe=none`, `observe=some` (one decision in twenty traced) or `observe=all` (every one), or `NAME=VALUE`
-of the environment. Each is told by the clock and by processor time an answer, which other jobs disturb less:
-of the whole process, and of the threads that took most. The ratio is to the first side, round by round.
+of the environment. Those that are not asked stand still. Each is told by the clock and by processor time an
+answer, which other jobs disturb less: of the whole process, and of the threads that took most. The ratio is
+to the first side, round by round.
 """
 
 from __future__ import annotations
