@@ -1,18 +1,20 @@
 """What is answered of five times what a worker can carry: `python -m benchmarks.overload`.
 
-Goodput is told by the clock and by processor time: that of the server per answer at its peak, divided by that
-under overload. The second stays true while other jobs take the cores. Each is told of two peaks: the highest
-there is, over few connections, and that of the same connections with as few calls as are decided together.
-What lies between the two is the price of many connections, which a server pays without overload, too. At the
-end, what memory the rush took, and what of it is given back.
+Goodput is what is answered under a load divided by the peak, the most that is answered where no more is
+asked. Beside it is that of empty echoes, which refuse nothing: what gRPC itself loses where thousands of calls
+are under way. It is told by the clock and by processor time: that of the server per answer at its peak, divided
+by that under overload, which stays true while other jobs take the cores. At the end, what memory the rush took,
+and what of it is given back.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -21,20 +23,21 @@ import numpy as np
 import typer
 
 from benchmarks.memory_growth import MB, proportional
-from benchmarks.serving import DECIDE, NODE, sample_texts, write_config
-from benchmarks.serving_load import Load, cascade, frames, free_port, h2load, server
+from benchmarks.serving import DECIDE, ECHO, NODE, sample_texts, write_config
+from benchmarks.serving_load import ECHO_SERVER, Load, cascade, frames, free_port, h2load, only, server
 from benchmarks.table import save, show
 from cascade.v1 import decision_pb2 as pb
-
-IN_FLIGHT = 64
-"""Calls under way at a peak: as many as are decided together."""
 
 TICKS = os.sysconf("SC_CLK_TCK")
 CALM = 12.0
 """Seconds after which a rush's memory was given back."""
 
+SETTLED = 1.5
+"""Seconds in which what still queues after a rush is answered."""
 
 PEAK = "peak"
+ECHOES = {"echo, asyncio": ("aio", 0), "echo, threads": ("threads", 4)}
+OURS = "Cascade"
 
 
 @dataclass
@@ -62,6 +65,44 @@ class Seen:
         return round(float(np.median(np.divide(peak.costs, self.costs))), 2)
 
 
+@dataclass
+class Side:
+    """One of the servers, and what it is asked."""
+
+    port: int
+    pid: int
+    path: str
+    body: Path
+
+    def ask(
+        self,
+        seconds: int,
+        found: Seen | None = None,
+        size: float | None = None,
+        clients: int = 4,
+        streams: int = 16,
+        rate: float | None = None,
+    ) -> Load:
+        """Load the server.
+
+        Parameters
+        ----------
+        seconds : int
+        found : Seen, optional
+            Where what was seen is kept.
+        size : float, optional
+            Bytes of an answer, by which answers are told from refusals; none is refused if None.
+        clients, streams, rate
+            See `h2load`.
+        """
+        before, began = processor_seconds(self.pid), time.monotonic()
+        load = h2load(self.port, self.path, self.body, seconds, clients, streams, rate)
+        cores = (processor_seconds(self.pid) - before) / (time.monotonic() - began)
+        if found is not None:
+            found.add(load, load.rate if size is None else load.data / size, cores)
+        return load
+
+
 def processor_seconds(pid: int) -> float:
     """Give the processor time that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -70,43 +111,41 @@ def processor_seconds(pid: int) -> float:
 
 def main(
     rounds: int = 5,
-    seconds: int = 3,
+    seconds: int = 2,
     factors: Annotated[list[int], typer.Option(help="Times the peak that are asked for.")] = [2, 5],  # noqa: B006
     connections: Annotated[list[int], typer.Option(help="How many connections ask.")] = [16, 64],  # noqa: B006
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Measure one worker's goodput at several times its peak; the loads take turns."""
-    port = free_port()
-    seen: dict[str, Seen] = defaultdict(Seen)
-    peak_of: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as scratch:
+    seen: dict[str, dict[str, Seen]] = defaultdict(lambda: defaultdict(Seen))
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        with server(cascade(write_config(folder, "one", port), port), port) as process:
-            text = sample_texts(f"127.0.0.1:{port}")["linear"][0]
-            body = frames(folder / "decide", pb.DecideRequest(node=NODE, text=text).SerializeToString())
-
-            def ask(what: str, size: float | None, clients: int, streams: int, rate: float | None) -> Load:
-                before, began = processor_seconds(process.pid), time.monotonic()
-                found = h2load(port, DECIDE, body, seconds, clients, streams, rate)
-                cores = (processor_seconds(process.pid) - before) / (time.monotonic() - began)
-                seen[what].add(found, found.rate if size is None else found.data / size, cores)
-                return found
-
-            h2load(port, DECIDE, body, seconds)
-            memory = [proportional(process.pid)["Pss_Anon"] / MB]
-            for _ in range(rounds):
-                peak = ask(PEAK, None, 4, IN_FLIGHT // 4, None)
+        port = free_port()
+        ours = stack.enter_context(server(cascade(write_config(folder, "one", port), port), port)).pid
+        text = sample_texts(f"127.0.0.1:{port}")["linear"][0]
+        request = pb.DecideRequest(node=NODE, text=text).SerializeToString()
+        sides = {OURS: Side(port, ours, DECIDE, frames(folder / "decide", request))}
+        echo = frames(folder / "echo", request + b" " * 120)  # as large as an answer
+        for name, (kind, threads) in ECHOES.items():
+            port = free_port()
+            command = [sys.executable, "-c", ECHO_SERVER, kind, str(port), str(threads)]
+            sides[name] = Side(port, stack.enter_context(server(command, port)).pid, ECHO, echo)
+        for side in sides.values():
+            side.ask(seconds)
+        memory = [proportional(ours)["Pss_Anon"] / MB]
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            for name, side in sides.items():
+                peak = side.ask(seconds, seen[name][PEAK])
                 for clients in connections:
-                    own = f"{clients} connections, their peak"
-                    ask(own, None, clients, max(1, IN_FLIGHT // clients), None)
                     for factor in factors:
-                        what = f"{clients} connections, {factor}x"
-                        peak_of[what] = own
-                        ask(what, peak.data / peak.rate, clients, 256, factor * peak.rate)
-                        time.sleep(2.0)  # until what still queues is answered
-            memory.append(proportional(process.pid)["Pss_Anon"] / MB)
-            time.sleep(CALM)
-            memory.append(proportional(process.pid)["Pss_Anon"] / MB)
+                        found = seen[name][f"{clients} connections, {factor}x"]
+                        side.ask(seconds, found, peak.data / peak.rate, clients, 256, factor * peak.rate)
+                        time.sleep(SETTLED)
+        memory.append(proportional(ours)["Pss_Anon"] / MB)
+        only(sides[OURS].port)
+        time.sleep(CALM)
+        memory.append(proportional(ours)["Pss_Anon"] / MB)
     rows = [
         {
             "load": what,
@@ -114,17 +153,18 @@ def main(
             "refused/s": round(float(np.median(load.refused))),
             "reset/s": round(float(np.median(load.reset))),
             "us of processor time an answer": round(float(np.median(load.costs))),
-            "goodput by the clock": load.goodput(seen[PEAK]),
-            "by processor time": load.thrift(seen[PEAK]),
-            "of their own peak": load.goodput(seen[peak_of[what]]) if what in peak_of else None,
-            "by processor time ": load.thrift(seen[peak_of[what]]) if what in peak_of else None,
+            "goodput by the clock": load.goodput(seen[OURS][PEAK]),
+            "by processor time": load.thrift(seen[OURS][PEAK]),
+            **{f"of an {name}": seen[name][what].goodput(seen[name][PEAK]) for name in ECHOES},
         }
-        for what, load in seen.items()
+        for what, load in seen[OURS].items()
     ]
     show(f"overload, medians of {rounds} rounds of {seconds} s", rows)
     told = dict(zip(("before", "after the last rush", "later"), (round(m, 1) for m in memory), strict=True))
     show("memory of the process, MB", [told])
-    save(json_file, {"rows": rows, "memory": told})
+    told_echoes = {name: round(float(np.median(seen[name][PEAK].answers))) for name in ECHOES}
+    show("peaks of the echoes, answers/s", [told_echoes])
+    save(json_file, {"rows": rows, "memory": told, "echoes": told_echoes})
 
 
 if __name__ == "__main__":
