@@ -1,10 +1,10 @@
 """What is answered of five times what a worker can carry: `python -m benchmarks.overload`.
 
 Goodput is what is answered under a load divided by the peak, the most that is answered where no more is
-asked. Beside it is that of empty echoes, which refuse nothing: what gRPC itself loses where thousands of calls
-are under way. It is told by the clock and by processor time: that of the server per answer at its peak, divided
-by that under overload, which stays true while other jobs take the cores. At the end, what memory the rush took,
-and what of it is given back.
+asked. Beside it is that of empty echoes, which refuse nothing: what gRPC itself loses where thousands of
+calls are under way. It is told by the clock and by processor time: that of the server per answer at its
+peak, divided by that under overload, which stays true while other jobs take the cores. At the end, what
+memory the rush took, and what of it is given back.
 """
 
 from __future__ import annotations
