@@ -1,10 +1,11 @@
 """What is answered of five times what a worker can carry: `python -m benchmarks.overload`.
 
 Goodput is what is answered under a load divided by the peak, the most that is answered where no more is
-asked. Beside it is that of empty echoes, which refuse nothing: what gRPC itself loses where thousands of
-calls are under way. It is told by the clock and by processor time: that of the server per answer at its
-peak, divided by that under overload, which stays true while other jobs take the cores. At the end, what
-memory the rush took, and what of it is given back.
+asked. Beside it is that of an empty echo on the event loop: what gRPC itself loses where thousands of calls
+are under way. Callers without a deadline wait for ever, so they hide how long; the second half of the loads
+has one, and 1,000 calls a connection: more than can be answered within it. Goodput is told by the clock and
+by processor time: that of the server per answer at its peak, divided by that under overload, which stays
+true while other jobs take the cores. At the end, what memory the rush took, and what of it is given back.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -36,23 +38,22 @@ SETTLED = 1.5
 """Seconds in which what still queues after a rush is answered."""
 
 PEAK = "peak"
-ECHOES = {"echo, asyncio": ("aio", 0), "echo, threads": ("threads", 4)}
-OURS = "Cascade"
+OURS, ECHOED = "Cascade", "echo"
 
 
 @dataclass
 class Seen:
-    """What the rounds of one load gave: answers, refusals and resets a second, and microseconds an answer."""
+    """What the rounds of one load gave a second, and microseconds of processor time an answer."""
 
     answers: list[float] = field(default_factory=list)
-    refused: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
     reset: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
 
     def add(self, found: Load, good: float, cores: float) -> None:
         """Keep a round, of which so many were answers and which took so many cores."""
         self.answers.append(good)
-        self.refused.append(max(found.rate - good, 0.0))
+        self.others.append(max(found.rate - good, 0.0))
         self.reset.append(found.errors)
         self.costs.append(1e6 * cores / max(good, 1.0))
 
@@ -82,6 +83,7 @@ class Side:
         clients: int = 4,
         streams: int = 16,
         rate: float | None = None,
+        deadline: int | None = None,
     ) -> Load:
         """Load the server.
 
@@ -92,11 +94,13 @@ class Side:
             Where what was seen is kept.
         size : float, optional
             Bytes of an answer, by which answers are told from refusals; none is refused if None.
-        clients, streams, rate
+        clients, streams, rate, deadline
             See `h2load`.
         """
         before, began = processor_seconds(self.pid), time.monotonic()
-        load = h2load(self.port, self.path, self.body, seconds, clients, streams, rate)
+        load = h2load(
+            self.port, self.path, self.body, seconds, clients, streams, rate, deadline=deadline, warm_up=0
+        )
         cores = (processor_seconds(self.pid) - before) / (time.monotonic() - began)
         if found is not None:
             found.add(load, load.rate if size is None else load.data / size, cores)
@@ -110,10 +114,16 @@ def processor_seconds(pid: int) -> float:
 
 
 def main(
-    rounds: int = 5,
-    seconds: int = 2,
+    rounds: int = 3,
+    seconds: Annotated[int, typer.Option(help="How long a load without a deadline lasts.")] = 3,
     factors: Annotated[list[int], typer.Option(help="Times the peak that are asked for.")] = [2, 5],  # noqa: B006
     connections: Annotated[list[int], typer.Option(help="How many connections ask.")] = [16, 64],  # noqa: B006
+    deadline: Annotated[
+        int,
+        typer.Option(
+            help="Seconds that calls of the second half have; each load of it lasts four times that."
+        ),
+    ] = 3,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Measure one worker's goodput at several times its peak; the loads take turns."""
@@ -126,10 +136,9 @@ def main(
         request = pb.DecideRequest(node=NODE, text=text).SerializeToString()
         sides = {OURS: Side(port, ours, DECIDE, frames(folder / "decide", request))}
         echo = frames(folder / "echo", request + b" " * 120)  # as large as an answer
-        for name, (kind, threads) in ECHOES.items():
-            port = free_port()
-            command = [sys.executable, "-c", ECHO_SERVER, kind, str(port), str(threads)]
-            sides[name] = Side(port, stack.enter_context(server(command, port)).pid, ECHO, echo)
+        port = free_port()
+        command = [sys.executable, "-c", ECHO_SERVER, "aio", str(port), "0"]
+        sides[ECHOED] = Side(port, stack.enter_context(server(command, port)).pid, ECHO, echo)
         for side in sides.values():
             side.ask(seconds)
         memory = [proportional(ours)["Pss_Anon"] / MB]
@@ -137,11 +146,15 @@ def main(
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
             for name, side in sides.items():
                 peak = side.ask(seconds, seen[name][PEAK])
-                for clients in connections:
-                    for factor in factors:
-                        found = seen[name][f"{clients} connections, {factor}x"]
-                        side.ask(seconds, found, peak.data / peak.rate, clients, 256, factor * peak.rate)
-                        time.sleep(SETTLED)
+                size = peak.data / peak.rate
+                for clients, factor in product(connections, factors):
+                    found = seen[name][f"{clients} connections, {factor}x"]
+                    side.ask(seconds, found, size, clients, 256, factor * peak.rate)
+                    time.sleep(SETTLED)
+                for clients, factor in product(connections, factors):
+                    found = seen[name][f"{clients} connections, {factor}x, deadline {deadline} s"]
+                    side.ask(4 * deadline, found, size, clients, 1000, factor * peak.rate, deadline)
+                    time.sleep(SETTLED)
         memory.append(proportional(ours)["Pss_Anon"] / MB)
         only(sides[OURS].port)
         time.sleep(CALM)
@@ -150,21 +163,21 @@ def main(
         {
             "load": what,
             "answered/s": round(float(np.median(load.answers))),
-            "refused/s": round(float(np.median(load.refused))),
+            "refused or ended/s": round(float(np.median(load.others))),
             "reset/s": round(float(np.median(load.reset))),
             "us of processor time an answer": round(float(np.median(load.costs))),
             "goodput by the clock": load.goodput(seen[OURS][PEAK]),
             "by processor time": load.thrift(seen[OURS][PEAK]),
-            **{f"of an {name}": seen[name][what].goodput(seen[name][PEAK]) for name in ECHOES},
+            "that of an empty echo": seen[ECHOED][what].goodput(seen[ECHOED][PEAK]),
         }
         for what, load in seen[OURS].items()
     ]
     show(f"overload, medians of {rounds} rounds of {seconds} s", rows)
     told = dict(zip(("before", "after the last rush", "later"), (round(m, 1) for m in memory), strict=True))
     show("memory of the process, MB", [told])
-    told_echoes = {name: round(float(np.median(seen[name][PEAK].answers))) for name in ECHOES}
-    show("peaks of the echoes, answers/s", [told_echoes])
-    save(json_file, {"rows": rows, "memory": told, "echoes": told_echoes})
+    echoes = round(float(np.median(seen[ECHOED][PEAK].answers)))
+    print(f"peak of the empty echo: {echoes} answers/s")
+    save(json_file, {"rows": rows, "memory": told, "echo": echoes})
 
 
 if __name__ == "__main__":

@@ -176,6 +176,8 @@ def h2load(
     rate: float | None = None,
     core: int | None = LOAD_CORE,
     latency: bool = False,
+    deadline: int | None = None,
+    warm_up: int = 1,
 ) -> Load:
     """Load a server, while the others that run stand still.
 
@@ -184,7 +186,7 @@ def h2load(
     port, path, body
         Where to, which method, and a file that holds the gRPC frames of one call.
     seconds : float
-        How long is measured, after one second of warming up.
+        How long is measured, after `warm_up` seconds, whose bytes are in `Load.data` all the same.
     clients, streams : int
         Connections, and calls in flight on each.
     rate : float, optional
@@ -193,6 +195,8 @@ def h2load(
         Core that h2load is pinned to.
     latency : bool
         Whether every call's latency is kept.
+    deadline : int, optional
+        Seconds that the server is told a call may take; none if None.
     """
     if not shutil.which("h2load"):
         raise typer.BadParameter("h2load is not installed (Debian: apt-get install nghttp2-client)")
@@ -200,12 +204,14 @@ def h2load(
     extra: list[str] = []
     if rate is not None:
         extra += ["--rps", f"{max(1, round(rate / clients))}"]
+    if deadline is not None:
+        extra += ["-H", f"grpc-timeout: {deadline}S"]
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log"
         if latency:
             extra += ["--log-file", str(log)]
         command = [
-            *pinned(core), "h2load", "-D", str(seconds), "--warm-up-time", "1", "-c", str(clients),
+            *pinned(core), "h2load", "-D", str(seconds), "--warm-up-time", str(warm_up), "-c", str(clients),
             "-m", str(streams), "-t", "1", "-d", str(body), *extra, "-H", "content-type: application/grpc",
             "-H", "te: trailers", f"http://127.0.0.1:{port}{path}",
         ]  # fmt: skip
@@ -223,7 +229,7 @@ def h2load(
     return Load(
         counted(r"finished in .*?, ([\d.]+) req/s", done.stdout),
         seen,
-        cpu / (seconds + 1),
+        cpu / (seconds + warm_up),
         counted(r"\((\d+)\) data", done.stdout) / seconds,
         counted(r"(\d+) failed", done.stdout) / seconds,
     )
