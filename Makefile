@@ -15,7 +15,8 @@ demo: $(VENV)/.ready
 	$(BIN)/cascade demo $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -23,7 +23,8 @@ def met_a_drain(error: grpc.RpcError) -> bool:
 
     gRPC's core cancels calls that arrive between the server's shutdown and the client's reading of its
     GOAWAY, unseen by any handler, and calls that outlast the drain. Asking once more, on a new connection, is
-    right for both. A call that this side cancelled has other details.
+    right for both. It also ends so what waited in it for too long because too much is asked: that is asked
+    once more after a rest. A call that this side cancelled has other details.
     """
     return bool(error.code() is grpc.StatusCode.CANCELLED and error.details() in ("CANCELLED", "Cancelled"))
 

@@ -13,6 +13,8 @@ from cascade.v1 import decision_pb2 as pb
 
 _MOST = 5  # as gRPC's own retries allow
 _FIRST_SECONDS, _MOST_SECONDS = 0.1, 1.0
+_BUSY_SECONDS = 1.0
+"""What waits in gRPC for too long is ended by the server after a second at the earliest."""
 
 
 class Tries:
@@ -35,10 +37,12 @@ class Tries:
         self._end = None if seconds is None else time.monotonic() + seconds
         self._repeatable = _repeatable(request)
         self._made, self._drained = 0, False
+        self._began = time.monotonic()
 
     def left(self) -> float | None:
         """Give what is left of the time, for the next try."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
+        self._began = time.monotonic()
+        return None if self._end is None else max(0.0, self._end - self._began)
 
     def pause(self, error: grpc.RpcError) -> float:
         """Give the seconds after which the call is to be tried again.
@@ -52,13 +56,15 @@ class Tries:
         self._made += 1
         if met_a_drain(error) and not self._drained:
             self._drained = True
-            return 0.0
-        again = was_refused(error) or (self._repeatable and _lost(failure))
-        if not again or self._made >= _MOST:
+            if time.monotonic() - self._began < _BUSY_SECONDS:
+                return 0.0
+            wait = _MOST_SECONDS
+        elif (was_refused(error) or (self._repeatable and _lost(failure))) and self._made < _MOST:
+            wait = min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (self._made - 1))
+        else:
             raise failure from None
-        wait = min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (self._made - 1)) * random.uniform(0.8, 1.2)
-        left = self.left()
-        if left is not None and wait >= left:
+        wait *= random.uniform(0.8, 1.2)
+        if self._end is not None and wait >= self._end - time.monotonic():
             raise failure from None
         return wait
 

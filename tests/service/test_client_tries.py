@@ -28,6 +28,8 @@ from tests.service.fake_engine import LONG, Running
 from tests.service.worker_processes import Service
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 ANSWER = pb.DecideResponse(output=json_value.to_message("x"), label="x")
 Ask = Callable[..., Any]
 
@@ -169,22 +171,45 @@ def test_all_tries_together_have_the_time_of_one_call(monkeypatch: pytest.Monkey
     assert Tries(pb.DecideRequest(), None).left() is None
 
 
+class Ended(grpc.RpcError):  # type: ignore[misc]
+    """What a call gets that the server's core ends by itself."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.CANCELLED
+
+    def details(self) -> str:
+        return "CANCELLED"
+
+    def trailing_metadata(self) -> None:
+        return None
+
+
 def test_a_call_that_meets_one_drain_after_another_is_asked_again_once() -> None:
-    class Drained(grpc.RpcError):  # type: ignore[misc]
-        def code(self) -> grpc.StatusCode:
-            return grpc.StatusCode.CANCELLED
-
-        def details(self) -> str:
-            return "CANCELLED"
-
-        def trailing_metadata(self) -> None:
-            return None
-
     for request in (pb.DecideRequest(), pb.DecideRequest(request_id="r")):
         tries = Tries(request, None)
-        assert tries.pause(Drained()) == 0.0
+        assert tries.pause(Ended()) == 0.0
         with pytest.raises(DecisionError, match="CANCELLED"):
-            tries.pause(Drained())
+            tries.pause(Ended())
+
+
+def test_a_call_that_waited_too_long_in_a_busy_server_is_asked_again_once_after_a_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("cascade.client.tries.time.monotonic", lambda: now)
+    tries = Tries(pb.DecideRequest(), 10.0)
+    tries.left()
+    now += 2.0
+    assert 0.8 <= tries.pause(Ended()) <= 1.2
+    tries.left()
+    now += 2.0
+    with pytest.raises(DecisionError, match="CANCELLED"):
+        tries.pause(Ended())
+    hurried = Tries(pb.DecideRequest(), 2.5)
+    hurried.left()
+    now += 2.0
+    with pytest.raises(DecisionError, match="CANCELLED"):
+        hurried.pause(Ended())
 
 
 class StuckTeacher:

@@ -24,6 +24,8 @@ from cascade.traffic.tally import FileTally
 from tests.conftest import NODE
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 LONG = 60.0
 
 

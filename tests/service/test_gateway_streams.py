@@ -22,6 +22,8 @@ from tests.gateway_side import CHATTER, SYSTEM, Configure, Side
 from tests.service.fake_engine import LONG
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 ASKED = {
     "model": f"cascade/{NODE}",
     "stream": True,

@@ -16,6 +16,8 @@ from tests.conftest import NODE
 from tests.gateway_side import CHATTER, Side, settled_and_escalated
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 LONG = 30.0
 
 

@@ -20,6 +20,8 @@ from tests.conftest import NODE
 from tests.service.worker_processes import LONG, Service
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 VALIDATOR = '''
 import re
 from pathlib import Path

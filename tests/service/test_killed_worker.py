@@ -28,6 +28,8 @@ from tests.service.held_worker import HELD, HOLD
 from tests.service.rollout_world import BAR, World, rows
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 60.0
 RATE = 0.5

@@ -26,6 +26,8 @@ from cascade.v1 import decision_pb2 as pb
 from tests.service.fake_engine import LONG, Running, error_of
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 ENDED = (UNSEEN, "CANCELLED", UNSEEN)
 
 

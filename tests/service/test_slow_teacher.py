@@ -25,6 +25,8 @@ from tests.conftest import NODE
 from tests.service.fake_engine import LONG
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 MANY = 900
 """More than a worker has threads."""
 

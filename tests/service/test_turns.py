@@ -13,6 +13,8 @@ from cascade.server.engine import Engine
 from tests.conftest import NODE
 from tests.service.fake_engine import LONG
 
+pytestmark = pytest.mark.alone
+
 
 def texts_of(engine: Engine, unseen: list[dict[str, Any]], rung: str) -> list[str]:
     found = [r["text"] for r in unseen[:100] if engine.decide(Ask(NODE, r["text"])).rung == rung]

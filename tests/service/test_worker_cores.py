@@ -15,6 +15,8 @@ from tests.conftest import NODE
 from tests.service.worker_processes import LONG, Service
 from tests.soon import comes
 
+pytestmark = pytest.mark.alone
+
 
 def cores_of(pid: int) -> set[int]:
     """The cores that some thread of a process may run on."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.memory_growth import proportional
 from cascade.config import Config
 from cascade.pointer import serving_version
@@ -16,6 +18,8 @@ from cascade.traffic import SqliteStore
 from tests.conftest import NODE
 from tests.service.worker_processes import LONG, Service
 from tests.traffic_records import decision
+
+pytestmark = pytest.mark.alone
 
 ROWS = 30_000
 

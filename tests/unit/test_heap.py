@@ -17,6 +17,8 @@ from cascade.rollout.choice import Plan
 from cascade.rollout.serving import Serving
 from cascade.rollout.shelf import Shelf
 
+pytestmark = pytest.mark.alone
+
 
 class _Bundle:
     """Certified, and held by a cycle, as by a question that failed."""

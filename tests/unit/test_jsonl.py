@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from cascade.errors import InvalidInput, TrafficFileError
 from cascade.traffic import BadLine, Labelled, SqliteStore, export_file, import_file, read_jsonl
 
+pytestmark = pytest.mark.alone
+
 GOOD = b'{"id": "a", "text": "hi", "label": "greet"}'
 
 

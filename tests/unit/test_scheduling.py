@@ -7,6 +7,8 @@ import pytest
 
 from cascade.server.scheduling import BusyScheduling, can_be_set
 
+pytestmark = pytest.mark.alone
+
 needs_policies = pytest.mark.skipif(
     not can_be_set(), reason="this system has no batch scheduling, or the tests run under another policy"
 )

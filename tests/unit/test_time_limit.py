@@ -2,8 +2,12 @@
 
 import threading
 
+import pytest
+
 from cascade.observe.time_limit import LimitedAdapter
 from tests.soon import comes
+
+pytestmark = pytest.mark.alone
 
 LONG = 20.0
 

@@ -2,7 +2,11 @@
 
 import time
 
+import pytest
+
 from cascade.server.yielding import Yielding
+
+pytestmark = pytest.mark.alone
 
 
 def test_who_takes_long_is_not_let_in_again_for_a_while() -> None:
