@@ -81,23 +81,22 @@ def counting(make: Callable[[], Any]) -> tuple[Any, Callable[[], int]]:
     """
     try:
         before = _ids()
+        made = make()
+        (number,) = _ids() - before
     except (AttributeError, KeyError, ValueError) as error:  # a release of grpcio that tells it otherwise
         _log.info("calls that gRPC ends unseen are not counted: %r", error)
         return make(), lambda: 0
-    made = make()
-    (number,) = _ids() - before
     return made, lambda: _begun(number)
 
 
 def _ids() -> set[int]:
     found: set[int] = set()
-    start = 0
     while True:
-        page = json.loads(cygrpc.channelz_get_servers(start))
-        found.update(int(each["ref"]["serverId"]) for each in page.get("server", ()))
-        if page.get("end", True):
+        page = json.loads(cygrpc.channelz_get_servers(max(found, default=0) + 1))
+        servers = {int(each["ref"]["serverId"]) for each in page.get("server", ())}
+        found |= servers
+        if not servers or page.get("end"):
             return found
-        start = max(found) + 1
 
 
 def _begun(number: int) -> int:

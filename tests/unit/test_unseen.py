@@ -1,13 +1,16 @@
 """Calls that gRPC ended before a handler saw them are counted: never too many, and in the end all."""
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.observe.failures import Failures
-from cascade.server.unseen import Unseen
+from cascade.server.unseen import Unseen, counting
 
 DETAILS: Any = None
 KEY = ("unseen", "CANCELLED", "unseen")
@@ -93,3 +96,34 @@ def test_it_never_counts_too_many_and_in_the_end_all(steps: list[Any]) -> None:
         world.wait(2.5)
         assert world.counted() <= world.lost
     assert world.counted() == world.lost
+
+
+def _server() -> Any:
+    return grpc.server(ThreadPoolExecutor(1))
+
+
+def test_a_server_s_calls_are_told_from_those_of_others() -> None:
+    other, (server, begun) = _server(), counting(_server)
+    ports = [each.add_insecure_port("127.0.0.1:0") for each in (other, server)]
+    for each in (other, server):
+        each.start()
+    for port, times in zip(ports, (3, 2), strict=True):
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for _ in range(times):
+                with pytest.raises(grpc.RpcError):
+                    channel.unary_unary("/x/y")(b"", timeout=30)
+    assert begun() == 2
+    for each in (other, server):
+        each.stop(None)
+
+
+def test_where_it_cannot_be_told_which_server_it_is_nothing_is_counted() -> None:
+    made: list[Any] = []
+
+    def make() -> Any:
+        made.append((_server(), _server()))
+        return made[-1]
+
+    server, begun = counting(make)
+    assert server is made[-1]
+    assert begun() == 0
