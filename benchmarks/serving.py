@@ -199,9 +199,9 @@ def main(
                 for name in ("echo4", "echo8", "aio"):
                     seen.add(name, h2load(ports[name], ECHO, echo, seconds).rate)
                 seen.add("echo", max(seen.seen[name][-1] for name in ("echo4", "echo8", "aio")))
-                alone = h2load(ports["one"], DECIDE, decide, seconds)
-                peak = seen.add("decide", alone.rate)
-                size = alone.data / alone.rate
+                peak = seen.add("decide", h2load(ports["one"], DECIDE, decide, seconds).rate)
+                alone = h2load(ports["one"], DECIDE, decide, 1, warm_up=0)
+                size = alone.data / alone.rate  # an answer's; a refusal has no message
                 seen.add("bare", h2load(ports["bare"], DECIDE, decide, seconds).rate)
                 for name in ("on", "some"):
                     seen.add(name, h2load(ports[name], DECIDE, decide, seconds).rate)
@@ -220,8 +220,9 @@ def main(
                 seen.add("load cores", double.load_cpu)
                 for factor in (2, 5):
                     over = h2load(
-                        ports["one"], DECIDE, decide, seconds, clients=16, streams=256, rate=factor * peak
-                    )
+                        ports["one"], DECIDE, decide, seconds, clients=16, streams=256, rate=factor * peak,
+                        warm_up=0,
+                    )  # fmt: skip
                     seen.add(f"goodput {factor}x", over.data / size)
                     seen.add(f"answered {factor}x", over.rate)
                     seen.add(f"reset {factor}x", over.errors)

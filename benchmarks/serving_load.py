@@ -104,6 +104,7 @@ def only(port: int | None) -> None:
     An idle server wakes up some thirty times a second, which costs up to a millisecond each time where others
     use the machine's caches: seven of them took a fifth of the core of the one that was measured.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else they would stand still for ever
     for other, process in _running.items():
         for pid in tree(process.pid):
             with suppress(ProcessLookupError):
@@ -151,7 +152,8 @@ def server(
         finally:
             _running.pop(port, None)
             for pid in tree(process.pid):  # what stands still does not end
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
             process.terminate()
             try:
                 process.wait(30)

@@ -54,17 +54,18 @@ class Tries:
         """
         failure = error_of(error)
         self._made += 1
+        left = None if self._end is None else self._end - time.monotonic()
         if met_a_drain(error) and not self._drained:
             self._drained = True
             if time.monotonic() - self._began < _BUSY_SECONDS:
                 return 0.0
-            wait = _MOST_SECONDS
+            wait = _MOST_SECONDS if left is None else min(_MOST_SECONDS, left / 4)
         elif (was_refused(error) or (self._repeatable and _lost(failure))) and self._made < _MOST:
             wait = min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (self._made - 1))
         else:
             raise failure from None
         wait *= random.uniform(0.8, 1.2)
-        if self._end is not None and wait >= self._end - time.monotonic():
+        if left is not None and wait >= left:
             raise failure from None
         return wait
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -120,13 +121,14 @@ class CascadeServer:
         self._server, begun = counting(
             lambda: grpc.aio.server(interceptors=interceptors, options=self._options)
         )
-        unseen = Unseen(begun, _longest_wait(self._config) + _SURE_SECONDS)
+        loop = asyncio.get_running_loop()
+        over = _longest_wait(self._config) + _SURE_SECONDS
+        unseen = Unseen(begun, over, loop.call_soon_threadsafe)
         self._server.add_generic_rpc_handlers((unseen,))
         self.pool.on_watch(unseen.look)
         self._admin = None
         if self._config.admin_listen:
             self._admin = grpc.aio.server(interceptors=interceptors, options=self._options)
-        loop = asyncio.get_running_loop()
         self.batches = Batches(
             self._engine,
             self.pool,
@@ -277,8 +279,14 @@ def _next_of(signals: SimpleQueue[int]) -> int:
 
 
 def _longest_wait(config: ServerConfig) -> int:
-    """Give the seconds for which a call waits in gRPC at most; gRPC takes whole ones."""
-    return max(1, round(config.max_waiting_seconds))
+    """Give the seconds for which a call waits in gRPC at most; gRPC takes whole ones.
+
+    Examples
+    --------
+    >>> [_longest_wait(ServerConfig(max_waiting_seconds=s)) for s in (0.3, 1.0, 2.0, 2.1)]
+    [1, 1, 2, 3]
+    """
+    return math.ceil(config.max_waiting_seconds)
 
 
 def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
@@ -291,7 +299,7 @@ def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
         # What waits in gRPC, because the event loop cannot take it in as fast, is ended by gRPC after that
         # time, which costs less than a refusal. By default that is 30 s: of callers with shorter deadlines
-        # each was answered when its time was over, and none in time. Whole seconds.
+        # each was answered when its time was over, and none in time.
         ("grpc.server_max_unrequested_time_in_server", _longest_wait(config)),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         # The same: between the two gRPC refuses some calls and not others.

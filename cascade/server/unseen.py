@@ -12,6 +12,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -30,7 +32,9 @@ class Unseen(grpc.GenericRpcHandler):  # type: ignore[misc]
     begun : callable
         Gives how many calls the server has had until now.
     wait_seconds : float
-        How long a call waits for a handler at most.
+        How long a call waits for a handler at most, while the event loop comes round.
+    soon : callable
+        Has something called soon on the event loop that takes the calls; for any thread.
     counted : Failures
     every_seconds : float
         How long one look after another is at least.
@@ -41,14 +45,16 @@ class Unseen(grpc.GenericRpcHandler):  # type: ignore[misc]
         self,
         begun: Callable[[], int],
         wait_seconds: float,
+        soon: Callable[[Callable[[], None]], object],
         counted: Failures = failures,
         every_seconds: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._begun, self._wait_seconds = begun, wait_seconds
+        self._begun, self._wait_seconds, self._soon = begun, wait_seconds, soon
         self._counted, self._every_seconds, self._clock = counted, every_seconds, clock
         self._looks: deque[tuple[float, int]] = deque()
         self._seen = self._told = 0
+        self._round = self._sure = float("-inf")  # when was it that the event loop came round after, at least
 
     def service(self, _: grpc.HandlerCallDetails) -> None:
         """Count a call that is looked at now, and leave it to the other handlers."""
@@ -58,20 +64,28 @@ class Unseen(grpc.GenericRpcHandler):  # type: ignore[misc]
         """Count what ended unseen, where it is time; to be called every now and then, by one thread.
 
         Of the calls that had begun so long ago that none of them waits any more, at least as many are unseen
-        as there were more than all that were seen until now. While calls keep coming that is some seconds
-        behind, and never too many.
+        as there were more than all that were seen until now: never too many, and while calls keep coming too
+        few by those of some seconds. gRPC ends what waited too long when it is asked for the next call, so
+        nothing is over while the event loop stands still.
         """
         now = self._clock()
         if self._looks and now < self._looks[-1][0] + self._every_seconds:
             return
+        over = self._sure - self._wait_seconds
+        self._sure = self._round
         self._looks.append((now, self._begun()))
-        while len(self._looks) > 1 and self._looks[1][0] <= now - self._wait_seconds:
+        while len(self._looks) > 1 and self._looks[1][0] <= over:
             self._looks.popleft()
         then, begun = self._looks[0]
         more = begun - self._seen - self._told
-        if then <= now - self._wait_seconds and more > 0:
+        if then <= over and more > 0:
             self._told += more
             self._counted.count(UNSEEN, "CANCELLED", UNSEEN, more)
+        with suppress(RuntimeError):  # the loop was closed
+            self._soon(partial(self._came_round, now))
+
+    def _came_round(self, after: float) -> None:
+        self._round = after
 
 
 def counting(make: Callable[[], Any]) -> tuple[Any, Callable[[], int]]:
@@ -83,7 +97,12 @@ def counting(make: Callable[[], Any]) -> tuple[Any, Callable[[], int]]:
         before = _ids()
         made = make()
         (number,) = _ids() - before
-    except (AttributeError, KeyError, ValueError) as error:  # a release of grpcio that tells it otherwise
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # a release of grpcio that tells it otherwise
         _log.info("calls that gRPC ends unseen are not counted: %r", error)
         return make(), lambda: 0
     return made, lambda: _begun(number)
@@ -101,4 +120,8 @@ def _ids() -> set[int]:
 
 def _begun(number: int) -> int:
     # What gRPC ends by itself is begun there, and neither succeeds nor fails.
-    return int(json.loads(cygrpc.channelz_get_server(number))["server"]["data"].get("callsStarted", 0))
+    try:
+        found = json.loads(cygrpc.channelz_get_server(number))
+    except ValueError:  # it is closed
+        return 0
+    return int(found["server"]["data"].get("callsStarted", 0))

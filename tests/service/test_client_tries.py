@@ -205,11 +205,15 @@ def test_a_call_that_waited_too_long_in_a_busy_server_is_asked_again_once_after_
     now += 2.0
     with pytest.raises(DecisionError, match="CANCELLED"):
         tries.pause(Ended())
-    hurried = Tries(pb.DecideRequest(), 2.5)
+    hurried = Tries(pb.DecideRequest(), 2.4)
     hurried.left()
     now += 2.0
+    assert 0.08 <= hurried.pause(Ended()) <= 0.12, "a quarter of what is left"
+    late = Tries(pb.DecideRequest(), 2.0)
+    late.left()
+    now += 2.0
     with pytest.raises(DecisionError, match="CANCELLED"):
-        hurried.pause(Ended())
+        late.pause(Ended())
 
 
 class StuckTeacher:

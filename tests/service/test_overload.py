@@ -326,7 +326,8 @@ def test_what_waits_in_grpc_too_long_is_ended_and_counted_and_what_came_later_is
         assert codes.count(grpc.StatusCode.CANCELLED) >= 6
         assert [call.code() for call in late] == [grpc.StatusCode.OK] * 4
         ended = codes.count(grpc.StatusCode.CANCELLED)
-        assert comes(lambda: failures.counts().get(ENDED, 0) - before == ended)
+        assert comes(lambda: failures.counts().get(ENDED, 0) - before >= ended)
+        assert failures.counts()[ENDED] - before == ended
     finally:
         go.set()
         running.close()
@@ -344,7 +345,7 @@ def test_no_call_that_is_seen_counts_as_unseen() -> None:
         for method in ("/cascade.v1.DecisionService/Nothing", "/x/y", "/grpc.health.v1.Health/Check"):
             with suppress(grpc.RpcError):
                 running.channel.unary_unary(method)(b"", timeout=LONG)
-        time.sleep(4.5)  # until it is looked at, and nothing that has begun can still wait
+        time.sleep(8.5)  # until all of it is over for sure
         assert failures.counts().get(ENDED, 0) == before
     finally:
         running.close()
