@@ -21,8 +21,8 @@ class ServerConfig(Section):
     Of one connection at most `max_streams_per_connection` calls are taken at a time; the client holds back
     the others. Calls that would have to wait in a worker's queue for more than `max_waiting_seconds` at its
     present pace, or behind more than `max_waiting` others, are refused. Those that gRPC itself holds for so
-    long, rounded up to whole seconds, because they come faster than they can be looked at or because the event
-    loop stands still, are ended by it: callers need longer deadlines than that.
+    long, rounded up to whole seconds, because they come faster than they can be looked at or because the
+    event loop stands still, are ended by it: callers need longer deadlines than that.
 
     A worker whose event loop does not come round for `hang_seconds` is killed and replaced; the log says
     where it hung. 0 means never. A process without a parent only writes to stderr where it is.
