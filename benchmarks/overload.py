@@ -124,6 +124,7 @@ def main(
             help="Seconds that calls of the second half have; each load of it lasts four times that."
         ),
     ] = 3,
+    max_unseen_seconds: Annotated[int, typer.Option(help="`server.max_unseen_seconds` of Cascade.")] = 30,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Measure one worker's goodput at several times its peak; the loads take turns."""
@@ -131,7 +132,8 @@ def main(
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         port = free_port()
-        ours = stack.enter_context(server(cascade(write_config(folder, "one", port), port), port)).pid
+        config = write_config(folder, "one", port, server={"max_unseen_seconds": max_unseen_seconds})
+        ours = stack.enter_context(server(cascade(config, port), port)).pid
         text = sample_texts(f"127.0.0.1:{port}")["linear"][0]
         request = pb.DecideRequest(node=NODE, text=text).SerializeToString()
         sides = {OURS: Side(port, ours, DECIDE, frames(folder / "decide", request))}

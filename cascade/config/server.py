@@ -20,9 +20,9 @@ class ServerConfig(Section):
 
     Of one connection at most `max_streams_per_connection` calls are taken at a time; the client holds back
     the others. Calls that would have to wait in a worker's queue for more than `max_waiting_seconds` at its
-    present pace, or behind more than `max_waiting` others, are refused. Those that gRPC itself holds for so
-    long, rounded up to whole seconds, because they come faster than they can be looked at or because the
-    event loop stands still, are ended by it: callers need longer deadlines than that.
+    present pace, or behind more than `max_waiting` others, are refused. Where calls come faster than the
+    event loop takes them in, or it stands still, they wait in gRPC, which ends them with CANCELLED after
+    `max_unseen_seconds`, whole ones.
 
     A worker whose event loop does not come round for `hang_seconds` is killed and replaced; the log says
     where it hung. 0 means never. A process without a parent only writes to stderr where it is.
@@ -38,6 +38,7 @@ class ServerConfig(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] = 8
     max_waiting: Count = 4096
     max_waiting_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    max_unseen_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     max_streams_per_connection: Count = 1000
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     hang_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0

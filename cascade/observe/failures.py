@@ -10,9 +10,6 @@ Failure = tuple[str, str, str]
 HTTP = "http"
 """The method of whatever came over HTTP."""
 
-UNSEEN = "unseen"
-"""The method, and the reason, of calls that gRPC ended before they were looked at."""
-
 
 class Failures:
     """Counts errors, once each, where a caller is told of one. For any thread.
@@ -26,8 +23,8 @@ class Failures:
         self._counts: dict[Failure, int] = {}
         self._lock = threading.Lock()
 
-    def count(self, method: str, code: str, reason: str, many: int = 1) -> None:
-        """Count an error, or many alike.
+    def count(self, method: str, code: str, reason: str) -> None:
+        """Count an error.
 
         Parameters
         ----------
@@ -40,7 +37,7 @@ class Failures:
         """
         key = (method, code, reason)
         with self._lock:
-            self._counts[key] = self._counts.get(key, 0) + many
+            self._counts[key] = self._counts.get(key, 0) + 1
 
     def counts(self) -> dict[Failure, int]:
         """Give what was counted until now."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -33,7 +32,6 @@ from cascade.server.pool import ElasticPool
 from cascade.server.scheduling import BusyScheduling
 from cascade.server.service import SERVICE, DecisionServicer, add_to_server
 from cascade.server.tls import server_credentials
-from cascade.server.unseen import Unseen, counting
 from cascade.v1 import decision_pb2  # noqa: F401  (reflection finds the service in the default descriptor pool)
 
 if TYPE_CHECKING:
@@ -43,7 +41,6 @@ _log = logging.getLogger(__name__)
 
 _READY_SECONDS = 0.25
 _SIGNAL_SECONDS = 0.5
-_SURE_SECONDS = 1.0  # after which what waits in gRPC has been ended for sure
 
 AddService = Callable[[grpc.aio.Server, Entrance], None]
 """Adds a service to a server; the entrance makes handlers of functions that block."""
@@ -118,17 +115,11 @@ class CascadeServer:
     ) -> None:
         # An interceptor costs every call, so there is one only where it has something to refuse.
         interceptors = () if gate.open else (GateInterceptor(gate),)
-        self._server, begun = counting(
-            lambda: grpc.aio.server(interceptors=interceptors, options=self._options)
-        )
-        loop = asyncio.get_running_loop()
-        over = _longest_wait(self._config) + _SURE_SECONDS
-        unseen = Unseen(begun, over, loop.call_soon_threadsafe)
-        self._server.add_generic_rpc_handlers((unseen,))
-        self.pool.on_watch(unseen.look)
+        self._server = grpc.aio.server(interceptors=interceptors, options=self._options)
         self._admin = None
         if self._config.admin_listen:
             self._admin = grpc.aio.server(interceptors=interceptors, options=self._options)
+        loop = asyncio.get_running_loop()
         self.batches = Batches(
             self._engine,
             self.pool,
@@ -278,17 +269,6 @@ def _next_of(signals: SimpleQueue[int]) -> int:
             return signals.get(timeout=_SIGNAL_SECONDS)
 
 
-def _longest_wait(config: ServerConfig) -> int:
-    """Give the seconds for which a call waits in gRPC at most; gRPC takes whole ones.
-
-    Examples
-    --------
-    >>> [_longest_wait(ServerConfig(max_waiting_seconds=s)) for s in (0.3, 1.0, 2.0, 2.1)]
-    [1, 1, 2, 3]
-    """
-    return math.ceil(config.max_waiting_seconds)
-
-
 def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
     return [
         ("grpc.so_reuseport", int(reuse_port)),
@@ -298,9 +278,8 @@ def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
         # and reset can take (CVE-2023-44487), and is why the limit is above what one connection usually asks.
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
         # What waits in gRPC, because the event loop cannot take it in as fast, is ended by gRPC after that
-        # time, which costs less than a refusal. By default that is 30 s: of callers with shorter deadlines
-        # each was answered when its time was over, and none in time.
-        ("grpc.server_max_unrequested_time_in_server", _longest_wait(config)),
+        # time, which costs less than a refusal.
+        ("grpc.server_max_unrequested_time_in_server", config.max_unseen_seconds),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         # The same: between the two gRPC refuses some calls and not others.
         ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
