@@ -102,7 +102,7 @@ def only(port: int | None) -> None:
     """Let one of the servers run, and have all others stand still (SIGSTOP); all of them if None.
 
     An idle server wakes up some thirty times a second, which costs up to a millisecond each time where others
-    use the machine's caches: seven of them took a fifth of the core of the one that was measured.
+    use the machine's caches: six of them would take some fifth of the core of the one that is measured.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else they would stand still for ever
     for other, process in _running.items():

@@ -216,6 +216,25 @@ def test_a_call_that_waited_too_long_in_a_busy_server_is_asked_again_once_after_
         late.pause(Ended())
 
 
+class Lost(Ended):
+    """What a call gets whose server went away."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+
+def test_how_long_a_call_waited_is_told_of_its_last_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("cascade.client.tries.time.monotonic", lambda: now)
+    tries = Tries(pb.DecideRequest(request_id="r"), 60.0)
+    tries.left()
+    now += 5.0
+    assert tries.pause(Lost()) > 0.0
+    tries.left()
+    now += 0.1
+    assert tries.pause(Ended()) == 0.0, "a drain, and no busy server"
+
+
 class StuckTeacher:
     """A frontier model that answers everybody but the first."""
 

@@ -4,11 +4,7 @@ import math
 import random
 from collections.abc import Callable
 
-import pytest
-
 from benchmarks.memory_growth import Sample, growth, growth_beyond_age, growth_of_parent
-
-pytestmark = pytest.mark.alone
 
 CYCLE = 120.0
 
