@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from socket import MSG_PEEK, socket
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_STILL_SECONDS = 1.0
+
 _reading = threading.Lock()
 
 
 class BackgroundLoop:
-    """An event loop whose thread starts with the first use and never ends.
+    """An event loop whose thread starts with the first use and never ends; at the process's end it stands still.
 
     Parameters
     ----------
@@ -37,6 +41,7 @@ class BackgroundLoop:
     ) -> None:
         self._name, self._new_loop = name, new_loop
         self._forget()
+        atexit.register(self._stand_still)  # once, also for children
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
@@ -61,6 +66,21 @@ class BackgroundLoop:
         never end.
         """
         return asyncio.run_coroutine_threadsafe(work, self.running)
+
+    def _stand_still(self) -> None:
+        # uvloop asks for the interpreter's lock when it wakes. Where it does so after the interpreter is gone
+        # and before the process is, the process dies of SIGSEGV.
+        if self._loop is None:
+            return
+        still = threading.Event()
+
+        def for_ever() -> None:
+            still.set()
+            threading.Event().wait()
+
+        with suppress(RuntimeError):  # somebody closed it
+            self._loop.call_soon_threadsafe(for_ever)
+            still.wait(_STILL_SECONDS)  # unless what it does hangs
 
 
 def wakes_grpc(callback: Callable[..., object]) -> bool:

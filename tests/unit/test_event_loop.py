@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -170,3 +172,32 @@ def test_another_reader_is_left_alone() -> None:
         loop.run_until_complete(read())
     loop.close()
     assert found == [b"123"]
+
+
+ENDS = """
+import asyncio, ctypes, sys
+from cascade.event_loop import GRPC
+
+async def wake_later():
+    asyncio.get_running_loop().call_later(0.3, print)
+
+libc = ctypes.CDLL(None)
+libc.on_exit(libc.sleep, None)  # called with the exit code: a second between Python's end and the process's
+GRPC.start(wake_later()).result()
+sys.exit(1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on_exit is glibc's")
+def test_a_loop_that_would_wake_after_the_interpreter_is_gone_does_not() -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDS], check=False, capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"", b"")
+
+
+def test_a_process_whose_loop_hangs_ends_all_the_same() -> None:
+    hangs = (
+        "from cascade.event_loop import GRPC; import threading;"
+        "GRPC.running.call_soon_threadsafe(threading.Event().wait)"
+    )
+    ended = subprocess.run([sys.executable, "-c", hangs], check=False, capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"")
