@@ -124,7 +124,7 @@ def main(
             help="Seconds that calls of the second half have; each load of it lasts four times that."
         ),
     ] = 3,
-    max_unseen_seconds: Annotated[int, typer.Option(help="`server.max_unseen_seconds` of Cascade.")] = 30,
+    max_unseen_seconds: Annotated[int, typer.Option(help="`server.max_unseen_seconds` of Cascade.")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Measure one worker's goodput at several times its peak; the loads take turns."""

@@ -21,7 +21,9 @@ _reading = threading.Lock()
 
 
 class BackgroundLoop:
-    """An event loop whose thread starts with the first use and never ends; at the process's end it stands still.
+    """An event loop whose thread starts with the first use and never ends.
+
+    When the interpreter ends, the loop stands still.
 
     Parameters
     ----------

@@ -12,6 +12,9 @@ from cascade.client.results import DecisionError, error_of
 from cascade.v1 import decision_pb2 as pb
 
 _MOST = 5  # as gRPC's own retries allow
+_MOST_REFUSED = 30
+"""Tries of a call whose stream is refused, some 25 s: this costs the server next to nothing."""
+
 _FIRST_SECONDS, _MOST_SECONDS = 0.1, 1.0
 _BUSY_SECONDS = 1.0
 """What waits in gRPC for too long is ended by the server after a second at the earliest."""
@@ -60,7 +63,7 @@ class Tries:
             if time.monotonic() - self._began < _BUSY_SECONDS:
                 return 0.0
             wait = _MOST_SECONDS if left is None else min(_MOST_SECONDS, left / 4)
-        elif (was_refused(error) or (self._repeatable and _lost(failure))) and self._made < _MOST:
+        elif self._made < self._most(error, failure):
             wait = min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (self._made - 1))
         else:
             raise failure from None
@@ -68,6 +71,11 @@ class Tries:
         if left is not None and wait >= left:
             raise failure from None
         return wait
+
+    def _most(self, error: grpc.RpcError, failure: DecisionError) -> int:
+        if was_refused(error):
+            return _MOST_REFUSED
+        return _MOST if self._repeatable and _lost(failure) else 0
 
 
 def _repeatable(request: object) -> bool:

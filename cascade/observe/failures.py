@@ -10,6 +10,9 @@ Failure = tuple[str, str, str]
 HTTP = "http"
 """The method of whatever came over HTTP."""
 
+UNSEEN = "unseen"
+"""The method, and the reason, of calls that gRPC ended before they were looked at."""
+
 
 class Failures:
     """Counts errors, once each, where a caller is told of one. For any thread.
@@ -23,8 +26,8 @@ class Failures:
         self._counts: dict[Failure, int] = {}
         self._lock = threading.Lock()
 
-    def count(self, method: str, code: str, reason: str) -> None:
-        """Count an error.
+    def count(self, method: str, code: str, reason: str, many: int = 1) -> None:
+        """Count an error, or many alike.
 
         Parameters
         ----------
@@ -37,7 +40,7 @@ class Failures:
         """
         key = (method, code, reason)
         with self._lock:
-            self._counts[key] = self._counts.get(key, 0) + 1
+            self._counts[key] = self._counts.get(key, 0) + many
 
     def counts(self) -> dict[Failure, int]:
         """Give what was counted until now."""

@@ -32,6 +32,7 @@ from cascade.server.pool import ElasticPool
 from cascade.server.scheduling import BusyScheduling
 from cascade.server.service import SERVICE, DecisionServicer, add_to_server
 from cascade.server.tls import server_credentials
+from cascade.server.unseen import Unseen, counting
 from cascade.v1 import decision_pb2  # noqa: F401  (reflection finds the service in the default descriptor pool)
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _log = logging.getLogger(__name__)
 
 _READY_SECONDS = 0.25
 _SIGNAL_SECONDS = 0.5
+_SURE_SECONDS = 1.0  # after which what waits in gRPC has been ended for sure
 
 AddService = Callable[[grpc.aio.Server, Entrance], None]
 """Adds a service to a server; the entrance makes handlers of functions that block."""
@@ -115,11 +117,17 @@ class CascadeServer:
     ) -> None:
         # An interceptor costs every call, so there is one only where it has something to refuse.
         interceptors = () if gate.open else (GateInterceptor(gate),)
-        self._server = grpc.aio.server(interceptors=interceptors, options=self._options)
+        self._server, begun = counting(
+            lambda: grpc.aio.server(interceptors=interceptors, options=self._options)
+        )
+        loop = asyncio.get_running_loop()
+        over = self._config.max_unseen_seconds + _SURE_SECONDS
+        self._unseen = Unseen(begun, over, loop.call_soon_threadsafe)
+        self._server.add_generic_rpc_handlers((self._unseen,))
+        self.pool.on_watch(self._unseen.look)
         self._admin = None
         if self._config.admin_listen:
             self._admin = grpc.aio.server(interceptors=interceptors, options=self._options)
-        loop = asyncio.get_running_loop()
         self.batches = Batches(
             self._engine,
             self.pool,
@@ -235,6 +243,7 @@ class CascadeServer:
 
     def _begin_drain(self, drain_seconds: float | None) -> Future[None]:
         self._draining.set()
+        self._unseen.close()
         grace = self._config.drain_seconds if drain_seconds is None else drain_seconds
         return GRPC.start(self._drain(grace))
 
@@ -278,7 +287,8 @@ def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
         # and reset can take (CVE-2023-44487), and is why the limit is above what one connection usually asks.
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
         # What waits in gRPC, because the event loop cannot take it in as fast, is ended by gRPC after that
-        # time, which costs less than a refusal.
+        # time, which costs less than a refusal. gRPC's own default is 30 s: of callers with shorter deadlines
+        # each was looked at when its time was over, and none was answered in time.
         ("grpc.server_max_unrequested_time_in_server", config.max_unseen_seconds),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         # The same: between the two gRPC refuses some calls and not others.

@@ -223,6 +223,31 @@ class Lost(Ended):
         return grpc.StatusCode.UNAVAILABLE
 
 
+class Refused(Lost):
+    """What a call gets whose connection has too many."""
+
+    def details(self) -> str:
+        return "Received RST_STREAM with error code 7 (Refused stream)"
+
+
+def tries_of(error: grpc.RpcError, request: object, seconds: float | None) -> list[float]:
+    tries, pauses = Tries(request, seconds), []
+    with suppress(DecisionError):
+        while len(pauses) < 100:
+            pauses.append(tries.pause(error))
+    return pauses
+
+
+def test_a_call_that_its_connection_has_no_room_for_is_held_back_for_long() -> None:
+    for request in (pb.DecideRequest(), pb.DecideRequest(request_id="r")):
+        pauses = tries_of(Refused(), request, None)
+        assert 20 < sum(pauses) < 33
+        assert max(pauses) <= 1.2
+    assert len(tries_of(Lost(), pb.DecideRequest(request_id="r"), None)) == 4
+    assert tries_of(Lost(), pb.DecideRequest(), None) == []
+    assert tries_of(Refused(), pb.DecideRequest(), 0.01) == [], "a try after the end is none"
+
+
 def test_how_long_a_call_waited_is_told_of_its_last_try(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("cascade.client.tries.time.monotonic", lambda: now)

@@ -66,10 +66,10 @@ def test_who_is_refused_for_too_much_load_is_told_and_who_asks_beyond_its_own_li
         series(said % ("Decide", "overloaded"), "0+300x30"),
         series(said % ("ModelInfer", "overloaded"), "0+6x30"),
         series(said % ("BatchDecide", "quota_exceeded"), "0+300x30"),
+        series('cascade_call_errors_total{method="unseen", code="CANCELLED", reason="unseen"}', "0+300x30"),
     ]
-    play(
-        tmp_path, given, "CascadeSheds", ("4m", []), ("15m", [{"method": "Decide"}]), severity="page"
-    )  # fmt: skip
+    sheds = [{"method": "Decide"}, {"method": "unseen"}]
+    play(tmp_path, given, "CascadeSheds", ("4m", []), ("15m", sheds), severity="page")
 
 
 def test_a_worker_whose_loop_stands_still_is_told_and_one_that_ended_is_not(tmp_path: Path) -> None:
