@@ -15,8 +15,9 @@ demo: $(VENV)/.ready
 	$(BIN)/cascade demo $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	@# The second half runs, and tells, also where the first one fails.
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"; first=$$?; \
+	$(BIN)/python -m pytest -m alone && exit $$first
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ _reading = threading.Lock()
 class BackgroundLoop:
     """An event loop whose thread starts with the first use and never ends.
 
-    When the interpreter ends, the loop stands still.
+    One of uvloop's stands still from when exit handlers run (`atexit`), and raises RuntimeError from then on.
 
     Parameters
     ----------
@@ -43,7 +43,8 @@ class BackgroundLoop:
     ) -> None:
         self._name, self._new_loop = name, new_loop
         self._forget()
-        atexit.register(self._stand_still)  # once, also for children
+        if new_loop is fastest_loop:
+            atexit.register(self._stand_still)  # once, also for children
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
@@ -51,11 +52,14 @@ class BackgroundLoop:
         # A forked child has the loop object but not its thread, so it must start its own.
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = False
 
     @property
     def running(self) -> asyncio.AbstractEventLoop:
-        """The loop, which runs."""
+        """The loop, which runs. Raises RuntimeError once it stands still."""
         with self._lock:
+            if self._ended:
+                raise RuntimeError(f"{self._name}: the interpreter ends; what needs it must end before")
             if self._loop is None:
                 self._loop = self._new_loop()
                 threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True).start()
@@ -67,12 +71,19 @@ class BackgroundLoop:
         Cancelling the future cancels the coroutine. Waiting for the future on the loop's own thread would
         never end.
         """
-        return asyncio.run_coroutine_threadsafe(work, self.running)
+        try:
+            loop = self.running
+        except RuntimeError:
+            work.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(work, loop)
 
     def _stand_still(self) -> None:
         # uvloop asks for the interpreter's lock when it wakes. Where it does so after the interpreter is gone
         # and before the process is, the process dies of SIGSEGV.
-        if self._loop is None:
+        with self._lock:
+            self._ended, loop = True, self._loop
+        if loop is None:
             return
         still = threading.Event()
 
@@ -81,7 +92,7 @@ class BackgroundLoop:
             threading.Event().wait()
 
         with suppress(RuntimeError):  # somebody closed it
-            self._loop.call_soon_threadsafe(for_ever)
+            loop.call_soon_threadsafe(for_ever)
             still.wait(_STILL_SECONDS)  # unless what it does hangs
 
 

@@ -116,7 +116,8 @@ class AsyncClient:
         """Decide one input; the arguments are those of `Question`.
 
         With a `request_id`, a call whose server goes away under it is tried again within its time, up to
-        four times; so is a batch of which every question has one.
+        four times; so is a batch of which every question has one. A call for which its connection has no
+        room is always held back and tried again, for some 25 s at most.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from cascade.v1 import decision_pb2 as pb
 
 _MOST = 5  # as gRPC's own retries allow
 _MOST_REFUSED = 30
-"""Tries of a call whose stream is refused, some 25 s: this costs the server next to nothing."""
+"""Tries of a call whose stream is refused, some 25 s: no code of the server's sees them."""
 
 _FIRST_SECONDS, _MOST_SECONDS = 0.1, 1.0
 _BUSY_SECONDS = 1.0
@@ -39,7 +39,8 @@ class Tries:
     def __init__(self, request: object, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
         self._repeatable = _repeatable(request)
-        self._made, self._drained = 0, False
+        self._lost = self._refused = 0
+        self._drained = False
         self._began = time.monotonic()
 
     def left(self) -> float | None:
@@ -56,15 +57,18 @@ class Tries:
             It is not.
         """
         failure = error_of(error)
-        self._made += 1
         left = None if self._end is None else self._end - time.monotonic()
         if met_a_drain(error) and not self._drained:
             self._drained = True
             if time.monotonic() - self._began < _BUSY_SECONDS:
                 return 0.0
             wait = _MOST_SECONDS if left is None else min(_MOST_SECONDS, left / 4)
-        elif self._made < self._most(error, failure):
-            wait = min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (self._made - 1))
+        elif was_refused(error):
+            self._refused += 1
+            wait = _wait(self._refused, _MOST_REFUSED, failure)
+        elif self._repeatable and _lost(failure):
+            self._lost += 1
+            wait = _wait(self._lost, _MOST, failure)
         else:
             raise failure from None
         wait *= random.uniform(0.8, 1.2)
@@ -72,10 +76,11 @@ class Tries:
             raise failure from None
         return wait
 
-    def _most(self, error: grpc.RpcError, failure: DecisionError) -> int:
-        if was_refused(error):
-            return _MOST_REFUSED
-        return _MOST if self._repeatable and _lost(failure) else 0
+
+def _wait(times: int, most: int, failure: DecisionError) -> float:
+    if times >= most:
+        raise failure from None
+    return min(_MOST_SECONDS, _FIRST_SECONDS * 2.0 ** (times - 1))
 
 
 def _repeatable(request: object) -> bool:

@@ -22,7 +22,7 @@ class ServerConfig(Section):
     the others. Calls that would have to wait in a worker's queue for more than `max_waiting_seconds` at its
     present pace, or behind more than `max_waiting` others, are refused. Where calls come faster than the
     event loop takes them in, or it stands still, they wait in gRPC, which ends them with CANCELLED after
-    `max_unseen_seconds`, whole ones. Callers with shorter deadlines than that get nothing of such a worker.
+    `max_unseen_seconds`, whole ones. Callers with shorter deadlines than that get little of such a worker.
 
     A worker whose event loop does not come round for `hang_seconds` is killed and replaced; the log says
     where it hung. 0 means never. A process without a parent only writes to stderr where it is.

@@ -24,6 +24,10 @@ from cascade.observe.failures import UNSEEN, Failures, failures
 
 _log = logging.getLogger(__name__)
 
+_PAUSE_SECONDS = 0.01
+_ROUNDS = 10
+"""Of the event loop, far more than it takes to have a handler looked for once gRPC has handed a call over."""
+
 
 class Unseen(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Counts a server's calls that no handler saw; to be the first of its handlers.
@@ -39,7 +43,7 @@ class Unseen(grpc.GenericRpcHandler):  # type: ignore[misc]
     counted : Failures
     every_seconds : float
         How long one look after another is at least.
-    clock : callable
+    clock, sleep : callable
     """
 
     def __init__(
@@ -50,11 +54,13 @@ class Unseen(grpc.GenericRpcHandler):  # type: ignore[misc]
         counted: Failures = failures,
         every_seconds: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._begun, self._wait_seconds, self._soon = begun, wait_seconds, soon
-        self._counted, self._every_seconds, self._clock = counted, every_seconds, clock
+        self._counted, self._every_seconds, self._clock, self._sleep = counted, every_seconds, clock, sleep
         self._looks: deque[tuple[float, int]] = deque()
-        self._seen = self._told = 0
+        self._seen = self._told = self._rounds = 0
+        self._in_doubt = False
         self._closed = False
         self._lock = threading.Lock()
         self._round = self._sure = float("-inf")  # when was it that the event loop came round after, at least
@@ -64,38 +70,65 @@ class Unseen(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._seen += 1
 
     def look(self) -> None:
-        """Count what ended unseen, where it is time; to be called every now and then, by one thread.
+        """Count what ended unseen; to be called some ten times a second, by one thread.
 
-        Of the calls that had begun so long ago that none of them waits any more, at least as many are unseen
-        as there were more than all that were seen until now: never too many, and while calls keep coming too
-        few by those of some seconds. gRPC ends what waited too long when it is asked for the next call, so
-        nothing is over while the event loop stands still.
+        Where nothing is seen for a moment in which the event loop goes round, nothing waited when that moment
+        began, and what had begun and was not seen is unseen. Where there is no such moment, because hundreds
+        ask every second: of the calls that had begun so long ago that none of them waits any more, at least
+        as many are unseen as there were more than all that were seen until now, which is too few by those of
+        some seconds. gRPC ends what waited too long when it is asked for the next call, so nothing is over
+        while the event loop stands still.
         """
         with self._lock:
-            if not self._closed:
-                self._look()
+            if self._closed:
+                return
+            now = self._clock()
+            if not self._looks or now >= self._looks[-1][0] + self._every_seconds:
+                self._look(now)
+            elif self._in_doubt:
+                self._look_for_a_pause()
 
     def close(self) -> None:
         """Look no more, from the moment this comes back on: gRPC is about to close the server."""
         with self._lock:
             self._closed = True
 
-    def _look(self) -> None:
-        now = self._clock()
-        if self._looks and now < self._looks[-1][0] + self._every_seconds:
-            return
+    def _look(self, now: float) -> None:
         over = self._sure - self._wait_seconds
         self._sure = self._round
         self._looks.append((now, self._begun()))
         while len(self._looks) > 1 and self._looks[1][0] <= over:
             self._looks.popleft()
         then, begun = self._looks[0]
-        more = begun - self._seen - self._told
-        if then <= over and more > 0:
+        if then <= over:
+            self._tell(begun - self._seen)
+        self._in_doubt = self._looks[-1][1] > self._seen + self._told
+        self._call_soon(partial(self._came_round, now))
+
+    def _look_for_a_pause(self) -> None:
+        begun, seen, rounds = self._begun(), self._seen, self._rounds
+        if begun <= seen + self._told:
+            return
+        self._go_round(_ROUNDS)
+        self._sleep(_PAUSE_SECONDS)
+        if self._rounds > rounds and seen == self._seen:
+            self._tell(begun - seen)
+
+    def _tell(self, unseen: int) -> None:
+        more = unseen - self._told
+        if more > 0:
             self._told += more
             self._counted.count(UNSEEN, "CANCELLED", UNSEEN, more)
+
+    def _go_round(self, more: int) -> None:
+        if more:
+            self._call_soon(partial(self._go_round, more - 1))
+        else:
+            self._rounds += 1
+
+    def _call_soon(self, callback: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop was closed
-            self._soon(partial(self._came_round, now))
+            self._soon(callback)
 
     def _came_round(self, after: float) -> None:
         self._round = after

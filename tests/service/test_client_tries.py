@@ -248,6 +248,17 @@ def test_a_call_that_its_connection_has_no_room_for_is_held_back_for_long() -> N
     assert tries_of(Refused(), pb.DecideRequest(), 0.01) == [], "a try after the end is none"
 
 
+def test_refused_streams_use_up_no_tries_of_a_lost_server() -> None:
+    tries = Tries(pb.DecideRequest(request_id="r"), None)
+    for _ in range(10):
+        tries.pause(Refused())
+    assert 0.08 <= tries.pause(Lost()) <= 0.12
+    for _ in range(3):
+        tries.pause(Lost())
+    with pytest.raises(DecisionError):
+        tries.pause(Lost())
+
+
 def test_how_long_a_call_waited_is_told_of_its_last_try(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("cascade.client.tries.time.monotonic", lambda: now)

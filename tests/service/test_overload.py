@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -31,7 +32,11 @@ pytestmark = pytest.mark.alone
 ENDED = (UNSEEN, "CANCELLED", UNSEEN)
 
 
-def test_calls_that_came_in_time_are_answered_although_the_queue_is_full_when_their_turn_comes() -> None:
+def test_calls_that_came_in_time_are_answered_although_the_queue_is_full_when_their_turn_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Whose thread hangs lends its place, on a slow machine before the others were refused.
+    monkeypatch.setattr("cascade.server.serve.ElasticPool", partial(ElasticPool, stall_seconds=LONG))
     running = Running(threads=1, max_waiting=8, max_streams_per_connection=1000)
     try:
         with ThreadPoolExecutor(64) as clients:
@@ -53,7 +58,7 @@ def test_calls_that_came_in_time_are_answered_although_the_queue_is_full_when_th
             answers = [future.result(LONG) for future in asked]
             assert blocker.result(LONG) == "STALL"
         assert answers.count("REFUND") >= 8
-        assert answers.count("refused") >= 1  # how many depends on when the pool lends the blocker's place
+        assert answers.count("refused") >= 20
         assert answers.count("refused") + answers.count("REFUND") == 60
     finally:
         running.close()
@@ -345,7 +350,11 @@ def test_no_call_that_is_seen_counts_as_unseen() -> None:
         for method in ("/cascade.v1.DecisionService/Nothing", "/x/y", "/grpc.health.v1.Health/Check"):
             with suppress(grpc.RpcError):
                 running.channel.unary_unary(method)(b"", timeout=LONG)
-        time.sleep(8.5)  # until all of it is over for sure
+        unseen = running.server._unseen
+        assert comes(
+            lambda: unseen._looks and unseen._looks[0][1] >= 6 and unseen._looks[0][0] <= unseen._sure - 2.0
+        )
+        time.sleep(2.5)  # one look more
         assert failures.counts().get(ENDED, 0) == before
     finally:
         running.close()

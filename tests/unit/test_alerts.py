@@ -66,10 +66,26 @@ def test_who_is_refused_for_too_much_load_is_told_and_who_asks_beyond_its_own_li
         series(said % ("Decide", "overloaded"), "0+300x30"),
         series(said % ("ModelInfer", "overloaded"), "0+6x30"),
         series(said % ("BatchDecide", "quota_exceeded"), "0+300x30"),
-        series('cascade_call_errors_total{method="unseen", code="CANCELLED", reason="unseen"}', "0+300x30"),
     ]
-    sheds = [{"method": "Decide"}, {"method": "unseen"}]
+    sheds = [{"method": "Decide"}]
     play(tmp_path, given, "CascadeSheds", ("4m", []), ("15m", sheds), severity="page")
+
+
+def test_calls_that_a_busy_worker_does_not_look_at_are_told_and_what_a_scanner_asks_is_not(
+    tmp_path: Path,
+) -> None:
+    unseen = 'cascade_call_errors_total{instance="%s", method="unseen", code="CANCELLED", reason="unseen"}'
+    spent = 'cascade_worker_cpu_seconds_total{instance="%s", worker="0"}'
+    given = [
+        series(unseen % "busy", "0+300x30"),
+        series(spent % "busy", "0+58x30"),
+        series(unseen % "scanned", "0+300x30"),
+        series(spent % "scanned", "0+3x30"),
+        series(unseen % "fine", "0+6x30"),
+        series(spent % "fine", "0+58x30"),
+    ]
+    told = [{"instance": "busy"}]
+    play(tmp_path, given, "CascadeEndsUnseen", ("4m", []), ("15m", told), severity="page")
 
 
 def test_a_worker_whose_loop_stands_still_is_told_and_one_that_ended_is_not(tmp_path: Path) -> None:

@@ -179,19 +179,19 @@ import asyncio, ctypes, sys
 from cascade.event_loop import GRPC
 
 async def wake_later():
-    asyncio.get_running_loop().call_later(0.3, print)
+    asyncio.get_running_loop().call_later(1.0, print)
 
 libc = ctypes.CDLL(None)
-libc.on_exit(libc.sleep, None)  # called with the exit code: a second between Python's end and the process's
+libc.on_exit(libc.sleep, None)  # called with the exit code: three seconds from Python's end to the process's
 GRPC.start(wake_later()).result()
-sys.exit(1)
+sys.exit(3)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="on_exit is glibc's")
 def test_a_loop_that_would_wake_after_the_interpreter_is_gone_does_not() -> None:
     ended = subprocess.run([sys.executable, "-c", ENDS], check=False, capture_output=True, timeout=60)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, b"", b"")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, b"", b"")
 
 
 def test_a_process_whose_loop_hangs_ends_all_the_same() -> None:
@@ -201,3 +201,24 @@ def test_a_process_whose_loop_hangs_ends_all_the_same() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", hangs], check=False, capture_output=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_who_needs_the_loop_after_its_end_is_told_so() -> None:
+    late = """
+import asyncio, atexit
+
+@atexit.register
+def ends_after_the_loop():
+    try:
+        GRPC.start(asyncio.sleep(0)).result(60)
+    except RuntimeError as error:
+        print(error)
+
+from cascade.event_loop import GRPC
+"""
+    for used in ("", "GRPC.start(asyncio.sleep(0)).result()"):
+        ended = subprocess.run(
+            [sys.executable, "-c", late + used], check=False, capture_output=True, text=True, timeout=60
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert "the interpreter ends" in ended.stdout

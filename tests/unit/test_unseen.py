@@ -32,7 +32,10 @@ class World:
         self.waiting: deque[float] = deque()
         self.failures = Failures()
         self.soon: list[Callable[[], None]] = []
-        self.unseen = Unseen(self.calls, WAIT, self.soon.append, self.failures, 2.0, lambda: self.now)
+        self.in_a_pause: list[Callable[[World], None]] = []
+        self.unseen = Unseen(
+            self.calls, WAIT, self.soon.append, self.failures, 2.0, lambda: self.now, self.pause
+        )
 
     def calls(self) -> int:
         self.looks.append(self.now)
@@ -48,8 +51,13 @@ class World:
             self.waiting.popleft()
             self.handed = True
 
+    def pause(self, seconds: float) -> None:
+        self.wait(seconds)
+        for step in self.in_a_pause:
+            step(self)
+
     def go_round(self) -> None:
-        while self.soon:
+        for _ in range(len(self.soon)):
             self.soon.pop(0)()
         if self.handed:
             assert self.unseen.service(DETAILS) is None, "the other handlers are asked next"
@@ -88,6 +96,40 @@ def test_what_is_seen_is_not_counted_and_what_waited_too_long_is() -> None:
     assert told == world.lost == 4
 
 
+def test_what_was_lost_is_told_soon_although_calls_keep_coming() -> None:
+    world = World()
+    for _ in range(12):
+        world.arrive()
+    world.wait(WAIT + 1.0)
+    while world.handed:
+        world.go_round()
+    assert world.lost == 11
+    told = []
+    for _ in range(200):  # as many calls as looks, and each look has a pause
+        world.arrive()
+        world.go_round()
+        world.in_a_pause = [World.go_round] * 12
+        told.append(world.counted())
+        world.wait(0.1)
+    assert told.index(11) < 30
+    assert told[-1] == 11
+
+
+def test_a_pause_in_which_a_call_comes_or_is_seen_or_the_loop_stands_still_tells_nothing() -> None:
+    rounds = [World.go_round] * 12
+    for in_a_pause in ([World.arrive, *rounds], rounds, [], [World.go_round] * 5):
+        world = World()
+        world.counted()
+        for _ in range(3):
+            world.arrive()
+        world.wait(2.5)
+        assert world.counted() == 0
+        world.in_a_pause = list(in_a_pause)
+        world.wait(0.1)
+        assert world.counted() == 0
+        assert world.lost == 0
+
+
 def test_it_looks_no_more_often_than_every_two_seconds() -> None:
     world = World()
     for now in (100.0, 100.1, 101.9, 102.0, 103.9, 104.5):
@@ -115,15 +157,19 @@ def test_an_idle_server_keeps_no_memory_of_its_looks() -> None:
 
 
 STEPS = st.sampled_from([World.arrive, World.arrive, World.go_round, World.go_away])
+PAUSES = st.lists(STEPS, max_size=2) | st.integers(0, 20).map(lambda rounds: [World.go_round] * rounds)
 
 
-@given(st.lists(STEPS | st.floats(0.1, 9.0), max_size=80))
+@given(st.lists(STEPS | PAUSES | st.floats(0.1, 9.0), max_size=80))
 def test_it_never_counts_too_many_and_in_the_end_all(steps: list[Any]) -> None:
     world = World()
     world.counted()
     for step in steps:
         if isinstance(step, float):
             world.wait(step)
+            assert world.counted() <= world.lost
+        elif isinstance(step, list):
+            world.in_a_pause = step
             assert world.counted() <= world.lost
         else:
             step(world)
