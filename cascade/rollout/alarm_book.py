@@ -33,6 +33,7 @@ _VALUES = {
 @dataclass(slots=True)
 class _Counts:
     n: int = 0
+    whole: int = 0
     escalated: int = 0
     failed: int = 0
     settled: int = 0
@@ -63,7 +64,11 @@ class AlarmBook:
         self._lock = threading.Lock()
 
     def count(self, node: str, bundle: Bundle, requests: Sequence[Sequence[Attempt]], settled: bool) -> None:
-        """Count live requests: what each one's local rungs' attempts came to, and whether one settled it."""
+        """Count live requests: what each one's local rungs' attempts came to, and whether one settled it.
+
+        A request for one of whose rungs its caller left too little time says nothing of how many the bundle
+        settles: an overloaded worker meets many.
+        """
         if bundle.policy.too_dear or bundle.fences.reason:  # it leaves all to the teacher on purpose
             return
         limit = self._config.latency_ms
@@ -75,22 +80,26 @@ class AlarmBook:
             counts.n += len(requests)
             if settled:
                 counts.settled += len(requests)
-            else:
-                counts.escalated += len(requests)
             scores, inputs = counts.values[SCORES], counts.values[INPUTS]
             for attempts in requests:
-                spent, failed = 0.0, False
+                spent, failed, whole = 0.0, False, True
                 score = before = None
                 for attempt in attempts:
                     spent += attempt.latency_ms
-                    if attempt.reason and attempt.reason.startswith("error"):
-                        failed = True
+                    if attempt.reason:
+                        if attempt.reason.startswith("error"):
+                            failed = True
+                        elif attempt.reason.startswith("deadline"):
+                            whole = False
                     if score is None:
                         score = attempt.confidence_after
                     if before is None:
                         before = attempt.p_right_before
                 if failed:
                     counts.failed += 1
+                if whole:
+                    counts.whole += 1
+                    counts.escalated += not settled
                 if limit is not None and settled and spent > limit:
                     counts.slow += 1
                 if score is not None:
@@ -110,7 +119,7 @@ class AlarmBook:
         for version, alarms, counts in batches:
             alarms.seq += 1
             hits = {
-                "storm": (counts.n, counts.escalated), "errors": (counts.n, counts.failed),
+                "storm": (counts.whole, counts.escalated), "errors": (counts.n, counts.failed),
                 "latency": (counts.settled, counts.slow),
             }  # fmt: skip
             up = []

@@ -1,11 +1,12 @@
 """The guard on the real service: good bundles go up by evidence, bad ones are pulled back."""
 
+import time
 from typing import Any
 
 import pytest
 
 from cascade.ask import Ask
-from cascade.errors import BundleError, RolloutRefused
+from cascade.errors import BundleError, DeadlineExceeded, RolloutRefused
 from cascade.pointer import POINTER
 from cascade.policy.steps import Status
 from cascade.rollout.verbs import Verbs
@@ -66,6 +67,17 @@ def test_a_poisoned_bundle_is_pulled_back_by_itself_for_every_worker_and_after_a
     assert [(e.what, e.who) for e in events] == [("start", "ada"), ("rollback", "guard")]
     with pytest.raises(RolloutRefused, match="was rolled back"):
         world.verbs(one).start(NODE, "ada", bundle=bad)
+
+
+def test_callers_who_leave_no_time_pull_no_bundle_back(world: World, unseen: list[dict[str, Any]]) -> None:
+    engine = world.worker()
+    good = engine.nodes[NODE].serving.plan.stable
+    for record in unseen[:100]:
+        with pytest.raises(DeadlineExceeded):
+            engine.decide(Ask(NODE, record["text"], deadline=time.monotonic()))
+    settle(engine)
+    assert engine.rollouts.follower.state(NODE).barred == {}
+    assert {d.bundle_version for d in send(engine, unseen, 20)} == {good}
 
 
 def test_the_stable_bundle_is_watched_as_well_and_gives_way_to_the_teacher(

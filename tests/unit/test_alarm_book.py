@@ -85,6 +85,16 @@ def test_a_bundle_that_leaves_everything_to_the_teacher_on_purpose_is_no_storm(w
     assert book.look("n") == {}
 
 
+def test_callers_who_left_no_time_are_no_storm_and_hide_none() -> None:
+    late = [Attempt("linear", reason="deadline: too little time is left for this rung")]
+    book = AlarmBook(AlarmsConfig())
+    for _ in range(20):
+        book.count("n", BUNDLE, [late] * 50, False)
+        assert fill(book, 50) == {}
+    book.count("n", BUNDLE, [late] * 5_000, True)
+    assert fill(book, 500, settled=0.1)["storm"].action is Action.ROLL_BACK
+
+
 @pytest.mark.parametrize("slow", ["settled", "escalated"])
 def test_slow_is_only_what_a_local_rung_settled_slowly(slow: str) -> None:
     book = AlarmBook(AlarmsConfig(latency_ms=10.0))
