@@ -21,6 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated
 
+import grpc
 import numpy as np
 import typer
 
@@ -34,8 +35,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 CALM = 12.0
 """Seconds after which a rush's memory was given back."""
 
-SETTLED = 1.5
-"""Seconds in which what still queues after a rush is answered."""
+SETTLED = 60.0
+"""Seconds within which what still queues after a rush is over."""
 
 PEAK = "peak"
 OURS, ECHOED = "Cascade", "echo"
@@ -106,6 +107,14 @@ class Side:
             found.add(load, load.rate if size is None else load.data / size, cores)
         return load
 
+    def settle(self) -> None:
+        """Wait until what still queues after a rush is over. Raises RuntimeError if no bundle serves then."""
+        only(self.port)
+        with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
+            answer = channel.unary_unary(self.path)(self.body.read_bytes()[5:], timeout=SETTLED)
+        if self.path == DECIDE and pb.DecideResponse.FromString(answer).rung != "linear":
+            raise RuntimeError("the bundle was pulled back, so that this measures nothing")
+
 
 def processor_seconds(pid: int) -> float:
     """Give the processor time that a process has taken."""
@@ -152,11 +161,11 @@ def main(
                 for clients, factor in product(connections, factors):
                     found = seen[name][f"{clients} connections, {factor}x"]
                     side.ask(seconds, found, size, clients, 256, factor * peak.rate)
-                    time.sleep(SETTLED)
+                    side.settle()
                 for clients, factor in product(connections, factors):
                     found = seen[name][f"{clients} connections, {factor}x, deadline {deadline} s"]
                     side.ask(4 * deadline, found, size, clients, 1000, factor * peak.rate, deadline)
-                    time.sleep(SETTLED)
+                    side.settle()
         memory.append(proportional(ours)["Pss_Anon"] / MB)
         only(sides[OURS].port)
         time.sleep(CALM)

@@ -101,5 +101,10 @@ async def end_with(context: grpc.aio.ServicerContext, error: BaseException, meth
     # with it its place on the connection, which refuses every call after a hundred such.
     error.__traceback__ = None
     del context, error, status, found
-    await aborting
+    try:
+        await aborting
+    except grpc.aio.InternalError:
+        # The caller has gone. gRPC ignores that where it knows already, and logs a traceback where it is told
+        # of it a moment later, which an overloaded worker meets every second.
+        raise asyncio.CancelledError from None
     raise AssertionError("abort returns never")
