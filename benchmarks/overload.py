@@ -110,8 +110,16 @@ class Side:
     def settle(self) -> None:
         """Wait until what still queues after a rush is over. Raises RuntimeError if no bundle serves then."""
         only(self.port)
+        ask, end = self.body.read_bytes()[5:], time.monotonic() + SETTLED
         with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
-            answer = channel.unary_unary(self.path)(self.body.read_bytes()[5:], timeout=SETTLED)
+            while True:
+                try:
+                    answer = channel.unary_unary(self.path)(ask, timeout=SETTLED)
+                    break
+                except grpc.RpcError:  # ended, or refused: it is still busy
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.1)
         if self.path == DECIDE and pb.DecideResponse.FromString(answer).rung != "linear":
             raise RuntimeError("the bundle was pulled back, so that this measures nothing")
 

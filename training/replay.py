@@ -271,7 +271,7 @@ def _note(
     charges: Charges,
 ) -> None:
     ms = sum(charges.rung_ms.get(attempt.rung, 0.0) for attempt in walk.attempts if attempt.latency_ms > 0)
-    log.local_before.append(not decision.by_teacher)
+    log.local_before.append(decision.error is None and not decision.by_teacher)
     log.rung.append(index.get(walk.rung, -1))
     log.right.append(np.nan if truth is None else float(not walk.rung or walk.output == truth.output))
     log.weight.append(0.0 if truth is None else truth.weight)

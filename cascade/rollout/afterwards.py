@@ -44,13 +44,20 @@ class Afterwards:
         self._alarms = alarms
         self._step_of = step_of
 
-    def walked(self, node: str, bundle: Bundle, requests: Sequence[Sequence[Attempt]], settled: bool) -> None:
-        """Count what requests met on a bundle's local rungs: the attempts of each.
+    def walked(
+        self,
+        node: str,
+        bundle: Bundle,
+        requests: Sequence[Sequence[Attempt]],
+        settled: bool,
+        in_time: Sequence[bool],
+    ) -> None:
+        """Count what requests met on a bundle's local rungs: the attempts of each; see `AlarmBook.count`.
 
         To be called before the teacher is waited for: counted after its answer, those that escalate would
         all come late, and the last ones of a burst would look like a storm.
         """
-        self._alarms.count(node, bundle, requests, settled)
+        self._alarms.count(node, bundle, requests, settled, in_time)
 
     def rate(self, node: str, served: Served) -> float:
         """Give the share of a node's decisions that are audited, or compared, now; 0 where nothing can be."""

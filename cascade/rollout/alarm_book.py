@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from cascade.ask import Attempt
 from cascade.bundle import Bundle
@@ -33,7 +34,6 @@ _VALUES = {
 @dataclass(slots=True)
 class _Counts:
     n: int = 0
-    whole: int = 0
     escalated: int = 0
     failed: int = 0
     settled: int = 0
@@ -63,11 +63,19 @@ class AlarmBook:
         self._alarms: dict[tuple[str, str], _Alarms] = {}
         self._lock = threading.Lock()
 
-    def count(self, node: str, bundle: Bundle, requests: Sequence[Sequence[Attempt]], settled: bool) -> None:
+    def count(
+        self,
+        node: str,
+        bundle: Bundle,
+        requests: Sequence[Sequence[Attempt]],
+        settled: bool,
+        in_time: Sequence[bool] | None = None,
+    ) -> None:
         """Count live requests: what each one's local rungs' attempts came to, and whether one settled it.
 
-        A request for one of whose rungs its caller left too little time says nothing of how many the bundle
-        settles: an overloaded worker meets many.
+        Those of which `in_time` is false, because their callers left too little time for all rungs to begin
+        with, say nothing of how many the bundle settles, whatever became of them: an overloaded worker meets
+        many. By default all were in time.
         """
         if bundle.policy.too_dear or bundle.fences.reason:  # it leaves all to the teacher on purpose
             return
@@ -77,29 +85,24 @@ class AlarmBook:
             if alarms is None:
                 alarms = self._alarms[node, bundle.version] = _new(self._config, bundle)
             counts = alarms.counts
-            counts.n += len(requests)
             if settled:
                 counts.settled += len(requests)
             scores, inputs = counts.values[SCORES], counts.values[INPUTS]
-            for attempts in requests:
-                spent, failed, whole = 0.0, False, True
+            for attempts, whole in zip(requests, in_time or repeat(True)):  # noqa: B905
+                spent, failed = 0.0, False
                 score = before = None
                 for attempt in attempts:
                     spent += attempt.latency_ms
-                    if attempt.reason:
-                        if attempt.reason.startswith("error"):
-                            failed = True
-                        elif attempt.reason.startswith("deadline"):
-                            whole = False
+                    if attempt.reason and attempt.reason.startswith("error"):
+                        failed = True
                     if score is None:
                         score = attempt.confidence_after
                     if before is None:
                         before = attempt.p_right_before
-                if failed:
-                    counts.failed += 1
                 if whole:
-                    counts.whole += 1
+                    counts.n += 1
                     counts.escalated += not settled
+                    counts.failed += failed
                 if limit is not None and settled and spent > limit:
                     counts.slow += 1
                 if score is not None:
@@ -119,7 +122,7 @@ class AlarmBook:
         for version, alarms, counts in batches:
             alarms.seq += 1
             hits = {
-                "storm": (counts.whole, counts.escalated), "errors": (counts.n, counts.failed),
+                "storm": (counts.n, counts.escalated), "errors": (counts.n, counts.failed),
                 "latency": (counts.settled, counts.slow),
             }  # fmt: skip
             up = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from grpc_status import rpc_status
 
 from cascade.observe.failures import failures
 from cascade.server.status import known, status_of
+
+_log = logging.getLogger(__name__)
 
 
 class Aborted(Exception):
@@ -103,7 +106,8 @@ async def end_with(context: grpc.aio.ServicerContext, error: BaseException, meth
     del context, error, status, found
     try:
         await aborting
-    except grpc.aio.InternalError:
+    except grpc.aio.InternalError as failure:
+        _log.debug("nobody is told of %s's error: %s", method, failure)
         # The caller has gone. gRPC ignores that where it knows already, and logs a traceback where it is told
         # of it a moment later, which an overloaded worker meets every second.
         raise asyncio.CancelledError from None

@@ -53,7 +53,7 @@ def why_not_each(
     ) -> str:
         value = answer.value
         if answer.error is not None:
-            return f"error: {answer.error}"
+            return f"{'deadline' if getattr(answer.error, 'by_deadline', False) else 'error'}: {answer.error}"
         if wrong is None and ask.refuses is not None:
             wrong = ask.refuses(value)
         if wrong is not None:

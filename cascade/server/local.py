@@ -42,6 +42,8 @@ class Walk:
         What the rungs that ran and did not settle it answered; None for one that failed.
     left : bool
         Whether nobody waits for the answer any more, so that no further rung is asked.
+    in_time : bool
+        Whether its caller left time for every rung of the bundle, when it came.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -53,6 +55,7 @@ class Walk:
     output_tokens: int = 0
     answers: tuple[JsonValue, ...] = ()
     left: bool = False
+    in_time: bool = True
 
 
 def walk_local(
@@ -112,6 +115,11 @@ def walk_local(
             walk.attempts.append(Attempt("difficulty", reason="error: features or difficulty failed"))
         return walks
     open_at = list(range(len(asks)))
+    now = time.monotonic()
+    slowest = max(latency[rung.name].at_best(now) for rung in bundle.policy.rungs)
+    for ask, walk in zip(asks, walks, strict=True):
+        if ask.deadline is not None and ask.deadline - now <= slowest:
+            walk.in_time = False
     told_slow = False
     for r, rung in enumerate(bundle.policy.rungs):
         if not open_at:

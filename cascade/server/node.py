@@ -29,7 +29,7 @@ from cascade.rungs.linear import LinearRung
 from cascade.rungs.local_chat import LocalChatRung
 from cascade.security.signing import read_public_key
 from cascade.server.fitting import load_fitting
-from cascade.server.latency import LatencyRecord
+from cascade.server.latency import LatencyRecord, records
 from cascade.server.quotas import Quotas
 from cascade.server.teacher_queue import TeacherQueue
 from cascade.validators import Validator, import_validators
@@ -217,7 +217,7 @@ def build_nodes(
             ChatRung(chat_settings(node.ladder[-1], teacher), node.prompt, contract),
             teacher_of(config, name),
             import_validators(name, node.validators),
-            latency={rung: LatencyRecord() for rung in node.ladder},
+            latency=records(node.ladder),
             chats=local_chats(config, node),
             quotas=quotas,
             trusted=trusted,

@@ -19,7 +19,7 @@ from cascade.rollout.follow import Follower
 from cascade.rollout.judge import Judge
 from cascade.rollout.shadow import ShadowRunner
 from cascade.rollout.watch import Watch
-from cascade.server.latency import LatencyRecord
+from cascade.server.latency import records
 from cascade.server.local import Walk, walk_local
 from cascade.server.node import Node, adopt, pointer_of, refresh
 from cascade.traffic import TrafficStore
@@ -40,9 +40,7 @@ class Rollouts:
         self._nodes = nodes
         self._models = config.models_path
         # Beside the requests' own: a candidate's speed must not make a live rung look too slow.
-        self._latency = {
-            name: {rung: LatencyRecord() for rung in node.config.ladder} for name, node in nodes.items()
-        }
+        self._latency = {name: records(node.config.ladder) for name, node in nodes.items()}
         settings = config.rollout
         self.store = DatabaseRolloutStore(traffic)
         self.follower = Follower(self.store, list(nodes))

@@ -288,7 +288,7 @@ def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
         # What waits in gRPC, because the event loop cannot take it in as fast, is ended by gRPC after that
         # time, which costs less than a refusal. gRPC's own default is 30 s: of callers with shorter deadlines
-        # each was looked at when its time was over, and none was answered in time.
+        # each was looked at when its time was nearly over, and few were answered.
         ("grpc.server_max_unrequested_time_in_server", config.max_unseen_seconds),
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         # The same: between the two gRPC refuses some calls and not others.

@@ -80,7 +80,9 @@ class Together:
             for i in up:
                 bundle = self._served[i].bundle
                 if bundle is not None:
-                    self._afterwards.walked(self._node.name, bundle, [walks[i].attempts], False)
+                    self._afterwards.walked(
+                        self._node.name, bundle, [walks[i].attempts], False, [walks[i].in_time]
+                    )
             asked = []
             for i in up:
                 try:
@@ -109,7 +111,8 @@ class Together:
             def settled(
                 among: Sequence[int], some: Sequence[Walk], at: list[int] = at, bundle: Bundle = bundle
             ) -> None:
-                self._afterwards.walked(node.name, bundle, [walk.attempts for walk in some], True)
+                in_time = [walk.in_time for walk in some]
+                self._afterwards.walked(node.name, bundle, [walk.attempts for walk in some], True, in_time)
                 self._finish([at[k] for k in among], some)
 
             some = walk_local(

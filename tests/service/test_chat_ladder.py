@@ -1,7 +1,9 @@
 """A small language model between the trained rungs and the teacher, learned, certified and served."""
 
 import hashlib
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from cascade.ask import Ask
 from cascade.config import Config
 from cascade.demo.frontier import SimulatedFrontier
-from cascade.errors import RetrainRefused
+from cascade.errors import DeadlineExceeded, RetrainRefused
 from cascade.manifest import read_manifest
 from cascade.pointer import serving_version
 from cascade.rungs import breaker
@@ -157,3 +159,25 @@ def test_a_model_that_is_down_while_it_is_judged_is_a_refusal(
     finally:
         small.faults.refuse_all = False
     assert serving_version(config.models_path, NODE) is None
+
+
+def test_what_its_callers_deadline_ends_is_no_failure_of_its_own(
+    learned: Config, small: SimulatedFrontier, tmp_path: Path
+) -> None:
+    engine = engine_of(learned, tmp_path)
+    small.faults.timeout_rate = 1.0
+    began = time.time()
+    try:
+        for record in UNSEEN[:30]:
+            with suppress(DeadlineExceeded):
+                engine.decide(Ask(NODE, record["text"], deadline=time.monotonic() + 0.3))
+        version = str(serving_version(learned.models_path, NODE))
+    finally:
+        small.faults.timeout_rate = 0.0
+        engine.close()
+    store = open_store(f"sqlite:///{tmp_path}/traffic.db")
+    found = store.sampled_decisions(NODE, version, began, time.time() + 1, 100, 1.0)
+    store.close()
+    reasons = [a["reason"] for decision in found for a in decision.attempts if a["rung"] == "small"]
+    assert any(reason.startswith("deadline") for reason in reasons)
+    assert not any(reason.startswith("error") for reason in reasons)

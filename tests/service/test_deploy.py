@@ -148,10 +148,11 @@ def test_the_kubernetes_deployment_fits_the_image() -> None:
     assert str(spec["securityContext"]["fsGroup"]) == instruction("USER").partition(":")[2]
     ports = [port["containerPort"] for port in container["ports"]]
     assert instruction("EXPOSE") in map(str, ports)
-    assert container["startupProbe"]["grpc"]["port"] in ports
-    for probe in ("readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["port"] in ports
-        assert container[probe]["httpGet"]["path"] == "/healthz"
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["grpc"]["port"] in ports
+    assert container["livenessProbe"]["timeoutSeconds"] > ServerConfig().max_unseen_seconds
+    assert container["readinessProbe"]["httpGet"]["port"] in ports
+    assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {instruction("WORKDIR"), "/var/lib/cascade", "/tmp"} <= mounted
     assert {mount["name"] for mount in container["volumeMounts"]} == {v["name"] for v in spec["volumes"]}

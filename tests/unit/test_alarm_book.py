@@ -87,12 +87,23 @@ def test_a_bundle_that_leaves_everything_to_the_teacher_on_purpose_is_no_storm(w
 
 def test_callers_who_left_no_time_are_no_storm_and_hide_none() -> None:
     late = [Attempt("linear", reason="deadline: too little time is left for this rung")]
+    failing = [Attempt("linear", reason="error: broken")]
     book = AlarmBook(AlarmsConfig())
     for _ in range(20):
-        book.count("n", BUNDLE, [late] * 50, False)
+        book.count("n", BUNDLE, [late, failing] * 25, False, [False] * 50)
         assert fill(book, 50) == {}
-    book.count("n", BUNDLE, [late] * 5_000, True)
+    book.count("n", BUNDLE, [late] * 5_000, True, [False] * 5_000)
     assert fill(book, 500, settled=0.1)["storm"].action is Action.ROLL_BACK
+
+
+def test_a_rung_that_is_too_slow_for_callers_who_were_in_time_is_a_storm() -> None:
+    cut = [Attempt("linear"), Attempt("encoder", reason="deadline: too little time is left for this rung")]
+    book = AlarmBook(AlarmsConfig())
+    for _ in range(20):
+        book.count("n", BUNDLE, [[Attempt("linear")]] * 10, True, [True] * 10)
+        book.count("n", BUNDLE, [cut] * 40, False, [True] * 40)
+        found = book.look("n").get(BUNDLE.version, [])
+    assert "storm" in {each.name for each in found}
 
 
 @pytest.mark.parametrize("slow", ["settled", "escalated"])

@@ -88,6 +88,13 @@ def test_calls_that_a_busy_worker_does_not_look_at_are_told_and_what_a_scanner_a
     play(tmp_path, given, "CascadeEndsUnseen", ("4m", []), ("15m", told), severity="page")
 
 
+def test_a_few_calls_that_were_left_unseen_are_a_ticket_for_a_quarter_of_an_hour(tmp_path: Path) -> None:
+    unseen = 'cascade_call_errors_total{instance="%s", method="unseen", code="CANCELLED", reason="unseen"}'
+    given = [series(unseen % "stalled", "0x4 30x40"), series(unseen % "fine", "0x4 5x40")]
+    told = [{"instance": "stalled"}]
+    play(tmp_path, given, "CascadeLeftUnseen", ("3m", []), ("10m", told), ("30m", []))
+
+
 def test_a_worker_whose_loop_stands_still_is_told_and_one_that_ended_is_not(tmp_path: Path) -> None:
     given = [
         series('cascade_worker_seen_timestamp_seconds{worker="0", pid="7"}', "0+60x30"),
