@@ -143,7 +143,9 @@ def test_the_encoder_is_not_run_for_whom_nobody_waits_once_it_is_their_turn(
     asks = [left] if who == "all left" else [left, *(Ask(NODE, text) for text in others)]
     counted: list[tuple[int, bool]] = []
     monkeypatch.setattr(
-        engine.rollouts.alarms, "count", lambda _, __, some, settled: counted.append((len(some), settled))
+        engine.rollouts.alarms,
+        "count",
+        lambda _, __, some, settled, in_time: counted.append((sum(in_time), settled)),
     )
     with ThreadPoolExecutor(1) as pool:
         with embed._running:  # the encoder runs for others
