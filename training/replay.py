@@ -171,7 +171,8 @@ class Replay:
 class _Log:
     """Columns of what was replayed, one entry a decision."""
 
-    local_before: list[bool] = field(default_factory=list)
+    by_teacher: list[bool] = field(default_factory=list)
+    local_before: list[bool] = field(default_factory=list)  # neither where nobody answered
     rung: list[int] = field(default_factory=list)
     right: list[float] = field(default_factory=list)  # NaN: not known
     weight: list[float] = field(default_factory=list)
@@ -271,6 +272,7 @@ def _note(
     charges: Charges,
 ) -> None:
     ms = sum(charges.rung_ms.get(attempt.rung, 0.0) for attempt in walk.attempts if attempt.latency_ms > 0)
+    log.by_teacher.append(decision.error is None and decision.by_teacher)
     log.local_before.append(decision.error is None and not decision.by_teacher)
     log.rung.append(index.get(walk.rung, -1))
     log.right.append(np.nan if truth is None else float(not walk.rung or walk.output == truth.output))
@@ -326,9 +328,9 @@ def _figures(
     seed: int,
 ) -> Replay:
     rung, right = np.array(log.rung, dtype=np.int64), np.array(log.right, dtype=np.float64)
-    before = np.array(log.local_before, dtype=bool)
+    by_teacher, before = np.array(log.by_teacher, dtype=bool), np.array(log.local_before, dtype=bool)
     n, local = len(rung), rung >= 0
-    weight = _strata_weights(np.array(log.weight, dtype=np.float64), before)
+    weight = _strata_weights(np.array(log.weight, dtype=np.float64), (by_teacher, before))
     teacher = teacher_usd(np.array(log.n_bytes, dtype=np.float64), np.array(log.paid), fallback_usd)
     spent = np.array(log.local_usd, dtype=np.float64) + charges.retraining
     spent += np.where(local, charges.audit_share * teacher, teacher)
@@ -342,7 +344,7 @@ def _figures(
         return Figure(1000 * float(each.mean()), 1000 * float(low), 1000 * float(high))
 
     blind = []
-    for name, stratum in (("what the teacher answered", ~before), ("what was settled locally", before)):
+    for name, stratum in (("what the teacher answered", by_teacher), ("what was settled locally", before)):
         if stratum.any() and not (weight[stratum] > 0).any():
             blind.append(name)
     return Replay(
@@ -357,10 +359,10 @@ def _figures(
     )  # fmt: skip
 
 
-def _strata_weights(weight: Floats, before: NDArray[np.bool_]) -> Floats:
+def _strata_weights(weight: Floats, strata: Iterable[NDArray[np.bool_]]) -> Floats:
     """Scale the weights of what is known so that each stratum counts as large as it is in the log."""
     out = np.zeros_like(weight)
-    for stratum in (before, ~before):
+    for stratum in strata:
         total = weight[stratum].sum()
         if total > 0:
             out[stratum] = weight[stratum] / total * stratum.sum()

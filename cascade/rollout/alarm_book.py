@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 
 from cascade.ask import Attempt
 from cascade.bundle import Bundle
@@ -88,7 +87,7 @@ class AlarmBook:
             if settled:
                 counts.settled += len(requests)
             scores, inputs = counts.values[SCORES], counts.values[INPUTS]
-            for attempts, whole in zip(requests, in_time or repeat(True)):  # noqa: B905
+            for attempts, whole in zip(requests, in_time or [True] * len(requests), strict=True):
                 spent, failed = 0.0, False
                 score = before = None
                 for attempt in attempts:

@@ -184,6 +184,16 @@ def test_with_the_teacher_down_settled_requests_go_on_and_the_others_get_a_retry
     assert "frontier" in str(last)
 
 
+def test_that_a_rung_was_slow_is_forgotten_and_that_the_teacher_was_is_not(engine: Engine) -> None:
+    node = engine.nodes[NODE]
+    later = time.monotonic() + 60.0
+    for rung, record in node.latency.items():
+        for _ in range(32):
+            record.add(9.0)
+        assert record.too_late(time.monotonic() + 1.0, time.monotonic())
+        assert record.too_late(later + 1.0, later) == (rung == node.teacher.name)
+
+
 def test_a_deadline_that_leaves_no_time_names_the_rung(
     start: Callable[..., Engine], unseen: list[dict[str, Any]]
 ) -> None:

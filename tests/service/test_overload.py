@@ -338,6 +338,16 @@ def test_what_waits_in_grpc_too_long_is_ended_and_counted_and_what_came_later_is
         running.close()
 
 
+def test_a_server_that_was_stopped_is_not_asked_what_it_left_unseen() -> None:
+    running = Running()
+    running.close()
+    unseen, asked = running.server._unseen, list[str]()
+    unseen._looks.clear()
+    unseen._begun = lambda: len(asked.append("asked") or asked)
+    unseen.look()
+    assert asked == []
+
+
 def test_no_call_that_is_seen_counts_as_unseen() -> None:
     running = Running(max_unseen_seconds=1)
     before = failures.counts().get(ENDED, 0)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,25 @@ def test_audited_decisions_stand_for_all_that_were_settled(
     assert found.wrong is not None
     share = len(local) / N * (1 - found.agreement.value)
     assert found.wrong.value == pytest.approx(share)
+
+
+def test_decisions_that_nobody_answered_stand_for_none_that_were(
+    config: Config, store: TrafficStore, unseen: list[dict[str, Any]]
+) -> None:
+    decisions = ask(config, store, unseen[:N])
+    truths = {d.decision_id: Truth(d.output) for d in decisions if d.by_teacher}
+    for i, decision in enumerate(d for d in decisions if not d.by_teacher):
+        truths[decision.decision_id] = Truth(decision.output if i % 2 else "other")
+    node = open_node(config, NODE)
+    alone = through(node, decisions, truths)
+    failed = [
+        replace(d, decision_id=f"failed-{d.decision_id}", error="deadline", rung="", by_teacher=False)
+        for d in decisions
+    ]
+    found = through(node, decisions + failed, truths)
+    assert found.n == 2 * N
+    assert (found.wrong, found.agreement, found.blind) == (alone.wrong, alone.agreement, "")
+    assert through(node, failed, {}).blind == ""
 
 
 def test_texts_that_the_bundle_was_trained_on_are_left_out(
