@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -123,8 +123,9 @@ def thread_seconds(pid: int) -> dict[int, float]:
     """Give the processor time that each thread of a process has taken, by its number."""
     taken = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        fields = (task / "schedstat").read_text().split()
-        taken[int(task.name)] = int(fields[0]) / 1e9
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+            fields = (task / "schedstat").read_text().split()
+            taken[int(task.name)] = int(fields[0]) / 1e9
     return taken
 
 

@@ -18,13 +18,13 @@ DEFAULT_OPTIONS: Options = (
 )
 
 
-def met_a_drain(error: grpc.RpcError) -> bool:
-    """Say whether a call came to a server in the moment in which it began to drain.
+def was_ended(error: grpc.RpcError) -> bool:
+    """Say whether gRPC's core ended a call at the server, where most likely no handler saw it.
 
-    gRPC's core cancels calls that arrive between the server's shutdown and the client's reading of its
-    GOAWAY, unseen by any handler, and calls that outlast the drain. Asking once more, on a new connection, is
-    right for both. It also ends so what waited in it for too long because too much is asked: that is asked
-    once more after a rest. A call that this side cancelled has other details.
+    It does so with calls that arrive between the server's shutdown and the client's reading of its GOAWAY,
+    with those that outlast the drain, with those that come while `server.max_unseen` others wait in it, and
+    with those that waited in it for `server.max_unseen_seconds`. A call that this side cancelled has other
+    details.
     """
     return bool(error.code() is grpc.StatusCode.CANCELLED and error.details() in ("CANCELLED", "Cancelled"))
 

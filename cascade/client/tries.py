@@ -7,27 +7,28 @@ import time
 
 import grpc
 
-from cascade.client.channel import met_a_drain, was_refused
+from cascade.client.channel import was_ended, was_refused
 from cascade.client.results import DecisionError, error_of
 from cascade.v1 import decision_pb2 as pb
 
 _MOST = 5  # as gRPC's own retries allow
 _MOST_REFUSED = 30
-"""Tries of a call whose stream is refused, some 25 s: no code of the server's sees them."""
+"""Tries of a call that gRPC refuses, some 25 s: no code of the server's sees them."""
 
 _FIRST_SECONDS, _MOST_SECONDS = 0.1, 1.0
 _BUSY_SECONDS = 1.0
-"""What waits in gRPC for too long is ended by the server after a second at the earliest."""
+"""What waits in gRPC for too long is ended after a second at the earliest, what it refuses at once."""
 
 
 class Tries:
     """The tries of one call, within its time.
 
     A call whose server went away under it, or that met nobody, is tried again where a `request_id` makes that
-    safe: its answer is the first one's, if there was one. One whose stream the server refused, because this
-    connection has too many, was not looked at and is always tried again. What the server itself says, such as
-    that the teacher does not answer, it has tried already. gRPC's retry policy knows methods only, neither
-    what is asked nor who says UNAVAILABLE.
+    safe: its answer is the first one's, if there was one. One that the server's gRPC refused, because this
+    connection has too many, too much waits, or the server drains, was not looked at and is always tried
+    again; one that it ended after a wait, once. What the server itself says, such as that the teacher does
+    not answer, it has tried already. gRPC's retry policy knows methods only, neither what is asked nor who
+    says UNAVAILABLE.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class Tries:
         self._end = None if seconds is None else time.monotonic() + seconds
         self._repeatable = _repeatable(request)
         self._lost = self._refused = 0
-        self._drained = False
+        self._waited = False
         self._began = time.monotonic()
 
     def left(self) -> float | None:
@@ -58,13 +59,16 @@ class Tries:
         """
         failure = error_of(error)
         left = None if self._end is None else self._end - time.monotonic()
-        if met_a_drain(error) and not self._drained:
-            self._drained = True
-            if time.monotonic() - self._began < _BUSY_SECONDS:
-                return 0.0
+        ended = was_ended(error)
+        if ended and time.monotonic() - self._began >= _BUSY_SECONDS:
+            if self._waited:
+                raise failure from None
+            self._waited = True
             wait = _MOST_SECONDS if left is None else min(_MOST_SECONDS, left / 4)
-        elif was_refused(error):
+        elif ended or was_refused(error):
             self._refused += 1
+            if ended and self._refused == 1:
+                return 0.0  # whoever met a drain finds the next server at once
             wait = _wait(self._refused, _MOST_REFUSED, failure)
         elif self._repeatable and _lost(failure):
             self._lost += 1

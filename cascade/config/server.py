@@ -21,8 +21,9 @@ class ServerConfig(Section):
     Of one connection at most `max_streams_per_connection` calls are taken at a time; the client holds back
     the others. Calls that would have to wait in a worker's queue for more than `max_waiting_seconds` at its
     present pace, or behind more than `max_waiting` others, are refused. Where calls come faster than the
-    event loop takes them in, or it stands still, they wait in gRPC, which ends them with CANCELLED after
-    `max_unseen_seconds`, whole ones. Callers with shorter deadlines than that get little of such a worker.
+    event loop takes them in, or it stands still, they wait in gRPC, which refuses with CANCELLED what comes
+    while about `max_unseen` others wait, and ends what waited for `max_unseen_seconds`, whole ones. Callers
+    with shorter deadlines than such a wait get little of such a worker.
 
     A worker whose event loop does not come round for `hang_seconds` is killed and replaced; the log says
     where it hung. 0 means never. A process without a parent only writes to stderr where it is.
@@ -38,6 +39,7 @@ class ServerConfig(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] = 8
     max_waiting: Count = 4096
     max_waiting_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    max_unseen: Count = 4096
     max_unseen_seconds: Annotated[int, Field(ge=1, le=3600)] = 5
     max_streams_per_connection: Count = 1000
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0

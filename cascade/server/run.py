@@ -19,6 +19,7 @@ from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
 from cascade.server.exposed import warn_of_exposure
 from cascade.server.gate import open_gate
+from cascade.server.grpc_options import warn_of_release
 from cascade.server.heart import Heart, LoneHeart
 from cascade.server.http import HttpSide
 from cascade.server.listening import reserve_port
@@ -95,6 +96,7 @@ def serve(
 def _serve_alone(config: Config, address: str, announce: Announce) -> int:
     http = config.http.listen if config.http else None
     warn_of_exposure(config, address, http)
+    warn_of_release()
 
     def serves(facts: dict[str, Any]) -> None:
         announce(facts)
@@ -108,6 +110,7 @@ def _serve_alone(config: Config, address: str, announce: Announce) -> int:
 def _worker(config: Config, address: str, http: str | None, cores: list[int] | None) -> RunWorker:
     """Load what workers share, and give what a worker does."""
     warn_of_exposure(config, address, http)
+    warn_of_release()
     if config.auth is not None:
         read_keys(config.base / config.auth.keys)  # what is wrong with it is said once, not by each worker
     encoders = preload(config)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -28,6 +28,7 @@ from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
 from cascade.server.foreign import ForeignServices
 from cascade.server.gate import Gate, Shedder
+from cascade.server.grpc_options import server_options
 from cascade.server.pool import ElasticPool
 from cascade.server.scheduling import BusyScheduling
 from cascade.server.service import SERVICE, DecisionServicer, add_to_server
@@ -101,7 +102,7 @@ class CascadeServer:
         self._base = base
         if self._config.tls is not None:
             server_credentials(self._config.tls, base)  # what is wrong with its files is said now
-        self._options = _options(self._config, reuse_port)
+        self._options = server_options(self._config, reuse_port)
         self._draining = threading.Event()
         GRPC.start(self._build(limits or LimitsConfig(), gate or Gate(), admin, traces)).result()
         self.pool.on_watch(HeapWatch().look)
@@ -276,26 +277,3 @@ def _next_of(signals: SimpleQueue[int]) -> int:
         # handler runs in the main thread, which then has to wake up by itself.
         with suppress(Empty):
             return signals.get(timeout=_SIGNAL_SECONDS)
-
-
-def _options(config: ServerConfig, reuse_port: bool) -> list[tuple[str, Any]]:
-    return [
-        ("grpc.so_reuseport", int(reuse_port)),
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        # Beyond that a client waits on its own side. gRPC also counts what has ended and is not freed yet,
-        # and resets what is begun beyond the limit then: that bounds what a flood of streams that are begun
-        # and reset can take (CVE-2023-44487), and is why the limit is above what one connection usually asks.
-        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
-        # What waits in gRPC, because the event loop cannot take it in as fast, is ended by gRPC after that
-        # time, which costs less than a refusal. gRPC's own default is 30 s: of callers with shorter deadlines
-        # each was looked at when its time was nearly over, and few were answered.
-        ("grpc.server_max_unrequested_time_in_server", config.max_unseen_seconds),
-        ("grpc.max_metadata_size", config.max_metadata_bytes),
-        # The same: between the two gRPC refuses some calls and not others.
-        ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
-        # Find out about dead peers, and let clients ping to find out about us.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ]

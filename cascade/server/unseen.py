@@ -1,7 +1,8 @@
 """Calls that end before a handler sees them: gRPC takes them in at once, the event loop takes them from it.
 
-Where more is asked than a worker can do, calls wait in gRPC's core, which knows neither tenants nor a bound
-but time (`grpc.server_max_unrequested_time_in_server`). What it ends there passes no code of ours, so it is
+Where more is asked than a worker can do, calls wait in gRPC's core, which knows no tenants: it refuses what
+comes while too many wait (`grpc.server.max_pending_requests`), and ends what waited for too long
+(`grpc.server_max_unrequested_time_in_server`). What it ends so passes no code of ours, so it is
 told from the core's own counts, those of channelz (gRFC A14).
 """
 

@@ -22,6 +22,7 @@ from cascade.inference import open_inference_pb2 as inference_pb
 from cascade.inference import open_inference_pb2_grpc
 from cascade.observe.failures import UNSEEN, failures
 from cascade.server.gate import Shedder, overloaded
+from cascade.server.grpc_options import bounds_what_waits
 from cascade.server.pool import ElasticPool
 from cascade.v1 import decision_pb2 as pb
 from tests.service.fake_engine import LONG, Running, error_of
@@ -333,6 +334,40 @@ def test_what_waits_in_grpc_too_long_is_ended_and_counted_and_what_came_later_is
         ended = codes.count(grpc.StatusCode.CANCELLED)
         assert comes(lambda: failures.counts().get(ENDED, 0) - before >= ended)
         assert failures.counts()[ENDED] - before == ended
+    finally:
+        go.set()
+        running.close()
+
+
+@pytest.mark.skipif(
+    not bounds_what_waits(), reason=f"grpcio {grpc.__version__} does not bound what waits in it; 1.82 does"
+)
+def test_more_than_may_wait_in_grpc_is_refused_there_at_once_and_counted() -> None:
+    running = Running(max_unseen=10)
+    before = failures.counts().get(ENDED, 0)
+    decide = running.channel.unary_unary("/cascade.v1.DecisionService/Decide")
+    asked = pb.DecideRequest(node="intent", text="refund").SerializeToString()
+    began, go = threading.Event(), threading.Event()
+    try:
+        running.client.decide(node="intent", text="refund")
+        GRPC.running.call_soon_threadsafe(lambda: (began.set(), go.wait(LONG)))  # it takes nothing in
+        assert began.wait(LONG)
+        calls = [decide.future(asked, timeout=LONG) for _ in range(40)]
+        # gRPC had asked for one call before the loop stood still, maybe two.
+        assert comes(lambda: sum(call.done() for call in calls) >= 28)
+        refused = [call for call in calls if call.done()]
+        assert {call.code() for call in refused} == {grpc.StatusCode.CANCELLED}
+        patient = threading.Thread(target=running.client.decide, kwargs={"node": "intent", "text": "refund"})
+        patient.start()
+        time.sleep(0.3)
+        assert patient.is_alive(), "the client makes its call again"
+        go.set()
+        patient.join(LONG)
+        assert not patient.is_alive()
+        left = [call.code() for call in calls if call not in refused]
+        assert 10 <= len(left) <= 12
+        assert set(left) == {grpc.StatusCode.OK}
+        assert comes(lambda: failures.counts().get(ENDED, 0) - before > len(refused))
     finally:
         go.set()
         running.close()

@@ -37,6 +37,7 @@ def test_defaults_and_paths(tmp_path: Path) -> None:
         "threads": 8,
         "max_waiting": 4096,
         "max_waiting_seconds": 2.0,
+        "max_unseen": 4096,
         "max_unseen_seconds": 5,
         "max_streams_per_connection": 1000,
         "drain_seconds": 10.0,
