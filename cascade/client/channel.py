@@ -22,9 +22,8 @@ def was_ended(error: grpc.RpcError) -> bool:
     """Say whether gRPC's core ended a call at the server, where most likely no handler saw it.
 
     It does so with calls that arrive between the server's shutdown and the client's reading of its GOAWAY,
-    with those that outlast the drain, with those that come while `server.max_unseen` others wait in it, and
-    with those that waited in it for `server.max_unseen_seconds`. A call that this side cancelled has other
-    details.
+    with those that come while `server.max_unseen` others wait in it, and with those that waited in it for
+    `server.max_unseen_seconds`. A call that this side cancelled has other details.
     """
     return bool(error.code() is grpc.StatusCode.CANCELLED and error.details() in ("CANCELLED", "Cancelled"))
 

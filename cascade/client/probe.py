@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cascade.client.credentials import channel_credentials, direct_options
+from cascade.client.results import DecisionError
+from cascade.client.tries import Tries
 
 
 def probe(
@@ -32,7 +35,7 @@ def probe(
     target : str
         `host:port`.
     seconds : float
-        How long is waited.
+        How long is waited, second tries included: an overloaded server's gRPC refuses some.
     ca, cert, key : Path, optional
         PEM files, for a service with TLS.
     name : str, optional
@@ -44,13 +47,20 @@ def probe(
     else:
         options = [("grpc.ssl_target_name_override", name)] if name else []
         channel = grpc.secure_channel(target, credentials, options)
+    request = health_pb2.HealthCheckRequest()
+    tries = Tries(request, seconds)
     with channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=seconds, wait_for_ready=False
-            )
-        except grpc.RpcError as error:
-            return str(error.code().name)
+        stub = health_pb2_grpc.HealthStub(channel)
+        while True:
+            try:
+                answer = stub.Check(request, timeout=tries.left(), wait_for_ready=False)
+                break
+            except grpc.RpcError as error:
+                try:
+                    pause = tries.pause(error)
+                except DecisionError:
+                    return str(error.code().name)
+            time.sleep(pause)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 

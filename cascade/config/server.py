@@ -39,7 +39,7 @@ class ServerConfig(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] = 8
     max_waiting: Count = 4096
     max_waiting_seconds: Annotated[float, Field(gt=0, le=3600)] = 2.0
-    max_unseen: Count = 4096
+    max_unseen: Annotated[int, Field(ge=100, le=INT32_MAX)] = 4096
     max_unseen_seconds: Annotated[int, Field(ge=1, le=3600)] = 5
     max_streams_per_connection: Count = 1000
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0

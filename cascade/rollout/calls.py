@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import grpc
 
 from cascade.client.credentials import PemFile, direct_options, identify
+from cascade.client.results import DecisionError
+from cascade.client.tries import Tries
 from cascade.v1 import rollout_pb2 as pb
 from cascade.v1 import rollout_pb2_grpc
 
@@ -23,6 +26,8 @@ _STATUSES = {
 
 class RolloutCalls:
     """Calls a `RolloutService`. Errors are those of gRPC.
+
+    What an overloaded server's gRPC refuses before the service sees it is asked again, within the time.
 
     Parameters
     ----------
@@ -104,7 +109,16 @@ class RolloutCalls:
             yield rollout_of(message.rollout), [event_of(event) for event in message.events]
 
     def _call(self, method: Any, request: Any) -> Any:
-        return method(request, timeout=self._timeout, metadata=self._metadata)
+        tries = Tries(request, self._timeout)
+        while True:
+            try:
+                return method(request, timeout=tries.left(), metadata=self._metadata)
+            except grpc.RpcError as error:
+                try:
+                    pause = tries.pause(error)
+                except DecisionError:
+                    raise error from None
+            time.sleep(pause)
 
 
 def rollout_of(message: Any) -> dict[str, Any]:
