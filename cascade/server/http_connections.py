@@ -61,8 +61,10 @@ class BoundedConnection(H11Protocol):
             assert self.cycle is not None
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        if self.conn.our_state is h11.IDLE:
             super().send_400_response(msg)
+        elif self.conn.our_state is h11.SEND_RESPONSE:
+            super().send_400_response("" if self.scope["method"] == "HEAD" else msg)  # HEAD's has no body
         else:
             self.transport.close()
 

@@ -182,6 +182,8 @@ def test_a_body_that_turns_out_to_be_no_http_fills_no_log(
     time.sleep(0.3)
     then.sendall(b"no chunk\r\n")
     assert rest_of(then).startswith(b"HTTP/1.1 40")
+    without_a_body = connect(side)(head.replace(b"POST", b"HEAD") + b"no chunk\r\n")
+    assert rest_of(without_a_body).startswith(b"HTTP/1.1 40")
     after = connect(side)(HEALTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") + b"and more")
     assert rest_of(after).startswith(b"HTTP/1.1 200 ")
     assert side.ask("hello", model="big-1", messages=[CHATTER]).status_code == 200
