@@ -21,22 +21,28 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import numpy as np
 import typer
 
 from benchmarks.memory_growth import MB, proportional
 from benchmarks.serving import DECIDE, ECHO, NODE, sample_texts, write_config
-from benchmarks.serving_load import ECHO_SERVER, Load, cascade, frames, free_port, h2load, only, server
+from benchmarks.serving_load import (
+    ECHO_SERVER,
+    Load,
+    cascade,
+    frames,
+    free_port,
+    h2load,
+    only,
+    server,
+    settled,
+)
 from benchmarks.table import save, show
 from cascade.v1 import decision_pb2 as pb
 
 TICKS = os.sysconf("SC_CLK_TCK")
 CALM = 12.0
 """Seconds after which a rush's memory was given back."""
-
-SETTLED = 60.0
-"""Seconds within which what still queues after a rush is over."""
 
 PEAK = "peak"
 OURS, ECHOED = "Cascade", "echo"
@@ -109,17 +115,7 @@ class Side:
 
     def settle(self) -> None:
         """Wait until what still queues after a rush is over. Raises RuntimeError if no bundle serves then."""
-        only(self.port)
-        ask, end = self.body.read_bytes()[5:], time.monotonic() + SETTLED
-        with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
-            while True:
-                try:
-                    answer = channel.unary_unary(self.path)(ask, timeout=SETTLED)
-                    break
-                except grpc.RpcError:  # ended, or refused: it is still busy
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(0.1)
+        answer = settled(self.port, self.path, self.body)
         if self.path == DECIDE and pb.DecideResponse.FromString(answer).rung != "linear":
             raise RuntimeError("the bundle was pulled back, so that this measures nothing")
 

@@ -41,6 +41,7 @@ from benchmarks.serving_load import (
     only,
     pinned,
     server,
+    settled,
 )
 from benchmarks.serving_rows import Rounds, table
 from benchmarks.table import save, show
@@ -223,6 +224,7 @@ def main(
                         ports["one"], DECIDE, decide, seconds, clients=16, streams=256, rate=factor * peak,
                         warm_up=0,
                     )  # fmt: skip
+                    settled(ports["one"], DECIDE, decide)
                     seen.add(f"goodput {factor}x", over.data / size)
                     seen.add(f"answered {factor}x", over.rate)
                     seen.add(f"reset {factor}x", over.errors)

@@ -17,11 +17,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import numpy as np
 import typer
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+SETTLED = 60.0
+"""Seconds within which what still queues after a rush is over."""
+
 TRIES = 3
 """How often h2load is run until it has counted something."""
 
@@ -235,6 +239,28 @@ def h2load(
         counted(r"\((\d+)\) data", done.stdout) / seconds,
         counted(r"(\d+) failed", done.stdout) / seconds,
     )
+
+
+def settled(port: int, path: str, body: Path) -> bytes:
+    """Wait until what still queues in a server after a rush is over, and give its answer to one more call.
+
+    The calls of a load that has ended are still in it, so the next load would meet them.
+
+    Raises
+    ------
+    grpc.RpcError
+        It did not answer within a minute.
+    """
+    only(port)
+    ask, end = body.read_bytes()[5:], time.monotonic() + SETTLED
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        while True:
+            try:
+                return bytes(channel.unary_unary(path)(ask, timeout=SETTLED))
+            except grpc.RpcError:  # ended, or refused: it is still busy
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
 
 
 def counted(pattern: str, said: str) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -160,21 +162,17 @@ def result_of(result: pb.DecideResult) -> Decision | DecisionError:
 def error_of(error: Any) -> DecisionError:
     """Read the error of a call, `google.rpc` details included."""
     reason, field, retry_after = "", "", None
-    try:
+    # Details that do not fit the code, or are none: something is between us and the server.
+    with suppress(ValueError, AttributeError, DecodeError):
         status = rpc_status.from_call(error)
-    except (
-        ValueError,
-        AttributeError,
-    ):  # details that do not fit the code: something between us and the server
-        status = None
-    for detail in status.details if status is not None else ():
-        info = error_details_pb2.ErrorInfo()
-        bad = error_details_pb2.BadRequest()
-        retry = error_details_pb2.RetryInfo()
-        if detail.Unpack(info):
-            reason = info.reason
-        elif detail.Unpack(bad) and bad.field_violations:
-            field = bad.field_violations[0].field
-        elif detail.Unpack(retry):
-            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+        for detail in status.details if status is not None else ():
+            info = error_details_pb2.ErrorInfo()
+            bad = error_details_pb2.BadRequest()
+            retry = error_details_pb2.RetryInfo()
+            if detail.Unpack(info):
+                reason = info.reason
+            elif detail.Unpack(bad) and bad.field_violations:
+                field = bad.field_violations[0].field
+            elif detail.Unpack(retry):
+                retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     return DecisionError(error.code(), error.details() or "", reason, field, retry_after)

@@ -15,7 +15,7 @@ from cascade.client.credentials import PemFile, channel_credentials, direct_opti
 from cascade.client.lanes import Lane, Lanes
 from cascade.client.questions import Chat, Question, batch_request_of, outcome_request_of, request_of
 from cascade.client.results import Decision, DecisionError, decision_of, error_of, result_of
-from cascade.client.retry_throttle import RetryThrottle
+from cascade.client.retry_budget import RetryBudget
 from cascade.client.tries import Tries
 from cascade.v1 import decision_pb2 as pb
 
@@ -88,7 +88,7 @@ class Client:
 
         self._lanes = Lanes([file for file in (ca, cert, key) if file is not None], make)
         self._timeout = timeout
-        self._throttle = RetryThrottle()
+        self._budget = RetryBudget()
 
     def __enter__(self) -> Client:
         return self
@@ -118,7 +118,8 @@ class Client:
 
         With a `request_id`, a call whose server goes away under it is tried again within its time, up to
         four times; so is a batch of which every question has one. A call that gRPC refuses at the server,
-        because this connection has no room or too much waits, is made again, for some 25 s at most.
+        because this connection has no room or too much waits, is made again, for some 25 s at most; not where
+        many of this client's calls are refused.
 
         Raises
         ------
@@ -207,13 +208,13 @@ class Client:
         return self._timeout if timeout is None else timeout
 
     def _call(self, method: str, request: Any, timeout: float | None) -> Any:
-        tries = Tries(request, self._seconds(timeout), self._throttle)
+        tries = Tries(request, self._seconds(timeout), self._budget)
         while True:
             lane = self._lanes.enter()
             try:
                 ask = getattr(lane.stub, method)
                 answer = ask(request, timeout=tries.left(), metadata=self._metadata)
-                self._throttle.answered()
+                self._budget.answered()
                 return answer
             except grpc.RpcError as error:
                 wait = tries.pause(error)

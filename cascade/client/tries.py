@@ -9,7 +9,7 @@ import grpc
 
 from cascade.client.channel import was_ended, was_refused
 from cascade.client.results import DecisionError, error_of
-from cascade.client.retry_throttle import RetryThrottle
+from cascade.client.retry_budget import RetryBudget
 from cascade.v1 import decision_pb2 as pb
 
 _MOST = 5  # as gRPC's own retries allow
@@ -27,8 +27,9 @@ class Tries:
     A call whose server went away under it, or that met nobody, is tried again where a `request_id` makes that
     safe: its answer is the first one's, if there was one. One that the server's gRPC refused, because this
     connection has too many, too much waits, or the server drains, was not looked at and is always tried
-    again; one that it ended after a wait, once. Where it ends so many of a client's calls, none is. What the
-    server itself says, such as that the teacher does not answer, it has tried already.
+    again; one that it ended after a wait, once. Where the first such try finds too much waiting, too, others
+    are made within the client's budget. What the server itself says, such as that the teacher does not
+    answer, it has tried already.
     gRPC's retry policy knows methods only, neither what is asked nor who says UNAVAILABLE.
 
     Parameters
@@ -36,12 +37,12 @@ class Tries:
     request : message
     seconds : float, optional
         What the call may take, all tries together.
-    throttle : RetryThrottle, optional
-        The client's, for what its server's gRPC ended.
+    budget : RetryBudget, optional
+        The client's, of tries after the second of a call that the server's gRPC ended.
     """
 
-    def __init__(self, request: object, seconds: float | None, throttle: RetryThrottle | None = None) -> None:
-        self._throttle = throttle or RetryThrottle()
+    def __init__(self, request: object, seconds: float | None, budget: RetryBudget | None = None) -> None:
+        self._budget = budget or RetryBudget()
         self._end = None if seconds is None else time.monotonic() + seconds
         self._repeatable = _repeatable(request)
         self._lost = self._refused = 0
@@ -64,18 +65,19 @@ class Tries:
         failure = error_of(error)
         left = None if self._end is None else self._end - time.monotonic()
         ended = was_ended(error)
-        if ended and not self._throttle.allows():
-            raise failure from None
         if ended and time.monotonic() - self._began >= _BUSY_SECONDS:
             if self._waited:
                 raise failure from None
             self._waited = True
             wait = _MOST_SECONDS if left is None else min(_MOST_SECONDS, left / 4)
+        elif ended and not self._refused:  # a drain ends many at once, and the next server answers them
+            self._refused = 1
+            wait = random.random() * (_FIRST_SECONDS if left is None else min(_FIRST_SECONDS, left / 4))
         elif ended or was_refused(error):
             self._refused += 1
             wait = _wait(self._refused, _MOST_REFUSED, failure)
-            if ended and self._refused == 1:
-                wait *= random.random()  # whoever met a drain finds the next server
+            if ended and not self._budget.spend():
+                raise failure from None
         elif self._repeatable and _lost(failure):
             self._lost += 1
             wait = _wait(self._lost, _MOST, failure)

@@ -148,9 +148,11 @@ def test_the_kubernetes_deployment_fits_the_image() -> None:
     assert str(spec["securityContext"]["fsGroup"]) == instruction("USER").partition(":")[2]
     ports = [port["containerPort"] for port in container["ports"]]
     assert instruction("EXPOSE") in map(str, ports)
-    for probe in ("startupProbe", "livenessProbe"):
-        assert container[probe]["grpc"]["port"] in ports
-    assert container["livenessProbe"]["timeoutSeconds"] > ServerConfig().max_unseen_seconds
+    assert container["startupProbe"]["grpc"]["port"] in ports
+    python, *probe, target, _, seconds = container["livenessProbe"]["exec"]["command"]
+    assert [python, *probe] == ["python", "-m", "cascade.client.probe"]
+    assert int(target.partition(":")[2]) in ports
+    assert ServerConfig().max_unseen_seconds < float(seconds) < container["livenessProbe"]["timeoutSeconds"]
     assert container["readinessProbe"]["httpGet"]["port"] in ports
     assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -23,6 +22,7 @@ from cascade.event_loop import GRPC
 from cascade.inference import open_inference_pb2 as inference_pb
 from cascade.inference import open_inference_pb2_grpc
 from cascade.observe.failures import UNSEEN, failures
+from cascade.rollout.calls import RolloutCalls
 from cascade.server.gate import Shedder, overloaded
 from cascade.server.grpc_options import bounds_what_waits
 from cascade.server.pool import ElasticPool
@@ -341,6 +341,21 @@ def test_what_waits_in_grpc_too_long_is_ended_and_counted_and_what_came_later_is
         running.close()
 
 
+def begun_in(running: Running) -> int:
+    """Give how many calls a server's core has had."""
+    return int(running.server._unseen._begun())
+
+
+def rollouts_of(target: str) -> str:
+    """Ask a server that has no service of rollouts for one, and give the error's name."""
+    with RolloutCalls(target, timeout=LONG) as calls:
+        try:
+            calls.status("intent")
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return ""
+
+
 @pytest.mark.skipif(
     not bounds_what_waits(), reason=f"grpcio {grpc.__version__} does not bound what waits in it; 1.82 does"
 )
@@ -350,12 +365,7 @@ def test_more_than_may_wait_in_grpc_is_refused_there_at_once_and_counted() -> No
     decide = running.channel.unary_unary("/cascade.v1.DecisionService/Decide")
     asked = pb.DecideRequest(node="intent", text="refund").SerializeToString()
     began, go = threading.Event(), threading.Event()
-    answers: list[Any] = []
-    patient = threading.Thread(
-        target=lambda: answers.extend(
-            [running.client.decide(node="intent", text="refund"), probe(running.target, LONG)]
-        )
-    )
+    patient = ThreadPoolExecutor(3)
     try:
         running.client.decide(node="intent", text="refund")
         GRPC.running.call_soon_threadsafe(lambda: (began.set(), go.wait(LONG)))  # it takes nothing in
@@ -366,16 +376,22 @@ def test_more_than_may_wait_in_grpc_is_refused_there_at_once_and_counted() -> No
         assert not comes(lambda: sum(call.done() for call in calls) > 50, 0.5)
         refused = [call for call in calls if call.done()]
         assert {call.code() for call in refused} == {grpc.StatusCode.CANCELLED}
-        patient.start()
-        time.sleep(0.3)
-        assert patient.is_alive(), "our client makes its call again"
+        before_them = begun_in(running)
+        waiting = [
+            patient.submit(running.client.decide, node="intent", text="refund"),
+            patient.submit(probe, running.target, LONG),
+            patient.submit(rollouts_of, running.target),
+        ]
+        assert comes(lambda: begun_in(running) >= before_them + 12), "they are asked again and again"
+        assert not any(each.done() for each in waiting)
         go.set()
-        patient.join(LONG)
-        assert [answers[0].label, answers[1]] == ["REFUND", "SERVING"]
+        decided, health, said = [each.result(LONG) for each in waiting]
+        assert (decided.label, health, said) == ("REFUND", "SERVING", "UNIMPLEMENTED")
         assert {call.code() for call in calls if call not in refused} == {grpc.StatusCode.OK}
         assert comes(lambda: failures.counts().get(ENDED, 0) - before > len(refused))
     finally:
         go.set()
+        patient.shutdown()
         running.close()
 
 
