@@ -23,7 +23,7 @@ class ServerConfig(Section):
     present pace, or behind more than `max_waiting` others, are refused. Where calls come faster than the
     event loop takes them in, or it stands still, they wait in gRPC, which refuses with CANCELLED what comes
     while about `max_unseen` others wait, and ends what waited for `max_unseen_seconds`, whole ones. Callers
-    with shorter deadlines than such a wait get little of such a worker.
+    with shorter deadlines than either takes get little of such a worker.
 
     A worker whose event loop does not come round for `hang_seconds` is killed and replaced; the log says
     where it hung. 0 means never. A process without a parent only writes to stderr where it is.
