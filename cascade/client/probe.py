@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cascade.client.credentials import channel_credentials, direct_options
-from cascade.client.results import DecisionError
-from cascade.client.tries import Tries
+from cascade.client.tries import call
 
 
 def probe(
@@ -47,20 +45,12 @@ def probe(
     else:
         options = [("grpc.ssl_target_name_override", name)] if name else []
         channel = grpc.secure_channel(target, credentials, options)
-    request = health_pb2.HealthCheckRequest()
-    tries = Tries(request, seconds)
     with channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while True:
-            try:
-                answer = stub.Check(request, timeout=tries.left(), wait_for_ready=False)
-                break
-            except grpc.RpcError as error:
-                try:
-                    pause = tries.pause(error)
-                except DecisionError:
-                    return str(error.code().name)
-            time.sleep(pause)
+        check = health_pb2_grpc.HealthStub(channel).Check
+        try:
+            answer = call(check, health_pb2.HealthCheckRequest(), seconds)
+        except grpc.RpcError as error:
+            return str(error.code().name)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 

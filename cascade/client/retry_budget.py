@@ -11,8 +11,8 @@ class RetryBudget:
     """Bounds the second tries of all calls of a client, as Finagle's `RetryBudget` does.
 
     Without it, of lasting overload each caller would make all its tries, and they would be most of what the
-    server has to refuse. So a burst is carried over, and later no more come than a few a second and a share
-    of the answers. May be used by many threads.
+    server has to refuse. So a burst is carried over, and later no more come than one a second and one for
+    ten answers. May be used by many threads.
 
     Parameters
     ----------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 
-from cascade.client.channel import was_ended, was_refused
+from cascade.client.channel import Metadata, was_ended, was_refused
 from cascade.client.results import DecisionError, error_of
 from cascade.client.retry_budget import RetryBudget
 from cascade.v1 import decision_pb2 as pb
@@ -69,10 +71,10 @@ class Tries:
             if self._waited:
                 raise failure from None
             self._waited = True
-            wait = _MOST_SECONDS if left is None else min(_MOST_SECONDS, left / 4)
+            wait = _soon(_MOST_SECONDS, left)
         elif ended and not self._refused:  # a drain ends many at once, and the next server answers them
             self._refused = 1
-            wait = random.random() * (_FIRST_SECONDS if left is None else min(_FIRST_SECONDS, left / 4))
+            wait = random.random() * _soon(_FIRST_SECONDS, left)
         elif ended or was_refused(error):
             self._refused += 1
             wait = _wait(self._refused, _MOST_REFUSED, failure)
@@ -87,6 +89,30 @@ class Tries:
         if left is not None and wait >= left:
             raise failure from None
         return wait
+
+
+def call(method: Callable[..., Any], request: object, seconds: float, metadata: Metadata = ()) -> Any:
+    """Make a call of any service's method, and make it again as `Tries` says.
+
+    Raises
+    ------
+    grpc.RpcError
+        Of the last try.
+    """
+    tries = Tries(request, seconds)
+    while True:
+        try:
+            return method(request, timeout=tries.left(), metadata=metadata)
+        except grpc.RpcError as error:
+            try:
+                pause = tries.pause(error)
+            except DecisionError:
+                raise error from None
+        time.sleep(pause)
+
+
+def _soon(seconds: float, left: float | None) -> float:
+    return seconds if left is None else min(seconds, left / 4)
 
 
 def _wait(times: int, most: int, failure: DecisionError) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import grpc
 
 from cascade.client.credentials import PemFile, direct_options, identify
-from cascade.client.results import DecisionError
-from cascade.client.tries import Tries
+from cascade.client.tries import call
 from cascade.v1 import rollout_pb2 as pb
 from cascade.v1 import rollout_pb2_grpc
 
@@ -109,16 +107,7 @@ class RolloutCalls:
             yield rollout_of(message.rollout), [event_of(event) for event in message.events]
 
     def _call(self, method: Any, request: Any) -> Any:
-        tries = Tries(request, self._timeout)
-        while True:
-            try:
-                return method(request, timeout=tries.left(), metadata=self._metadata)
-            except grpc.RpcError as error:
-                try:
-                    pause = tries.pause(error)
-                except DecisionError:
-                    raise error from None
-            time.sleep(pause)
+        return call(method, request, self._timeout, self._metadata)
 
 
 def rollout_of(message: Any) -> dict[str, Any]:
