@@ -12,7 +12,7 @@ from cascade.bundle import REFERENCE, load_array
 from cascade.config import Config
 from cascade.fences import teacher_fence, teacher_of
 from cascade.policy.exchangeability import LiveTest
-from cascade.server.exchangeability import WINDOW_SECONDS, feed, named_score, sampled
+from cascade.server.exchangeability import WINDOW_SECONDS, feed, named_scores, sampled
 from cascade.traffic import TrafficStore
 from cascade.validators import import_validators, validators_fence
 
@@ -101,7 +101,7 @@ def standing(
         level = config.nodes[node].exchangeability.level
         test = LiveTest(load_array(folder / REFERENCE).tolist(), level)
         until = int(time.time() // WINDOW_SECONDS) + 1  # the window that is not over yet, too
-        feed(test, sampled(store, node, manifest["version"], 0, until, named_score))
+        feed(test, sampled(store, node, manifest["version"], 0, until, named_scores))
         live = Live(test.n, test.p_value, level, test.alarm)
         fences.append(test.reason())
     return Standing(tuple(reason for reason in fences if reason), live)

@@ -49,11 +49,24 @@ def score_of(attempts: Sequence[Mapping[str, Any]]) -> float | None:
         model's for the first minus 1. None where something failed or nothing was tried, as such a request
         says nothing about the traffic.
     """
-    local = [a for a in attempts if a.get("p_right_before") is not None]
-    if not local or any(str(a["reason"]).startswith(("error", "deadline")) for a in local):
+    local = _local(attempts)
+    if not local or failed(attempts):
         return None
     sure = [a["confidence_after"] for a in local if a.get("confidence_after") is not None]
     return float(sure[-1]) if sure else float(local[0]["p_right_before"]) - 1.0
+
+
+def failed(attempts: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a local rung failed at a logged decision, or too little time was left for one.
+
+    Requests that the first rung settles meet no other, so what is left of many that failed is what the ladder
+    is sure of.
+    """
+    return any(str(attempt["reason"]).startswith(("error", "deadline")) for attempt in _local(attempts))
+
+
+def _local(attempts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [attempt for attempt in attempts if attempt.get("p_right_before") is not None]
 
 
 def name_of(text: str) -> bytes:

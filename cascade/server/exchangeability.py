@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from cascade.bundle import Bundle
 from cascade.errors import StoreError
 from cascade.fences import TRAFFIC
-from cascade.policy.exchangeability import LiveTest, name_of, score_of
+from cascade.policy.exchangeability import LiveTest, failed, name_of, score_of
 from cascade.text import flatten_messages
 from cascade.traffic import Decision, TrafficStore
 
@@ -34,6 +34,13 @@ once it is answered. What waits long for a slow teacher is what the ladder was u
 
 SHARE = 0.1
 """Of its time, how much may be spent on drawing those decisions by a process that serves."""
+
+MOST_FAILED = 0.05
+"""The share of a window's decisions at which a local rung may have failed. Of a window with more nothing is
+taken: those that failed have no score, and they were the hard ones (an overloaded encoder fails where the
+linear rung was not sure), so the others would make all that comes after them look harder than it is. Ten
+minutes with a fifth of them failed fenced a good bundle off, minutes after all was well again; with an eighth
+in a quarter of the cases; with a twentieth never."""
 
 Kept = TypeVar("Kept")
 
@@ -97,7 +104,7 @@ class LiveWatch:
             if test is None:
                 test = self._tests[key] = LiveTest(bundle.reference.tolist(), level)
             try:
-                new = sampled(self._store, *key, self._read_until.get(key, 0), until, named_score, SHARE)
+                new = sampled(self._store, *key, self._read_until.get(key, 0), until, named_scores, SHARE)
             except StoreError:
                 if self._stop.is_set():  # the store was closed while this read it, piece by piece
                     return
@@ -123,7 +130,7 @@ def sampled(
     version: str,
     since: int,
     until: int,
-    keep: Callable[[Decision], Kept],
+    keep: Callable[[Sequence[Decision]], list[Kept]],
     share: float = 1.0,
 ) -> list[Kept]:
     """Read a bundle's decisions for the test of live traffic, oldest first.
@@ -134,9 +141,9 @@ def sampled(
         Numbers of windows, `until` left out. Not all back to `since` where that is longer ago than
         `MEMORY_SECONDS`, or more than `MOST_AT_ONCE`.
     keep : callable
-        Gives what is kept of a decision. Windows are found from the newest one on, so something of each is
-        held until the last is read: held whole, thousands of decisions take tens of megabytes, which the
-        process then keeps.
+        Gives what is kept of a window's decisions. Windows are found from the newest one on, so something of
+        each is held until the last is read: held whole, thousands of decisions take tens of megabytes, which
+        the process then keeps.
     share : float
         See `TrafficStore.sampled_decisions`.
 
@@ -152,7 +159,7 @@ def sampled(
         begin = at * WINDOW_SECONDS
         found = store.sampled_decisions(node, version, begin, begin + WINDOW_SECONDS, MOST_IN_WINDOW, share)
         if found:
-            windows.append([keep(decision) for decision in found])
+            windows.append(keep(found))
             at, n = at - 1, n + len(found)
             continue
         last = store.last_decision_time(node, begin)  # there may be nothing for days
@@ -162,17 +169,24 @@ def sampled(
     return [kept for window in reversed(windows) for kept in window]
 
 
-def named_score(decision: Decision) -> tuple[bytes, float] | None:
-    """Give what the test takes of a decision: its text's name and its score; None where it has none."""
-    score = score_of(decision.attempts)
-    if score is None:
-        return None
-    text = flatten_messages(decision.messages) if decision.messages else decision.text or ""
-    return name_of(text), score
+def named_scores(window: Sequence[Decision]) -> list[tuple[bytes, float]]:
+    """Give what the test takes of a window's decisions: their texts' names and their scores.
+
+    Of those that have one; none where local rungs failed at more than `MOST_FAILED` of them.
+    """
+    scores = [score_of(decision.attempts) for decision in window]
+    tried = sum(score is not None for score in scores)
+    lost = sum(failed(decision.attempts) for decision in window)
+    if lost > MOST_FAILED * (tried + lost):
+        return []
+    return [
+        (name_of(flatten_messages(each.messages) if each.messages else each.text or ""), score)
+        for each, score in zip(window, scores, strict=True)
+        if score is not None
+    ]
 
 
-def feed(test: LiveTest, scores: Iterable[tuple[bytes, float] | None]) -> None:
-    """Give a test what `named_score` gave."""
-    for each in scores:
-        if each is not None:
-            test.add_named(*each)
+def feed(test: LiveTest, scores: Iterable[tuple[bytes, float]]) -> None:
+    """Give a test what `named_scores` gave."""
+    for name, score in scores:
+        test.add_named(name, score)

@@ -2,7 +2,7 @@
 
 import random
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,8 +29,11 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
         yield opened
 
 
-def live(at: float, sure: float, version: str = "v1") -> Decision:
+def live(at: float, sure: float, version: str = "v1", late: bool = False) -> Decision:
     attempts = [{"rung": "linear", "reason": "", "p_right_before": 0.9, "confidence_after": sure}]
+    if late:
+        why = "deadline: too little time is left for this rung"
+        attempts.append({"rung": "encoder", "reason": why, "p_right_before": 0.9, "confidence_after": None})
     (id_,) = new_decision_ids(1)
     return decision(id_, time=at, text=id_, attempts=attempts, bundle_version=version)
 
@@ -40,12 +43,12 @@ def put(store: SqliteStore, *decisions: Decision) -> None:
     assert store.flush(10)
 
 
-def whole(found: Decision) -> Decision:
-    return found
+def whole(window: Sequence[Decision]) -> list[Decision]:
+    return list(window)
 
 
 def times(store: SqliteStore, since: int = 0, until: int = WINDOW) -> list[float]:
-    return sampled(store, "n", "v1", since, until, lambda found: found.time - NOW)
+    return sampled(store, "n", "v1", since, until, lambda window: [each.time - NOW for each in window])
 
 
 def test_of_a_busy_window_some_are_read_the_same_whoever_asks(store: SqliteStore) -> None:
@@ -151,6 +154,37 @@ def test_watches_that_look_at_other_times_come_to_the_same_verdict(store: Sqlite
     reasons = [each.fences.reason for each in watched]
     assert reasons[0] == reasons[1]
     assert reasons[0].startswith("the traffic changed: over 900 live requests")
+
+
+def rush(store: SqliteStore, late: float) -> Any:
+    """Ten minutes in which the encoder had no time for so many, the unsurest, and ten minutes after them."""
+    rng = random.Random(1)
+    for minute in range(20):
+        for i in range(128):
+            sure = 0.5 + rng.random() / 2
+            put_at = NOW + 60 * minute + i / 4
+            store.record(live(put_at, sure, late=minute < 10 and sure < 0.5 + late / 2))
+    assert store.flush(10)
+    watched = bundle()
+    LiveWatch(store, lambda: [(watched, 0.01, 30.0)]).look(NOW + 1200 + exchangeability.LATE_SECONDS)
+    return watched
+
+
+def test_a_rush_whose_hard_requests_failed_does_not_make_the_traffic_after_it_look_harder(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not rush(store, late=0.3).fences.has(TRAFFIC)
+    monkeypatch.setattr(exchangeability, "MOST_FAILED", 1.0)  # as it was until 2026-11-30
+    watched = bundle()
+    LiveWatch(store, lambda: [(watched, 0.01, 30.0)]).look(NOW + 1200 + exchangeability.LATE_SECONDS)
+    assert watched.fences.has(TRAFFIC)
+
+
+def test_few_failures_hide_no_change(store: SqliteStore) -> None:
+    put(store, *(live(NOW - 300 + i, 0.1, late=i % 30 == 0) for i in range(300)))
+    watched = bundle()
+    LiveWatch(store, lambda: [(watched, 0.01, 30.0)]).look(NOW + exchangeability.LATE_SECONDS)
+    assert watched.fences.has(TRAFFIC)
 
 
 def test_a_log_that_cannot_be_read_is_read_at_the_next_look(
