@@ -1,5 +1,6 @@
 """`cascade serve --workers`: real processes, real signals, the shipped bundle and the simulated frontier."""
 
+import asyncio
 import gc
 import json
 import os
@@ -8,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import httpx2
 import pytest
 
 from benchmarks.memory_growth import proportional
-from cascade.client import Client, DecisionError
+from cascade.client import AsyncClient, Client, DecisionError
 from cascade.garbage import COLLECT_AFTER
 from cascade.pointer import POINTER
 from tests.conftest import NODE
@@ -115,6 +118,35 @@ def test_sighup_serves_a_new_configuration_under_load_and_refuses_a_bad_one(
         assert client.decide(node="another", text=unseen[0]["text"]).rung == "frontier"
 
 
+def test_hundreds_of_calls_of_one_client_survive_the_drain_of_the_worker_they_are_with(
+    serve: Callable[[int], Service], document: dict[str, Any], unseen: list[dict[str, Any]]
+) -> None:
+    service = serve(2)
+    answered: list[str] = []
+    over = threading.Event()
+
+    async def ask(client: AsyncClient, text: str) -> None:
+        while not over.is_set():
+            answered.append((await client.decide(node=NODE, text=text)).rung)
+
+    async def ask_together() -> None:
+        async with AsyncClient(service.target, timeout=LONG) as client:
+            await asyncio.gather(*(ask(client, record["text"]) for record in (unseen * 300)[:300]))
+
+    with ThreadPoolExecutor(1) as beside:
+        asking = beside.submit(asyncio.run, ask_together())
+        try:
+            assert comes(lambda: len(answered) > 600 or asking.done())
+            service.write(document | {"nodes": document["nodes"] | {"another": document["nodes"][NODE]}})
+            service.process.send_signal(signal.SIGHUP)
+            service.wait_for_log("the new configuration is served by 2 workers")
+            before = len(answered)
+            assert comes(lambda: len(answered) > before + 600 or asking.done())
+        finally:
+            over.set()
+        asking.result(LONG)
+
+
 def test_a_new_bundle_is_served_by_all_workers_under_load_without_an_error(
     serve: Callable[[int], Service], models: Path, shipped: Path, unseen: list[dict[str, Any]]
 ) -> None:
@@ -183,7 +215,7 @@ def test_what_a_worker_has_taken_ahead_for_a_tenant_is_given_back_when_it_ends(
     script = """
 import os, signal, sys
 from pathlib import Path
-from cascade.client import Client, DecisionError
+from cascade.client import AsyncClient, Client, DecisionError
 from cascade.garbage import COLLECT_AFTER
 from cascade.config import load_config
 from cascade.server.run import serve
