@@ -140,9 +140,11 @@ def load_bundle(
 _kept: dict[tuple[str, str, int], Bundle] = {}
 
 
-def forget_kept() -> None:
-    """Let go of all bundles that were kept, before others are."""
+def forget_kept() -> set[str]:
+    """Let go of all bundles that were kept, before others are; give the nodes that they are of."""
+    nodes = {bundle.node for bundle in _kept.values()}
     _kept.clear()
+    return nodes
 
 
 def keep_bundle(folder: Path, open_encoder: OpenEncoder, node: str) -> None:

@@ -12,13 +12,22 @@ POINTER = "serving"
 
 
 def serving_version(models: Path, node: str) -> str | None:
-    """Read which version a node serves; None where none was ever put live."""
+    """Read which version a node serves; None where there is no pointer: none was ever put live.
+
+    Raises
+    ------
+    BundleError
+        It cannot be read, or is empty, as a file is for a moment that a shell writes to.
+    """
     try:
-        return (models / node / POINTER).read_text("utf-8").strip() or None
+        found = (models / node / POINTER).read_text("utf-8").strip()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(POINTER, f"it cannot be read: {error}") from error
+    if not found:
+        raise BundleError(POINTER, f"{models / node / POINTER} is empty; it must name a version")
+    return found
 
 
 def point_to(models: Path, node: str, version: str) -> None:

@@ -248,8 +248,19 @@ def history(side: Side, as_json: bool, node: NodeArgument) -> None:
 
 
 def _show(said: dict[str, Any]) -> None:
-    serves = f"bundle {said['stable']}" if said["stable"] else "the teacher"
-    lines = [f"{said['node']}: {serves} answers"]
+    should, serving = said["stable"], said["serving"]
+    unsure = serving is None and said["problem"]
+    serves = _answerer(should if serving is None else serving)
+    lines = [f"{said['node']}: {serves} {'should answer' if unsure else 'answers'}"]
+    if serving is not None and should and serving != should:
+        lines.append(f"  {_answerer(should)} should")
+    if said["problem"]:
+        lines.append(f"  problem: {said['problem']}")
+    if unsure:
+        lines.append(
+            "  a service that starts now lets the teacher answer; one that runs goes on with what it had: "
+            "--target asks it"
+        )
     if said["candidate"]:
         share = f"live for {said['percent']} % of the keys" if said["percent"] else "in shadow"
         steps = " -> ".join("shadow" if s == 0 else f"{s} %" for s in said["shares"])
@@ -267,10 +278,14 @@ def _show(said: dict[str, Any]) -> None:
         )
     if said["flags_problem"]:
         lines.append(f"  flag file {said['flags_problem']}")
-    elif said["flags"]:
+    if said["flags"]:
         lines.append(f"  flags in the flag file, which win for whom they speak: {', '.join(said['flags'])}")
     lines += [f"  rolled back: {version}: {why}" for version, why in said["rolled_back"].items()]
     typer.echo("\n".join(lines))
+
+
+def _answerer(version: str) -> str:
+    return f"bundle {version}" if version else "the teacher"
 
 
 def _line(event: dict[str, Any]) -> str:

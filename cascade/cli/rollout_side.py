@@ -65,8 +65,11 @@ class _StoreSide:
         return self.status(request["node"])
 
     def status(self, node: str) -> dict[str, Any]:
+        from cascade.rollout.verbs import problem_of
+
         found: dict[str, Any] = self._verbs.describe(node)
-        return found
+        problem = problem_of(self._verbs.config, node, found["stable"])
+        return found | {"problem": problem, "serving": None}  # which only a service knows
 
     def history(self, node: str) -> list[dict[str, Any]]:
         return [_event(event) for event in self._verbs.history(node)]

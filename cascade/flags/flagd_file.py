@@ -7,9 +7,11 @@ does the evaluating here, so that rules and buckets are those of flagd.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +31,15 @@ from cascade.flags.targeting import NOTHING, Dependencies, dependencies_of
 _log = logging.getLogger(__name__)
 
 _Signature = tuple[int, int, int]
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
 Check = Callable[[Mapping[str, Flag]], None]
 """Gets the flags, by key, of a file that was read; raises ValueError where they make no sense."""
+
+
+Doubt = Callable[[str], str]
+"""Says what is doubtful about a flag's key, such as a node that is none; empty where nothing is."""
 
 
 class FlagFileRefused(Exception):
@@ -47,7 +54,7 @@ def read_flags(path: Path, check: Check) -> tuple[dict[str, Any], Mapping[str, F
     OSError, FlagFileRefused
     """
     try:
-        text = path.read_text("utf-8")
+        text = _text_of(path)
         document = json.loads(text)
         if not isinstance(document, dict) or not isinstance(document.get("flags"), dict):
             raise ValueError("expected an object with `flags`, as in flagd's format")
@@ -59,6 +66,14 @@ def read_flags(path: Path, check: Check) -> tuple[dict[str, Any], Mapping[str, F
         why = getattr(error, "error_message", None) or str(error) or type(error).__name__
         raise FlagFileRefused(f"it is not a valid flag file: {why}") from error
     return document, store.flags
+
+
+def _text_of(path: Path) -> str:
+    # Not to wait for ever for whoever writes to a named pipe.
+    with open(path, encoding="utf-8", opener=lambda name, how: os.open(name, how | _NO_WAIT)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read()
 
 
 class FlagdFileProvider(AbstractProvider):
@@ -74,11 +89,15 @@ class FlagdFileProvider(AbstractProvider):
         See `Check`.
     seconds : float
         How often the file is looked at; 0 for never by itself.
+    doubt : callable
+        See `Doubt`. What is doubtful is taken all the same, and complained of.
     """
 
-    def __init__(self, path: Path, check: Check, seconds: float = 0.5) -> None:
+    def __init__(self, path: Path, check: Check, seconds: float = 0.5, doubt: Doubt = lambda _: "") -> None:
         super().__init__()
         self.path = path
+        self.doubts: list[str] = []
+        self._doubt = doubt
         self.problem = ""
         self.problem_since = 0.0
         self.failures = 0
@@ -122,7 +141,7 @@ class FlagdFileProvider(AbstractProvider):
         """Reread the file if it changed; say whether other flags hold now."""
         with self._looking:
             try:
-                stat = os.stat(self.path)
+                found = os.stat(self.path)
             except FileNotFoundError:
                 if self._read is not None:
                     self._fail("the file is gone")
@@ -130,7 +149,7 @@ class FlagdFileProvider(AbstractProvider):
             except OSError as error:
                 self._fail(f"it cannot be read: {error.strerror}")
                 return False
-            signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            signature = (found.st_mtime_ns, found.st_size, found.st_ino)
             if signature == self._read and not self.problem:
                 return False
             if signature == self._refused:
@@ -150,7 +169,11 @@ class FlagdFileProvider(AbstractProvider):
                 _log.info("the flag file %s is good again", self.path)
                 self.problem = ""
                 self.emit_provider_ready(ProviderEventDetails(message="good again"))
-            named = ", ".join(sorted(self._flags)) or "none"
+            doubts = {key: said for key in sorted(self._flags) if (said := self._doubt(key))}
+            self.doubts = list(doubts.values())
+            for said in self.doubts:
+                _log.warning("flag file %s: %s", self.path, said)
+            named = ", ".join(sorted(self._flags.keys() - doubts.keys())) or "none"
             _log.info("flag file %s: these flags are in force: %s", self.path, named)
         self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=list(self._flags)))
         return True

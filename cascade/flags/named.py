@@ -11,7 +11,7 @@ from pathlib import Path
 from openfeature.contrib.tools.flagd.core.model import Flag
 
 from cascade.flags.flagd_file import FlagdFileProvider, FlagFileRefused, read_flags
-from cascade.flags.open import check_flags
+from cascade.flags.open import check_flags, doubt_of
 from cascade.flags.values import flag_keys
 
 
@@ -24,7 +24,8 @@ class FlagsNamed:
     keys : list of str
         Of those that are enabled.
     problem : str
-        What is wrong with the file, since when, and what holds meanwhile; empty where nothing is.
+        What is wrong with the file, since when, and what holds meanwhile, or which of its flags speak of no
+        node; empty where nothing is.
     """
 
     keys: list[str]
@@ -36,7 +37,7 @@ def named_in_force(provider: FlagdFileProvider, node: str) -> FlagsNamed:
     why, since = provider.problem, provider.problem_since
     keys = _enabled(provider.flags, node)
     if not why:
-        return FlagsNamed(keys)
+        return FlagsNamed(keys, _doubtful(provider.path, provider.doubts))
     holds = f"{', '.join(keys)} as read last" if keys else "no flag of this node, as none was read before"
     return FlagsNamed(keys, f"{provider.path}: {why}, noticed at {_said(since)}; in force: {holds}")
 
@@ -51,7 +52,10 @@ def named_in_file(path: Path, nodes: Collection[str], node: str) -> FlagsNamed:
     """
     try:
         changed = os.stat(path).st_mtime
-        return FlagsNamed(_enabled(read_flags(path, check_flags(nodes))[1], node))
+        flags, doubt = read_flags(path, check_flags(nodes))[1], doubt_of(nodes)
+        return FlagsNamed(
+            _enabled(flags, node), _doubtful(path, [said for key in sorted(flags) if (said := doubt(key))])
+        )
     except FileNotFoundError:
         return FlagsNamed([])
     except OSError as error:
@@ -63,6 +67,10 @@ def named_in_file(path: Path, nodes: Collection[str], node: str) -> FlagsNamed:
 
 def _enabled(flags: Mapping[str, Flag], node: str) -> list[str]:
     return [key for key in flag_keys(node) if key in flags and flags[key].state == "ENABLED"]
+
+
+def _doubtful(path: Path, doubts: list[str]) -> str:
+    return f"{path}: {'; '.join(doubts)}" if doubts else ""
 
 
 def _said(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def open_flags(
         The provider cannot be made.
     """
     if provider is None:
-        return Flags(FlagdFileProvider(path, check_flags(nodes), seconds), nodes)
+        return Flags(FlagdFileProvider(path, check_flags(nodes), seconds, doubt_of(nodes)), nodes)
     module, _, name = provider.partition(":")
     try:
         made = getattr(importlib.import_module(module), name)()
@@ -44,6 +45,27 @@ def open_flags(
     if not hasattr(made, "resolve_string_details"):
         raise ConfigError(f"flags_provider: what {provider!r} gives is no OpenFeature provider")
     return Flags(made, nodes)
+
+
+def doubt_of(nodes: Collection[str]) -> Callable[[str], str]:
+    """Give what says of a flag's key that it speaks of no node here, as where it is misspelt.
+
+    Examples
+    --------
+    >>> doubt_of(["support-intent"])("cascade.suport-intent.mode")
+    "cascade.suport-intent.mode is no flag of a node here; did you mean 'cascade.support-intent.mode'?"
+    >>> doubt_of(["support-intent"])("new-checkout")
+    ''
+    """
+    ours = {key for node in nodes for key in flag_keys(node)}
+
+    def doubt(key: str) -> str:
+        if key in ours or not key.startswith("cascade."):
+            return ""
+        near = difflib.get_close_matches(key[:200], sorted(ours), n=1, cutoff=0.8)
+        return f"{key} is no flag of a node here" + (f"; did you mean {near[0]!r}?" if near else "")
+
+    return doubt
 
 
 def check_flags(nodes: Collection[str]) -> Callable[[Mapping[str, Flag]], None]:

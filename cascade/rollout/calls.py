@@ -118,7 +118,8 @@ def rollout_of(message: Any) -> dict[str, Any]:
         "percent": message.percent, "shares": list(message.shares), "automatic": message.automatic,
         "since": message.since.ToNanoseconds() / 1e9 if message.HasField("since") else 0.0,
         "who": message.who, "why": message.why, "rolled_back": dict(message.rolled_back),
-        "flags": list(message.flags), "flags_problem": message.flags_problem,
+        "flags": list(message.flags), "flags_problem": message.flags_problem, "problem": message.problem,
+        "serving": message.serving if message.HasField("serving") else None,
     }  # fmt: skip
     if message.HasField("judgement"):
         judged = message.judgement

@@ -187,6 +187,27 @@ class Verbs:
         return describe(self.config, self.state(node))
 
 
+def problem_of(config: Config, node: str, version: str) -> str:
+    """Say why a service that starts now would not serve a version; one that runs goes on with what it had.
+
+    Parameters
+    ----------
+    version : str
+        What `describe` calls `stable`; empty for the teacher.
+    """
+    try:
+        serving_version(config.models_path, node)
+        if version:
+            folder = config.models_path / node / version
+            refuse_outside(version)
+            if not folder.is_dir():
+                raise BundleError(version, f"there is no folder {folder}")
+            verify_files(folder, read_manifest(folder))
+    except (BundleError, OSError) as error:
+        return f"bundle refused: {error}"
+    return ""
+
+
 def describe(config: Config, state: NodeRollout, flags: FlagsNamed | None = None) -> dict[str, Any]:
     """Give where a rollout stands as JSON values, and the flags that may say otherwise.
 

@@ -16,7 +16,7 @@ from cascade.encoder import Encoder, find_encoder
 from cascade.errors import BundleError, ConfigError
 from cascade.fences import Teacher, teacher_of
 from cascade.flags import Flags
-from cascade.pointer import serving_version
+from cascade.pointer import POINTER, serving_version
 from cascade.redaction import OFF, Redactor, open_redactor
 from cascade.rollout.serving import Serving
 from cascade.rollout.shelf import Shelf
@@ -270,6 +270,11 @@ def refresh(node: Node, models: Path, rollout: NodeRollout, again: bool = True) 
 def adopt(node: Node, models: Path, rollout: NodeRollout) -> str:
     """Serve by a rollout's state, as far as bundles are in memory; say what is wrong with the pointer."""
     pointer, problem = pointer_of(node, models)
+    if node.pointed and not pointer:
+        _log.warning(
+            "node %s: there is no %s any more, which named %s: without a rollout the teacher answers",
+            node.name, models / node.name / POINTER, node.pointed,
+        )  # fmt: skip
     node.pointed = pointer
     node.serving.adopt(rollout.plan(pointer))
     return problem
@@ -278,6 +283,9 @@ def adopt(node: Node, models: Path, rollout: NodeRollout) -> str:
 def pointer_of(node: Node, models: Path) -> tuple[str, str]:
     """Give the version that a node's pointer names, and why it cannot be read; the last good one then."""
     try:
-        return serving_version(models, node.name) or "", ""
+        found = serving_version(models, node.name)
+        if found is None and node.pointed and not (models / node.name).is_dir():  # a volume that is gone
+            raise BundleError(POINTER, f"the folder {models / node.name} is gone")
     except BundleError as error:
         return node.serving.plan.stable, f"bundle refused: {error}"
+    return found or "", ""

@@ -179,12 +179,14 @@ class RolloutServicer:
         provider = self._flags.provider
         of_file = named_in_force(provider, state.node) if isinstance(provider, FlagdFileProvider) else None
         said = describe(self._config, state, of_file)
+        node = self._rollouts.nodes[state.node]
         message = pb.Rollout(
             node=state.node, seq=state.seq, status=_STATUSES[said["status"]], bundle=said["bundle"],
             stable=said["stable"], candidate=said["candidate"], percent=said["percent"],
             shares=said["shares"], automatic=said["automatic"], who=said["who"], why=said["why"],
             rolled_back=said["rolled_back"], flags=said["flags"],
-            flags_problem=said["flags_problem"],
+            flags_problem=said["flags_problem"], problem=node.trouble,
+            serving=node.bundle.version if node.bundle else "",
         )  # fmt: skip
         if state.since:
             message.since.FromNanoseconds(int(state.since * 1e9))

@@ -37,7 +37,7 @@ class Rollouts:
     """
 
     def __init__(self, config: Config, traffic: TrafficStore, nodes: Mapping[str, Node]) -> None:
-        self._nodes = nodes
+        self.nodes = nodes
         self._models = config.models_path
         # Beside the requests' own: a candidate's speed must not make a live rung look too slow.
         self._latency = {name: records(node.config.ladder) for name, node in nodes.items()}
@@ -115,21 +115,21 @@ class Rollouts:
 
     def _adopt(self, node: str) -> None:
         if self.follower.known:
-            adopt(self._nodes[node], self._models, self.follower.state(node))
+            adopt(self.nodes[node], self._models, self.follower.state(node))
 
     def _overdue(self, node: str) -> str:
-        pointer, problem = pointer_of(self._nodes[node], self._models)
+        pointer, problem = pointer_of(self.nodes[node], self._models)
         return "" if problem else self.follower.state(node).overdue(pointer)
 
     def _load(self, node: str, again: bool) -> None:
         if self.follower.known:
-            refresh(self._nodes[node], self._models, self.follower.state(node), again)
+            refresh(self.nodes[node], self._models, self.follower.state(node), again)
 
     def _step_of(self, node: str, bundle: str) -> int:
         return self.follower.state(node).step_of(bundle)
 
     def _walk(self, node: str, asks: Sequence[Ask], bundle: Bundle) -> list[Walk]:
-        found = self._nodes[node]
+        found = self.nodes[node]
         # What deadline there was has passed: the caller was answered.
         undated = [Ask(a.node, a.text, a.messages, a.context, "", a.choices) for a in asks]
         return walk_local(

@@ -26,7 +26,7 @@ ROLLOUT_STATUS_HELD: RolloutStatus
 ROLLOUT_STATUS_ROLLED_BACK: RolloutStatus
 
 class Rollout(_message.Message):
-    __slots__ = ("node", "seq", "status", "bundle", "stable", "candidate", "percent", "shares", "automatic", "since", "who", "why", "rolled_back", "judgement", "flags", "flags_problem")
+    __slots__ = ("node", "seq", "status", "bundle", "stable", "candidate", "percent", "shares", "automatic", "since", "who", "why", "rolled_back", "judgement", "flags", "flags_problem", "serving", "problem")
     class RolledBackEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,8 @@ class Rollout(_message.Message):
     JUDGEMENT_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     FLAGS_PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     node: str
     seq: int
     status: RolloutStatus
@@ -66,7 +68,9 @@ class Rollout(_message.Message):
     judgement: Judgement
     flags: _containers.RepeatedScalarFieldContainer[str]
     flags_problem: str
-    def __init__(self, node: _Optional[str] = ..., seq: _Optional[int] = ..., status: _Optional[_Union[RolloutStatus, str]] = ..., bundle: _Optional[str] = ..., stable: _Optional[str] = ..., candidate: _Optional[str] = ..., percent: _Optional[int] = ..., shares: _Optional[_Iterable[int]] = ..., automatic: bool = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., rolled_back: _Optional[_Mapping[str, str]] = ..., judgement: _Optional[_Union[Judgement, _Mapping]] = ..., flags: _Optional[_Iterable[str]] = ..., flags_problem: _Optional[str] = ...) -> None: ...
+    serving: str
+    problem: str
+    def __init__(self, node: _Optional[str] = ..., seq: _Optional[int] = ..., status: _Optional[_Union[RolloutStatus, str]] = ..., bundle: _Optional[str] = ..., stable: _Optional[str] = ..., candidate: _Optional[str] = ..., percent: _Optional[int] = ..., shares: _Optional[_Iterable[int]] = ..., automatic: bool = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., rolled_back: _Optional[_Mapping[str, str]] = ..., judgement: _Optional[_Union[Judgement, _Mapping]] = ..., flags: _Optional[_Iterable[str]] = ..., flags_problem: _Optional[str] = ..., serving: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class Judgement(_message.Message):
     __slots__ = ("bundle", "action", "reason", "audits", "disagreements", "agreement", "evidence", "needed", "audit_rate")

@@ -16,6 +16,7 @@ from cascade.traffic import TrafficStore, open_store
 from tests.conftest import NODE
 from tests.gateway_side import CHATTER, Configure, Side
 from tests.service.fake_engine import Running
+from tests.service.following_service import FollowingService
 from tests.service.rollout_world import World
 from tests.service.store_places import Place, PostgresPlace, SqlitePlace
 from tests.service.worker_processes import LONG, Service
@@ -126,3 +127,19 @@ def serve(document: dict[str, Any], tmp_path: Path) -> Iterator[Callable[[int], 
     for service in started:
         service.process.kill()
         service.process.wait(LONG)
+
+
+@pytest.fixture
+def following(
+    models: Path, configure: Configure, tmp_path: Path
+) -> Iterator[Callable[..., FollowingService]]:
+    running: list[FollowingService] = []
+
+    def make(**top: Any) -> FollowingService:
+        config = configure(rollout={"poll_seconds": 0.05, "audit": {"daily_usd": 0.0}}, **top)
+        running.append(FollowingService(config, f"sqlite:///{tmp_path}/traffic.db"))
+        return running[-1]
+
+    yield make
+    for each in running:
+        each.close()

@@ -5,8 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,51 +21,10 @@ from cascade.demo.bundle_copies import copy_bundle
 from cascade.rollout.calls import RolloutCalls
 from cascade.rollout.verbs import Verbs
 from cascade.security.keys import create_key
-from cascade.server import rollout_service
-from cascade.server.engine import Engine
-from cascade.server.gate import open_gate
-from cascade.server.rollout_service import RolloutServicer
-from cascade.server.serve import CascadeServer
-from cascade.traffic import open_store
 from tests.certificates import write_certificates
 from tests.conftest import NODE
+from tests.service.following_service import FollowingService
 from tests.soon import comes
-
-
-class Service:
-    """A service as `cascade serve` makes it, looking at the shared state often."""
-
-    def __init__(self, config: Config, url: str) -> None:
-        self.store = open_store(url)
-        gate = open_gate(config)
-        self.engine = Engine(config, self.store)
-        add = partial(
-            rollout_service.add_to_server,
-            RolloutServicer(config, self.engine.rollouts, gate, self.engine.flags),
-        )
-        self.server = CascadeServer(
-            self.engine, "127.0.0.1:0", config.server, gate=gate, base=config.base, admin=[add]
-        )
-        self.target = f"127.0.0.1:{self.server.start()}"
-
-    def close(self) -> None:
-        self.server.stop(0)
-        self.engine.close()
-        self.store.close()
-
-
-@pytest.fixture
-def serve(models: Path, configure: Callable[..., Config], tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    running: list[Service] = []
-
-    def make(**top: Any) -> Service:
-        config = configure(rollout={"poll_seconds": 0.05, "audit": {"daily_usd": 0.0}}, **top)
-        running.append(Service(config, f"sqlite:///{tmp_path}/traffic.db"))
-        return running[-1]
-
-    yield make
-    for each in running:
-        each.close()
 
 
 @pytest.fixture
@@ -75,9 +33,9 @@ def new(shipped: Path, models: Path) -> str:
 
 
 def test_a_rollout_is_started_held_approved_and_pulled_back_over_grpc(
-    serve: Callable[..., Service], new: str, unseen: list[dict[str, Any]], shipped: Path
+    following: Callable[..., FollowingService], new: str, unseen: list[dict[str, Any]], shipped: Path
 ) -> None:
-    service, other = serve(), serve()
+    service, other = following(), following()
     with RolloutCalls(service.target) as calls, Client(other.target) as client:
         assert calls.status(NODE)["status"] == "none"
         said = calls.start(node=NODE, percent=100, who="ada", why="a try")
@@ -101,12 +59,12 @@ def test_a_rollout_is_started_held_approved_and_pulled_back_over_grpc(
 
 
 def test_a_status_names_the_flags_that_say_otherwise_and_what_is_wrong_with_the_file(
-    serve: Callable[..., Service],
+    following: Callable[..., FollowingService],
     configure: Callable[..., Config],
     tmp_path: Path,
     unseen: list[dict[str, Any]],
 ) -> None:
-    service = serve()
+    service = following()
     off = {"state": "ENABLED", "variants": {"off": "passthrough"}, "defaultVariant": "off"}
     mode, bundle = f"cascade.{NODE}.mode", f"cascade.{NODE}.bundle"
     file = tmp_path / "flags.json"
@@ -149,9 +107,9 @@ def test_a_status_names_the_flags_that_say_otherwise_and_what_is_wrong_with_the_
 
 
 def test_whoever_watches_is_told_of_each_change_and_of_what_the_guard_says(
-    serve: Callable[..., Service], new: str
+    following: Callable[..., FollowingService], new: str
 ) -> None:
-    service = serve()
+    service = following()
     seen: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     with RolloutCalls(service.target) as calls:
 
@@ -183,8 +141,10 @@ def status_of(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details()
 
 
-def test_what_cannot_be_done_says_why_with_the_right_status(serve: Callable[..., Service], new: str) -> None:
-    service = serve()
+def test_what_cannot_be_done_says_why_with_the_right_status(
+    following: Callable[..., FollowingService], new: str
+) -> None:
+    service = following()
     with RolloutCalls(service.target) as calls:
         for call, code, why in (
             (lambda: calls.status("elsewhere"), "NOT_FOUND", "no node is named"),
@@ -204,13 +164,13 @@ def test_what_cannot_be_done_says_why_with_the_right_status(serve: Callable[...,
 
 
 def test_where_calls_need_keys_rollouts_need_the_verb_admin_and_the_key_is_who_did_it(
-    serve: Callable[..., Service], new: str, tmp_path: Path
+    following: Callable[..., FollowingService], new: str, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys.json"
     key, admin = create_key(keys, "acme", verbs=["admin"])
     _, plain = create_key(keys, "acme")
     _, reader = create_key(keys, "acme", verbs=["read"])
-    service = serve(auth={"keys": "keys.json"})
+    service = following(auth={"keys": "keys.json"})
     with RolloutCalls(service.target) as calls:
         assert status_of(lambda: calls.status(NODE))[0] is grpc.StatusCode.UNAUTHENTICATED
     bare = CliRunner().invoke(app, ["rollout", "status", NODE, "--target", service.target])
@@ -234,14 +194,14 @@ def test_where_calls_need_keys_rollouts_need_the_verb_admin_and_the_key_is_who_d
 
 
 def test_a_command_shows_a_certificate_and_a_key_and_knows_the_service_by_another_name(
-    serve: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    following: Callable[..., FollowingService], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_certificates(tmp_path, "cascade.example")
     (other := tmp_path / "other").mkdir()
     write_certificates(other, "cascade.example")
     _, admin = create_key(tmp_path / "keys.json", "acme", verbs=["admin"])
     tls = TlsConfig(cert="server.pem", key="server.key", client_ca="ca.pem").model_dump()
-    service = serve(server={"tls": tls}, auth={"keys": "keys.json"})
+    service = following(server={"tls": tls}, auth={"keys": "keys.json"})
     monkeypatch.setenv("CASCADE_KEY", admin)
     files = {"--ca": "ca.pem", "--cert": "client.pem", "--key": "client.key"}
     options = {name: str(tmp_path / file) for name, file in files.items()} | {"--name": "cascade.example"}
@@ -281,8 +241,8 @@ def test_a_command_shows_a_certificate_and_a_key_and_knows_the_service_by_anothe
     assert "UNAVAILABLE" in run({}, "--no-tls").output
 
 
-def test_a_command_that_asks_the_callers_address_is_told_of_the_admins(serve: Callable[..., Any]) -> None:
-    target = serve(server={"admin_listen": "127.0.0.1:0"}).target
+def test_a_command_that_asks_the_callers_address_is_told_of_the_admins(following: Callable[..., Any]) -> None:
+    target = following(server={"admin_listen": "127.0.0.1:0"}).target
     answer = CliRunner().invoke(app, ["rollout", "status", NODE, "--target", target])
     assert (answer.exit_code, "server.admin_listen, give that as --target" in answer.output) == (1, True)
 
@@ -300,9 +260,9 @@ def test_a_command_does_not_send_its_key_to_another_machine_in_plain_text(
 
 
 def test_the_commands_do_the_same_on_the_store_and_on_a_service(
-    serve: Callable[..., Service], new: str, tmp_path: Path, configure: Callable[..., Config]
+    following: Callable[..., FollowingService], new: str, tmp_path: Path, configure: Callable[..., Config]
 ) -> None:
-    service = serve()
+    service = following()
     (tmp_path / "cascade.yaml").write_text(
         json.dumps(
             {

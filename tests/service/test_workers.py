@@ -118,6 +118,19 @@ def test_sighup_serves_a_new_configuration_under_load_and_refuses_a_bad_one(
         assert client.decide(node="another", text=unseen[0]["text"]).rung == "frontier"
 
 
+def test_a_reload_that_finds_no_models_any_more_says_so(
+    serve: Callable[[int], Service], document: dict[str, Any], models: Path
+) -> None:
+    service = serve(2)
+    shutil.move(models, models.with_name("away"))
+    service.process.send_signal(signal.SIGHUP)
+    service.wait_for_log("the new configuration is served by 2 workers")
+    assert (
+        f"ERROR cascade.server.preload[{service.process.pid}]: node {NODE}: it had a bundle, and there is no "
+        in service.log.read_text()
+    )
+
+
 def test_hundreds_of_calls_of_one_client_survive_the_drain_of_the_worker_they_are_with(
     serve: Callable[[int], Service], document: dict[str, Any], unseen: list[dict[str, Any]]
 ) -> None:

@@ -17,6 +17,7 @@ from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvid
 
 from cascade.errors import ConfigError
 from cascade.flags import UNSET, FlagdFileProvider, Flags, NodeFlags, open_flags
+from cascade.flags.named import FlagsNamed, named_in_file, named_in_force
 from cascade.flags.targeting import dependencies_of
 from tests.soon import comes
 
@@ -198,6 +199,40 @@ def test_a_file_that_is_not_there_and_flags_that_are_taken_are_told(
     assert f"there is no flag file {file.path}: no flags" in caplog.text
     file.write(cascade_node_mode=flag("shadow"))
     assert f"{file.path}: these flags are in force: {MODE}" in caplog.text
+
+
+def test_a_flag_of_a_misspelt_node_is_warned_of_and_not_called_in_force(
+    file: File, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    file.write(cascade_node_mode=flag("shadow"), cascade_nde_mode=flag("passthrough"), other_thing=flag("x"))
+    flags = file.open()
+    assert flags.of("node", {}, "k").mode == "shadow"
+    assert f"these flags are in force: {MODE}, other.thing\n" in caplog.text
+    said = f"cascade.nde.mode is no flag of a node here; did you mean {MODE!r}?"
+    (warned,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert said in warned.getMessage()
+    nodes = ["node", "other"]
+    for found in (named_in_file(file.path, nodes, "node"), named_in_force(flags.provider, "node")):  # type: ignore[arg-type]
+        assert found == FlagsNamed([MODE], f"{file.path}: {said}")
+    file.write(cascade_node_mode=flag("shadow"))
+    assert named_in_force(flags.provider, "node").problem == ""  # type: ignore[arg-type]
+
+
+def test_a_pipe_in_the_place_of_the_file_stops_nobody(file: File) -> None:
+    file.write(cascade_node_mode=flag("shadow"))
+    flags = open_flags(file.path, ["node"], seconds=0.02)
+    try:
+        assert isinstance(flags.provider, FlagdFileProvider)
+        file.path.unlink()
+        os.mkfifo(file.path)
+        assert comes(lambda: "no regular file" in flags.provider.problem)  # type: ignore[union-attr]
+        assert "no regular file" in named_in_file(file.path, ["node"], "node").problem
+        assert flags.of("node", {}, "k").mode == "shadow"
+        file.write(cascade_node_mode=flag("live"))
+        assert comes(lambda: flags.of("node", {}, "k").mode == "live")
+    finally:
+        flags.close()
 
 
 def test_a_file_that_goes_away_leaves_the_last_good_flags(file: File) -> None:
