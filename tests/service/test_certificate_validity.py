@@ -9,14 +9,20 @@ from typing import Any
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
+from cascade.cli.app import app
 from cascade.config.security import TlsConfig
+from cascade.config.server import ServerConfig
 from cascade.errors import ConfigError
 from cascade.security.last_good import LastGood
 from cascade.server import certificates as module
 from cascade.server.certificates import Certificates
 from cascade.server.kept import Kept
+from cascade.server.serve import CascadeServer
 from tests.certificates import write_certificates
+from tests.conftest import NODE
+from tests.service.fake_engine import FakeEngine
 from tests.service.test_tls_renewal import der, renew, shown
 from tests.service.worker_processes import LONG, Service
 from tests.soon import comes
@@ -180,3 +186,20 @@ def test_a_service_shows_the_end_of_its_certificates_and_refuses_an_expired_one(
     service.wait_for_log("new certificates are in force", 2)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # another authority's
     assert comes(lambda: end("cert") > time.time() + 40 * 86_400), "once every worker has the new one"
+
+
+@pytest.mark.parametrize("wrong", [{"days": OVER}, {"days": TO_COME}, {"ca_days": OVER}])
+def test_the_command_line_says_that_a_time_is_over_and_not_that_the_authority_is_missing(
+    tmp_path: Path, wrong: dict[str, tuple[float, float]]
+) -> None:
+    write_certificates(tmp_path, **wrong)
+    config = ServerConfig.model_validate({"tls": TLS.model_dump()})
+    server = CascadeServer(FakeEngine(), "127.0.0.1:0", config, base=tmp_path)  # type: ignore[no-untyped-call]
+    try:
+        target = ["--target", f"127.0.0.1:{server.start()}", "--ca", str(tmp_path / "ca.pem")]
+        found = CliRunner().invoke(app, ["rollout", "status", NODE, *target])
+    finally:
+        server.stop(0)
+    assert found.exit_code == 1
+    assert "is over or has not begun: renew it (server.tls.cert of the service)" in found.output
+    assert "as --ca" not in found.output
