@@ -37,11 +37,14 @@ class LastGood:
 
     def get(self) -> tuple[bytes, ...] | None:
         """Give what was put last; None for nothing."""
-        _, found = self._newest()
-        return found
+        with self.turn():
+            return self._newest()[1]
 
     def put(self, *parts: bytes) -> None:
-        """Put something in the place of what is there. Raises nothing: who has it goes by it all the same."""
+        """Put something in the place of what is there. In one's turn.
+
+        Raises nothing: who has it goes by it all the same.
+        """
         try:
             count, before = self._newest()
             if before == parts:

@@ -219,26 +219,32 @@ def _loaded(parts: tuple[bytes, ...], paths: dict[str, Path]) -> Loaded:
         with path_of(parts[0], "cascade-key") as key, path_of(parts[1], "cascade-cert") as certificate:
             # With an empty password an encrypted key is an error; without one, OpenSSL asks the terminal.
             context.load_cert_chain(certificate, key, password="")
-        if len(parts) > 2:
-            with path_of(parts[2], "cascade-client-ca") as authorities:
-                context.load_verify_locations(authorities)
-            context.verify_mode = ssl.CERT_REQUIRED
-            # A resumed session shows no certificate: its authority may be trusted no more by now.
-            context.options |= ssl.OP_NO_TICKET
-            context.num_tickets = 0
-        return Loaded(parts, context, _periods(parts))
+        found = {"cert": _periods(parts[1])[:1]}
     except (ssl.SSLError, OSError, ValueError) as error:
         raise ConfigError(
             f"server.tls: {paths['cert']} and its key {paths['key']} cannot be used: {error}; the key must "
             "be the certificate's, in PEM, without a password"
         ) from None
+    if len(parts) == 2:
+        return Loaded(parts, context, found)
+    try:
+        with path_of(parts[2], "cascade-client-ca") as authorities:
+            context.load_verify_locations(authorities)
+        found["client_ca"] = _periods(parts[2])
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"server.tls: {paths['client_ca']} cannot be used: {error}; it must hold the certificates of "
+            "those who sign the clients', in PEM"
+        ) from None
+    context.verify_mode = ssl.CERT_REQUIRED
+    # A resumed session shows no certificate: its authority may be trusted no more by now.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    return Loaded(parts, context, found)
 
 
-def _periods(parts: tuple[bytes, ...]) -> dict[str, list[Period]]:
-    found = {"cert": periods(parts[1])[:1]}
-    if len(parts) > 2:
-        found["client_ca"] = periods(parts[2])
-    if not all(found.values()):
+def _periods(pem: bytes) -> list[Period]:
+    if not (found := periods(pem)):
         raise ValueError("no X.509 certificate")
     return found
 

@@ -188,6 +188,31 @@ def test_a_service_shows_the_end_of_its_certificates_and_refuses_an_expired_one(
     assert comes(lambda: end("cert") > time.time() + 40 * 86_400), "once every worker has the new one"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_service_that_is_started_with_an_expired_certificate_says_so_once_and_serves_until_it_is_renewed(
+    fresh: Callable[..., Path],
+    tmp_path: Path,
+    document: dict[str, Any],
+    serve: Callable[[int], Service],
+    workers: int,
+) -> None:
+    renew(tmp_path, fresh("over", days=OVER), "server.key", "server.pem")
+    document["server"] = {"tls": TLS.model_dump(exclude_none=True)}
+    service = serve(workers)
+    assert shown(service.facts["port"]) == der(tmp_path / "server.pem")
+    new = fresh("new", days=(-1, 50))
+    renew(tmp_path, new, "server.key", "server.pem")
+    service.wait_for_log("new certificates are in force", workers)
+    assert shown(service.facts["port"]) == der(new / "server.pem")
+    assert service.log.read_text().count("server.pem expired on") == 1
+
+
+def test_authorities_that_are_none_are_named(fresh: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(ConfigError, match=r"ca\.pem cannot be used: .*; it must hold the certificates"):
+        Certificates(MUTUAL, tmp_path)
+
+
 @pytest.mark.parametrize("wrong", [{"days": OVER}, {"days": TO_COME}, {"ca_days": OVER}])
 def test_the_command_line_says_that_a_time_is_over_and_not_that_the_authority_is_missing(
     tmp_path: Path, wrong: dict[str, tuple[float, float]]
