@@ -121,6 +121,11 @@ def _hint(error: Any, service: Service) -> str:
         return ""
     if "Connection refused" in error.details():
         return ". Nothing listens there"
+    if "certificate has expired" in error.details() or "certificate is not yet valid" in error.details():
+        return (
+            ". The time of the service's certificate, or of one that signed it, is over or has not begun: "
+            "renew it (server.tls.cert of the service), or set the clock of this machine right"
+        )
     if any(
         words in error.details() for words in ("CERTIFICATE_VERIFY_FAILED", "certificate signature failure")
     ):

@@ -120,6 +120,10 @@ class Metrics:
             "cascade_bundle_info", "1 for the bundle a node serves, 0 for one that it served or should.",
             ("node", "version"), multiprocess_mode="livemax", **made,
         )  # fmt: skip
+        self._expiry = Gauge(  # of the worker whose certificate ends first: each takes renewals over itself
+            "cascade_certificate_expiry_timestamp_seconds", "When a certificate of `server.tls` ends.",
+            ("file",), multiprocess_mode="livemin", **made,
+        )  # fmt: skip
         self._worker = WorkerMetrics(self.registry)
         self._children: dict[tuple[Any, ...], Any] = {}
         self._last = StoreStats(0, 0, 0, 0)
@@ -190,8 +194,9 @@ class Metrics:
         bundles: Callable[[], dict[tuple[str, str], bool]],
         spans: Callable[[], SpanStats] | None = None,
         on_loop: OnLoop = lambda call: call(),
+        expiries: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
-        """Take over what is not counted as it happens: errors, store, queue, bundles, spans, the process."""
+        """Take over what is not counted as it happens: errors, store, queue, bundles, certificates, ..."""
         now = stats()
         for state in ("written", "dropped", "failed"):
             self._store.labels(state).inc(max(0, getattr(now, state) - getattr(self._last, state)))
@@ -214,6 +219,9 @@ class Metrics:
         for (node, version), serves in (dict.fromkeys(self._served, False) | served).items():
             self._bundle.labels(node, version).set(serves)
         self._served = served
+        if expiries is not None:
+            for file, end in expiries().items():
+                self._expiry.labels(file).set(end)
 
     def follow(
         self,
@@ -222,6 +230,7 @@ class Metrics:
         bundles: Callable[[], dict[tuple[str, str], bool]],
         spans: Callable[[], SpanStats] | None = None,
         on_loop: OnLoop = lambda call: call(),
+        expiries: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
         """Call `look` every two seconds, in a thread."""
 
@@ -229,7 +238,7 @@ class Metrics:
             complained = False
             while True:
                 try:
-                    self.look(stats, queue, bundles, spans, on_loop)
+                    self.look(stats, queue, bundles, spans, on_loop, expiries)
                     complained = False
                 except Exception:  # ended for good, it would make the worker pass for one that hangs
                     if not complained:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -40,11 +40,12 @@ class Observing:
         queue: Callable[[], int],
         bundles: Callable[[], dict[tuple[str, str], bool]],
         on_loop: Callable[[Callable[[], None]], object],
+        expiries: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
-        """Watch what does not pass by: the store's losses, the queue, the bundles, the event loop."""
+        """Watch what does not pass by: losses of the store, queue, bundles, event loop, certificates."""
         if self.metrics is not None:
             spans = None if self.traces is None else self.traces.stats
-            self.metrics.follow(store.stats, queue, bundles, spans, on_loop)
+            self.metrics.follow(store.stats, queue, bundles, spans, on_loop, expiries)
 
     def close(self) -> None:
         """Stop, and send what is not sent yet."""

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade.errors import ConfigError
+from cascade.security.last_good import LastGood
 
 VERBS = ("decide", "report", "read", "proxy", "admin")
 """What a key can be allowed: decide, report outcomes, read (its tenant's traffic and figures, how rollouts
@@ -91,7 +92,18 @@ def read_keys(path: Path) -> list[Key]:
         It cannot be read or is not a keys file. The text never shows a hash.
     """
     try:
-        data: Any = json.loads(path.read_text("utf-8"))
+        return _parse(path.read_text("utf-8"), path)
+    except FileNotFoundError:
+        raise ConfigError(f"auth.keys: no file at {path}; `cascade key create` makes it") from None
+    except OSError as error:
+        raise ConfigError(f"auth.keys: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"auth.keys: {path} is not a keys file: {error}") from None
+
+
+def _parse(text: str, path: Path) -> list[Key]:
+    try:
+        data: Any = json.loads(text)
         if data["format"] != _FORMAT:
             raise ValueError(f"format {data['format']!r}; this Cascade reads {_FORMAT}")
         keys = [Key(**(k | {"nodes": tuple(k["nodes"]), "verbs": tuple(k["verbs"])})) for k in data["keys"]]
@@ -103,14 +115,14 @@ def read_keys(path: Path) -> list[Key]:
                 and (key.expires is None or (type(key.expires) in (int, float) and isfinite(key.expires)))
             ):
                 raise ValueError(f"key {key.id!r} is malformed")
-    except FileNotFoundError:
-        raise ConfigError(f"auth.keys: no file at {path}; `cascade key create` makes it") from None
-    except OSError as error:
-        raise ConfigError(f"auth.keys: cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         shown = str(error) if isinstance(error, ValueError) else f"it lacks {error}"
         raise ConfigError(f"auth.keys: {path} is not a keys file: {shown[:200]}") from None
     return keys
+
+
+def _text_of(keys: Sequence[Key]) -> str:
+    return json.dumps({"format": _FORMAT, "keys": [asdict(key) for key in keys]}, indent=1)
 
 
 def write_keys(path: Path, keys: Sequence[Key]) -> None:
@@ -124,7 +136,7 @@ def write_keys(path: Path, keys: Sequence[Key]) -> None:
     ConfigError
         The owner and group cannot be kept, because this user is not allowed to give files away.
     """
-    text = json.dumps({"format": _FORMAT, "keys": [asdict(key) for key in keys]}, indent=1)
+    text = _text_of(keys)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
     try:
@@ -265,6 +277,20 @@ def revoke_key(path: Path, key_id: str) -> Key:
     return replace(found[0], expires=time.time())
 
 
+def read_and_keep(path: Path, last_good: LastGood) -> list[Key]:
+    """Read a keys file, and have workers that are started while it is broken begin with these keys.
+
+    Raises
+    ------
+    ConfigError
+        See `read_keys`.
+    """
+    with last_good.turn():
+        keys = read_keys(path)
+        last_good.put(_text_of(keys).encode())
+    return keys
+
+
 class KeyRing:
     """The keys of a file, as they are now. May be used by many threads and event loops.
 
@@ -275,17 +301,26 @@ class KeyRing:
     Parameters
     ----------
     path : Path
+    last_good : LastGood, optional
+        What it begins with where something is there, whatever the file is like by now.
 
     Raises
     ------
     ConfigError
-        The file cannot be read at first.
+        Nothing good is there, and the file cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stamp = self._complained = self._stat()
-        self._keys = {key.hash: key for key in read_keys(path)}
+    def __init__(self, path: Path, last_good: LastGood | None = None) -> None:
+        self._path, self._last_good = path, last_good or LastGood()
+        self._stamp: tuple[int, ...] | None = ()  # of no file
+        self._complained: tuple[int, ...] | None = ()
+        kept = self._last_good.get()
+        if kept is None:
+            self._stamp = self._complained = self._stat()
+            self._take(read_and_keep(path, self._last_good))
+        else:
+            self._take(_parse(kept[0].decode(), path))
+            self._look()
         threading.Thread(target=_watch, args=(weakref.ref(self),), name="cascade-keys", daemon=True).start()
 
     def find(self, token: str) -> Key | None:
@@ -295,7 +330,10 @@ class KeyRing:
             return None
         return key
 
-    def _stat(self) -> tuple[int, int, int] | None:
+    def _take(self, keys: Sequence[Key]) -> None:
+        self._keys = {key.hash: key for key in keys}
+
+    def _stat(self) -> tuple[int, ...] | None:
         try:
             found = self._path.stat()
         except OSError:
@@ -308,7 +346,7 @@ class KeyRing:
         if stamp == self._stamp:
             return
         try:
-            self._keys = {key.hash: key for key in read_keys(self._path)}
+            self._take(read_and_keep(self._path, self._last_good))
         except ConfigError as error:
             if stamp != self._complained:
                 _log.error("the keys that were read last stay in force: %s", error)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from cascade.config import Config
 from cascade.errors import Overloaded, PermissionDenied, Unauthenticated
 from cascade.security.keys import KeyRing
+from cascade.security.last_good import LastGood
 from cascade.server.pool import ElasticPool
 from cascade.server.quotas import Quotas
 
@@ -144,8 +145,16 @@ class Gate:
             self.quotas.close()
 
 
-def open_gate(config: Config, base: Path | None = None) -> Gate:
+def open_gate(config: Config, base: Path | None = None, keys_kept: LastGood | None = None) -> Gate:
     """Build the gate of a configuration.
+
+    Parameters
+    ----------
+    config : Config
+    base : Path, optional
+        What the path of its keys is relative to; by default the configuration's folder.
+    keys_kept : LastGood, optional
+        See `KeyRing`.
 
     Raises
     ------
@@ -153,7 +162,7 @@ def open_gate(config: Config, base: Path | None = None) -> Gate:
         The keys file cannot be read.
     """
     base = base or config.base
-    keys = KeyRing(base / config.auth.keys) if config.auth else None
+    keys = KeyRing(base / config.auth.keys, keys_kept) if config.auth else None
     quotas = Quotas(config.tenants, config.state_path / "tenants.state") if config.tenants else None
     return Gate(keys, quotas)
 

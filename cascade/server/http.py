@@ -24,6 +24,7 @@ from cascade.errors import ConfigError
 from cascade.gateway.routes import Gateway
 from cascade.observe.rollouts import rollout_metrics
 from cascade.page.routes import Page
+from cascade.server.certificates import Certificates
 from cascade.server.deciding import Deciding
 from cascade.server.gate import Gate
 from cascade.server.http_connections import bounded_connections
@@ -57,6 +58,13 @@ class HttpSide:
         What watches this process; by default nothing does.
     reuse_port : bool
         Whether other processes may listen on the same port and share its connections.
+    certificates : Certificates, optional
+        Those of `server.tls`; by default read here.
+
+    Raises
+    ------
+    ConfigError
+        A TLS file cannot be used.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class HttpSide:
         observing: Observing | None = None,
         *,
         reuse_port: bool = False,
+        certificates: Certificates | None = None,
     ) -> None:
         assert config.http is not None
         self._config, self._engine, self._store, self._pool = config, engine, store, pool
@@ -78,6 +87,9 @@ class HttpSide:
         self._drain_seconds = config.server.drain_seconds
         self._listen = listen or config.http.listen
         self._reuse_port = reuse_port
+        if config.server.tls is not None and certificates is None:
+            certificates = Certificates(config.server.tls, config.base)
+        self._certificates = certificates
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -88,7 +100,7 @@ class HttpSide:
         Raises
         ------
         ConfigError
-            The address cannot be listened on, or a TLS file cannot be used.
+            The address cannot be listened on.
         """
         self._socket = listening(self._listen, self._reuse_port)
         started: Future[None] = Future()
@@ -129,8 +141,8 @@ class HttpSide:
                 timeout_graceful_shutdown=max(1, round(self._drain_seconds)),
             )  # fmt: skip
             config.load()
-            if self._config.server.tls is not None:  # uvicorn's own would read the files once
-                config.ssl = http_context(self._config.server.tls, self._config.base)
+            if self._certificates is not None:  # uvicorn's own would read the files once
+                config.ssl = http_context(self._certificates)
             self._server = _Server(config, started)
             await self._server.serve(sockets=[self._socket] if self._socket else None)
 

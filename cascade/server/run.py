@@ -13,8 +13,8 @@ from cascade.event_loop import GRPC
 from cascade.garbage import begin_serving, end_serving
 from cascade.observe.open import open_observing
 from cascade.redaction import open_redactor
-from cascade.security.keys import read_keys
 from cascade.server import rollout_service, sd_notify
+from cascade.server.certificates import Certificates
 from cascade.server.cores import cores_of_workers, keep_to, usable_cores
 from cascade.server.engine import Engine
 from cascade.server.exposed import warn_of_exposure
@@ -22,6 +22,7 @@ from cascade.server.gate import open_gate
 from cascade.server.grpc_options import warn_of_release
 from cascade.server.heart import Heart, LoneHeart
 from cascade.server.http import HttpSide
+from cascade.server.kept import Kept
 from cascade.server.listening import reserve_port
 from cascade.server.metrics_folder import metrics_folder, own_folder
 from cascade.server.node import Encoders
@@ -74,15 +75,21 @@ def serve(
         if cores is not None:
             keep_to(cores[0])
         return _serve_alone(config, address, announce)
+    kept = Kept()
+
+    def work(config: Config) -> RunWorker:
+        kept.read(config)  # what is wrong with the files is said once, not by each worker
+        return _worker(config, address, http, cores, kept)
+
     held, address = reserve_port(address)
     held_http, http = reserve_port(config.http.listen, "http.listen") if config.http else (None, None)
     try:
         with metrics_folder() as on_exit:
             supervisor = Supervisor(
-                _worker(config, address, http, cores),  # in no name of this frame: a reload lets go of it
+                work(config),  # in no name of this frame: a reload lets go of it
                 count,
                 config.server.drain_seconds,
-                reload=(lambda: _worker(reread(), address, http, cores)) if reread else None,
+                reload=(lambda: work(reread())) if reread else None,
                 on_exit=on_exit,
                 hang_seconds=config.server.hang_seconds,
             )
@@ -103,16 +110,14 @@ def _serve_alone(config: Config, address: str, announce: Announce) -> int:
         sd_notify.ready("one process serves")
 
     seconds = config.server.hang_seconds
-    _serve_process(config, address, http, serves, None, LoneHeart(seconds) if seconds else None)
+    _serve_process(config, address, http, serves, None, LoneHeart(seconds) if seconds else None, Kept())
     return 0
 
 
-def _worker(config: Config, address: str, http: str | None, cores: list[int] | None) -> RunWorker:
+def _worker(config: Config, address: str, http: str | None, cores: list[int] | None, kept: Kept) -> RunWorker:
     """Load what workers share, and give what a worker does."""
     warn_of_exposure(config, address, http)
     warn_of_release()
-    if config.auth is not None:
-        read_keys(config.base / config.auth.keys)  # what is wrong with it is said once, not by each worker
     encoders = preload(config)
 
     def run(index: int, tell_ready: Announce, heart: Heart) -> int:
@@ -123,7 +128,7 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
 
             fold(folder)
         try:
-            _serve_process(config, address, http, tell_ready, encoders, heart)
+            _serve_process(config, address, http, tell_ready, encoders, heart, kept)
         except ConfigError:
             raise
         except CascadeError as error:
@@ -141,6 +146,7 @@ def _serve_process(
     announce: Announce,
     encoders: Encoders | None,
     heart: Heart | LoneHeart | None,
+    kept: Kept,
 ) -> None:
     """Serve in this process until a signal. As a worker where there are encoders from before the fork."""
     # Threads, database connections and gRPC do not survive a fork, so nothing of it is made earlier.
@@ -149,7 +155,11 @@ def _serve_process(
     store = observing.watch(open_traffic(config, redactor=redactor))
     pruner = Pruner.of(store.database, *retention_of(config))
     try:
-        gate = open_gate(config)
+        gate = open_gate(config, keys_kept=kept.keys(config))
+        certificates = None
+        if config.server.tls is not None:
+            certificates = Certificates(config.server.tls, config.base, kept.certificates(config))
+            certificates.watch()
         engine = Engine(config, store, encoders=encoders, quotas=gate.quotas, redactor=redactor)
         server = CascadeServer(
             engine,
@@ -158,7 +168,7 @@ def _serve_process(
             config.limits,
             reuse_port=encoders is not None,
             gate=gate,
-            base=config.base,
+            certificates=certificates,
             traces=observing.traces,
             admin=[
                 partial(
@@ -179,14 +189,16 @@ def _serve_process(
         side = None
         if config.http is not None and http is not None:
             side = HttpSide(
-                config, engine, store, server.pool, http, gate, observing, reuse_port=encoders is not None
-            )
+                config, engine, store, server.pool, http, gate, observing,
+                reuse_port=encoders is not None, certificates=certificates,
+            )  # fmt: skip
             facts["http"] = f"{http.rpartition(':')[0]}:{side.start()}"
         observing.follow(
             store,
             lambda: server.waiting,
             engine.served,
             GRPC.running.call_soon_threadsafe,
+            None if certificates is None else lambda: certificates.now.ends,
         )
         if heart is not None:
             heart.begin(GRPC.running)

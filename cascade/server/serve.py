@@ -24,6 +24,7 @@ from cascade.heap import HeapWatch
 from cascade.server import inference, rollout_service
 from cascade.server.admission import GateInterceptor
 from cascade.server.batches import Batches
+from cascade.server.certificates import Certificates
 from cascade.server.deciding import Deciding
 from cascade.server.entrance import Entrance
 from cascade.server.foreign import ForeignServices
@@ -67,6 +68,8 @@ class CascadeServer:
         Each adds a service, to a server that only keys with the verb `admin` may call.
     base : Path, optional
         What the paths of `server.tls` are relative to; by default the working folder.
+    certificates : Certificates, optional
+        Those of `server.tls`; by default read here.
     traces : Traces, optional
         Takes and gives trace context.
 
@@ -87,6 +90,7 @@ class CascadeServer:
         gate: Gate | None = None,
         admin: Sequence[AddService] = (),
         base: Path | None = None,
+        certificates: Certificates | None = None,
         traces: Traces | None = None,
     ) -> None:
         self._engine = engine
@@ -99,9 +103,9 @@ class CascadeServer:
             max_waiting=self._config.max_waiting,
             max_waiting_seconds=self._config.max_waiting_seconds,
         )
-        self._base = base
-        if self._config.tls is not None:
-            server_credentials(self._config.tls, base)  # what is wrong with its files is said now
+        if self._config.tls is not None and certificates is None:
+            certificates = Certificates(self._config.tls, base)
+        self._certificates = certificates
         self._options = server_options(self._config, reuse_port)
         self._draining = threading.Event()
         GRPC.start(self._build(limits or LimitsConfig(), gate or Gate(), admin, traces)).result()
@@ -179,12 +183,11 @@ class CascadeServer:
         return port
 
     def _add_port(self, server: grpc.aio.Server, address: str, key: str) -> int:
-        tls = self._config.tls
         try:
-            if tls is None:
+            if self._certificates is None:
                 return int(server.add_insecure_port(address))
             # Made for each address: what gRPC is given here gives its first certificates to one server only.
-            return int(server.add_secure_port(address, server_credentials(tls, self._base)))
+            return int(server.add_secure_port(address, server_credentials(self._certificates)))
         except RuntimeError as error:
             raise ConfigError(
                 f"{key}: cannot listen on {address}; it is in use, or not an address of this machine"

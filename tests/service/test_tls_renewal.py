@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from cascade.config import Config
+from cascade.config.security import TlsConfig
 from cascade.config.server import ServerConfig
 from cascade.errors import ConfigError
-from cascade.server import tls
+from cascade.server import certificates as module
+from cascade.server.certificates import Certificates
 from cascade.server.http import HttpSide
 from cascade.server.pool import ElasticPool
 from cascade.server.serve import CascadeServer
@@ -105,20 +107,21 @@ def test_the_http_side_serves_a_renewed_certificate(
 def test_a_renewal_that_could_not_be_opened_is_in_force_once_it_can(
     fresh: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls, "_AGAIN_SECONDS", 0.0)
-    paths = [tmp_path / name for name in ("server.key", "server.pem", "ca.pem")]
-    files = tls._Files(paths, lambda: tls._contents(paths))
+    monkeypatch.setattr(module, "_AGAIN_SECONDS", 0.0)
+    files = Certificates(TlsConfig(**TLS, client_ca="ca.pem"), tmp_path)
+    before = files.now
     renew(tmp_path, fresh, "ca.pem", "server.key", "server.pem")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no file descriptor is left
-        assert files.renewed() is None
-        assert files.renewed() is None
+        assert files.look() is before
+        assert files.look() is before
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert caplog.text.count("Too many open files") == 1, "complained of once"
-    assert files.renewed() == [(fresh / path.name).read_bytes() for path in paths]
-    assert files.renewed() is None
+    names = ("server.key", "server.pem", "ca.pem")
+    assert files.look().parts == tuple((fresh / name).read_bytes() for name in names)
+    assert files.look() is files.now
 
 
 def test_no_address_is_listened_on_without_tls_however_often_it_is_tried(fresh: Path, tmp_path: Path) -> None:
@@ -201,30 +204,29 @@ def test_a_renewal_that_may_be_read_only_later_is_served_then(
     old, port = der(tmp_path / "server.pem"), https()
     renew(tmp_path, fresh, "server.pem", "server.key")
     with monkeypatch.context() as patched:
-        patched.setattr(tls, "_contents", _refuse)
+        patched.setattr(module, "_contents", _refuse)
         assert shown(port, tmp_path / "ca.pem") == old
     (tmp_path / "server.key").chmod(0o640)
     assert shown(port, fresh / "ca.pem") == der(fresh / "server.pem")
 
 
-def _refuse(_: list[Path]) -> list[bytes]:
+def _refuse(_: dict[str, Path]) -> tuple[bytes, ...]:
     raise ConfigError("server.tls: cannot read server.key: Permission denied")
 
 
 def test_files_that_nobody_may_look_at_any_more_are_complained_of_once_not_at_every_handshake(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def denied(_: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
-    paths = [tmp_path / "server.key"]
-    paths[0].write_text("old")
-    files = tls._Files(paths, lambda: paths[0].read_text())
+    files = Certificates(TlsConfig(**TLS), tmp_path)
+    before = files.now
     monkeypatch.setattr(Path, "exists", denied)
     for _ in range(3):
-        assert files.renewed() is None
+        assert files.look() is before
     assert caplog.text.count("stay in force") == 1
     monkeypatch.undo()
-    assert files.renewed() is None
-    paths[0].write_text("a new one")
-    assert files.renewed() == "a new one"
+    assert files.look() is before
+    renew(tmp_path, fresh, "server.pem", "server.key")
+    assert files.look().parts[1] == (fresh / "server.pem").read_bytes()

@@ -123,3 +123,20 @@ def test_a_rollback_is_told_for_an_hour(tmp_path: Path) -> None:
         series('cascade_rollout_status{node="m", status="running"}', "1x210"),
     ]
     play(tmp_path, given, "CascadeRolledBack", ("8m", []), ("12m", [{"node": "n"}]), ("100m", []))
+
+
+def test_a_certificate_that_ends_is_a_ticket_for_two_weeks_and_a_page_on_the_last_day(tmp_path: Path) -> None:
+    ends = 'cascade_certificate_expiry_timestamp_seconds{instance="%s", file="cert"}'
+    day = 86_400
+    given = [
+        series(ends % "soon", f"{10 * day}x60"),
+        series(ends % "over", f"{day // 48}x60"),  # half an hour after the beginning
+        series(ends % "renewed", f"{10 * day}x20 {90 * day}x40"),
+        series(ends % "fine", f"{90 * day}x60"),
+    ]
+    told = [{"instance": name, "file": "cert"} for name in ("soon", "over")]
+    renewed = {"instance": "renewed", "file": "cert"}
+    moments = ("8m", list[dict[str, str]]()), ("15m", [*told, renewed]), ("25m", told)
+    play(tmp_path, given, "CascadeCertificateEnds", *moments)
+    over = [told[1]]
+    play(tmp_path, given, "CascadeCertificateEnded", ("5m", over), ("45m", over), severity="page")
