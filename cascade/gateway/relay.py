@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from cascade.errors import RungError, TeacherUnavailable, UnusableAnswer
+from cascade.errors import RungError, TeacherUnavailable, UnreadableAnswer, UnusableAnswer
 from cascade.gateway.accumulate import Events, Said, data_of
-from cascade.gateway.shape import AnswerShape, Unfit
+from cascade.gateway.shape import AnswerShape, Unfit, Wordless
 from cascade.gateway.told import key_in, told
 from cascade.gateway.unstated import UNSEEN_PER_SECOND, most_tokens, request_tokens, tokens
 from cascade.gateway.upstream import Upstream
@@ -47,7 +47,7 @@ class Relay:
     raw : bytes, optional
         The request's own bytes, sent as they are where nothing in it is changed.
     whole : bool
-        Whether, where the engine asks for it, the agent is given nothing before all of it has come.
+        Whether the agent is given nothing before all of it has come.
     pay : callable, optional
         Told at the end what the call cost, in dollars, unless the engine was told it with the answer.
     """
@@ -154,12 +154,7 @@ class Relay:
             except Exception:  # nor whoever waits for the end
                 _log.exception("a call was not charged")
         if waited_for:
-            try:
-                answer = self.answer()
-            except Exception as error:  # nor the engine, which waits for the teacher
-                _log.exception("reading a completion failed")
-                answer = Answer(error=RungError(f"reading the completion failed ({type(error).__name__})"))
-            self._answer.set_result(answer)
+            self._answer.set_result(self.read())
         self._events.put_nowait(None)  # never waits for room: who was to make it may have gone
 
     async def _once(self, add_usage: bool) -> bool:
@@ -212,7 +207,7 @@ class Relay:
             raise TeacherUnavailable(f"the upstream {self.upstream.name!r} broke its answer off by an error")
         self._events.put_nowait(event)
         # Who waits for the whole of it takes nothing before.
-        while self._events.qsize() >= _AHEAD and not (self._whole and self.taught):
+        while self._events.qsize() >= _AHEAD and not self._whole:
             self._room.clear()
             await self._room.wait()
 
@@ -249,6 +244,14 @@ class Relay:
             return RungError(f"the upstream {name!r} sent no whole chat completion")
         return None
 
+    def read(self) -> Answer:
+        """Give the completion as the teacher's answer; where a bug keeps it from being read, that."""
+        try:
+            return self.answer()
+        except Exception as error:  # nobody who waits for it is to wait for ever
+            _log.exception("reading a completion failed")
+            return Answer(error=RungError(f"reading the completion failed ({type(error).__name__})"))
+
     def answer(self) -> Answer:
         """Give the completion as the teacher's answer."""
         said, (read, written) = self.said, self.used()
@@ -268,5 +271,6 @@ class Relay:
             try:
                 answer.value = self._shape.read(said.message)
             except Unfit as error:
-                answer.error = UnusableAnswer(f"the completion is not read as an answer: {error}")
+                kind = UnusableAnswer if isinstance(error, Wordless) else UnreadableAnswer
+                answer.error = kind(f"the completion is not read as an answer: {error}")
         return answer
