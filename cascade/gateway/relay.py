@@ -18,6 +18,8 @@ from cascade.gateway.shape import AnswerShape, Unfit, Wordless
 from cascade.gateway.told import key_in, told
 from cascade.gateway.unstated import UNSEEN_PER_SECOND, most_tokens, request_tokens, tokens
 from cascade.gateway.upstream import Upstream
+from cascade.rungs.chat_replies import PASSING
+from cascade.rungs.failure_log import failure_log
 from cascade.rungs.protocol import Answer, Query
 from cascade.server.gone import CallerGone
 from cascade.traffic.strict_json import Refused, parse
@@ -146,6 +148,7 @@ class Relay:
         except Exception as error:  # a bug here must not leave the agent waiting
             _log.exception("passing a call on failed")
             self.failure = TeacherUnavailable(f"passing the call on failed ({type(error).__name__})")
+        self._say_failure()
         self.begun.set()
         waited_for = self._answer.set_running_or_notify_cancel()
         if not (self.taught and waited_for):  # who left may have had the engine stop waiting
@@ -156,6 +159,13 @@ class Relay:
         if waited_for:
             self._answer.set_result(self.read())
         self._events.put_nowait(None)  # never waits for room: who was to make it may have gone
+
+    def _say_failure(self) -> None:
+        """Have the log say what the upstream failed at, unless the call or its caller's key was at fault."""
+        error = self.error()
+        theirs = self.upstream.callers_key or self.status not in PASSING
+        if error is not None and not self._left and not (400 <= self.status < 500 and theirs):
+            failure_log.say(f"{error} ({self.upstream.host})")
 
     async def _once(self, add_usage: bool) -> bool:
         """Make the call; False where it was refused for the option that we added."""

@@ -21,6 +21,10 @@ KEY_REFUSED = (401, 403)
 """Statuses of a server that refuses the key: a matter of the service's owner, not of who calls it."""
 
 
+PASSING = (408, 409, 429)
+"""Statuses below 500 that another try, later, may not give."""
+
+
 def look_at_key(api_key_env: str | None) -> str:
     """Say what the owner does about a key that is refused."""
     if api_key_env:
@@ -106,7 +110,7 @@ class Replies:
             return TeacherUnavailable(f"{what}: {look_at_key(self._settings.api_key_env)}")
         # Of the body only the short machine-readable code is told: the rest may repeat key or input.
         what += shown_code(error.code, self._key)
-        if status in (408, 409, 429) or status >= 500:
+        if status in PASSING or status >= 500:
             return TryAgain(what, _retry_after(error))
         return RungError(what)
 
