@@ -68,10 +68,21 @@ class UnknownDecision(CascadeError):
 
 
 class ContractViolation(CascadeError):
-    """Even the teacher's answer does not satisfy the node's contract, so there is no answer."""
+    """Even the teacher's answer does not satisfy the node's contract, so there is no answer.
+
+    Parameters
+    ----------
+    node : str
+    why : str
+        What is wrong with it.
+    """
 
     code = "FAILED_PRECONDITION"
     reason = "TEACHER_BROKE_CONTRACT"
+
+    def __init__(self, node: str, why: str) -> None:
+        super().__init__(f"even the teacher's answer breaks the contract of node {node!r}: {why}")
+        self.node = node
 
 
 class RungError(CascadeError):
@@ -95,6 +106,10 @@ class RungError(CascadeError):
 
 class UnusableAnswer(RungError):
     """A rung answered, and the answer is none: a refusal, cut off, empty, or not what can be read."""
+
+
+class UnreadableAnswer(UnusableAnswer):
+    """A rung said something that cannot be read as what the contract asks for, such as prose for JSON."""
 
 
 class TeacherUnavailable(RungError):

@@ -12,10 +12,8 @@ from cascade.errors import RungError, TeacherUnavailable
 from cascade.gateway.relay import Relay
 from cascade.gateway.shape import AnswerShape
 from cascade.gateway.upstream import Upstream
+from cascade.rungs.chat_replies import PASSING
 from cascade.rungs.protocol import Answer, Query
-
-_WAITS = (408, 409, 429)
-"""Statuses below 500 that another time may not give."""
 
 
 class AuditCall:
@@ -79,7 +77,7 @@ class AuditCall:
             raise
         answer = relay.answer()
         ours = relay.answered == 401 and relay.failure is not None  # our key is wrong until somebody mends it
-        if 400 <= relay.answered < 500 and relay.answered not in _WAITS and not ours:
+        if 400 <= relay.answered < 500 and relay.answered not in PASSING and not ours:
             # The frontier is there and does not want this call: other audits need not wait for it.
             answer.error = RungError(str(answer.error))
         return answer

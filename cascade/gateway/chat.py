@@ -3,7 +3,7 @@
 Whatever goes wrong on our side, the call still goes to the frontier. What the frontier answers, errors
 included, the agent gets as it came, but for what is said of the service's own key (`cascade.gateway.told`).
 One exception: who asks for the model `cascade/<node>` asks the node, and gets an error where even the
-frontier breaks the contract of the node.
+frontier breaks the contract of the node (`cascade.gateway.kept`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from cascade.ask import Ask, Decided
 from cascade.config import Config
-from cascade.errors import CascadeError, ContractViolation
+from cascade.errors import CascadeError
 from cascade.gateway.audit_call import AuditCall
 from cascade.gateway.completion import completion_of, stream_of
 from cascade.gateway.entry import context_of, enter
 from cascade.gateway.exchange import Exchange, call_of, headers_of
+from cascade.gateway.kept import bare_json, body_with, events_with, why_not_kept
 from cascade.gateway.load import Load
-from cascade.gateway.question import NoQuestion, question_of
+from cascade.gateway.reading import reading_of
 from cascade.gateway.recognise import HEADER, Recogniser
 from cascade.gateway.relay import Relay
 from cascade.gateway.replies import chat_request, error_reply, raw_body
-from cascade.gateway.shape import Unfit, shape_of
+from cascade.gateway.shape import Unfit
 from cascade.gateway.upstream import Upstream
 from cascade.server.alone import Alone
 from cascade.server.deciding import Deciding
@@ -144,22 +145,8 @@ class ChatCompletions:
             caller.check_node(found.node)
         else:
             caller.check_frontier()
-        shape, question, why_not = None, None, "" if found else "the call belongs to no node"
-        if found is not None:
-            try:
-                contract = self._engine.contract(found.node)
-                if contract is None:
-                    raise Unfit("the node has no contract yet")
-                shape = shape_of(body, contract)
-                question = question_of(body["messages"], self._recogniser.frames[found.node])
-                limit = self._config.limits.max_text_bytes
-                if len(question.text.encode("utf-8", "replace")) > limit:
-                    raise NoQuestion(f"the input is longer than {limit} bytes")
-            except (Unfit, NoQuestion) as error:
-                question, why_not = None, str(error)
-            except Exception:
-                _log.exception("a question could not be read; the call goes to the frontier")
-                question, why_not = None, "reading the question failed"
+        frame = self._recogniser.frames[found.node] if found else None
+        read = reading_of(body, found, self._engine, frame, self._config.limits.max_text_bytes)
         rung = self._config.nodes[found.node].ladder[-1] if found else self._default
         upstream = self._upstreams[rung]
         sent_body: dict[str, Any] = body
@@ -173,20 +160,20 @@ class ChatCompletions:
         self._load.admit_tenant(request.scope, tenant)
         await self._gate.counted(tenant)
         # Only now: what is refused must not push others' spans out.
-        if self._traces is not None and found is not None and question is not None:
+        if self._traces is not None and found is not None and read.question is not None:
             self._traces.begin(found.node, context, request.headers.get("traceparent", ""))
             if context.get("traceparent"):
                 headers["traceparent"] = context["traceparent"]
-        strict = found is not None and found.how == "model"
         relay = Relay(
-            upstream, sent_body, headers, shape, why_not, raw or None, strict, partial(self._pay, tenant)
-        )
+            upstream, sent_body, headers, read.shape, read.why_not, raw or None, read.contract is not None,
+            partial(self._pay, tenant),
+        )  # fmt: skip
         audit_call = None
-        if shape is not None and question is not None:
-            audit_call = AuditCall(upstream, sent_body, headers, shape, asyncio.get_running_loop())
+        if read.shape is not None and read.question is not None:
+            audit_call = AuditCall(upstream, sent_body, headers, read.shape, asyncio.get_running_loop())
         return Exchange(
-            body, relay, time.time(), found, why_not, question, shape, audit_call, context=context,
-            request_id=request_id,
+            body, relay, time.time(), found, read.why_not, read.question, read.shape, read.contract,
+            audit_call, context=context, request_id=request_id,
         )  # fmt: skip
 
     async def _by_node(self, exchange: Exchange) -> Response | None:
@@ -212,7 +199,7 @@ class ChatCompletions:
             return None
         deciding.add_done_callback(lambda _: self._end_span(exchange))
         begun = asyncio.create_task(relay.begun.wait())
-        strict = exchange.found.how == "model"
+        strict = exchange.contract is not None
         waited: list[asyncio.Future[Any]] = [deciding] if strict else [deciding, begun]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if relay.begun.is_set() and not (relay.streams and not strict):
@@ -229,9 +216,6 @@ class ChatCompletions:
             _log.exception("node %s: deciding failed; the call goes to the frontier", exchange.found.node)
         if relay.asked:
             await relay.begun.wait()
-            if strict and isinstance(exchange.error, ContractViolation):
-                self._log_call(exchange)
-                return error_reply(exchange.error, headers_of(exchange))
             return await self._passed_on(exchange)
         if exchange.decided is not None:
             return self._settled(exchange, exchange.decided)
@@ -259,8 +243,18 @@ class ChatCompletions:
         return JSONResponse(completion, 200, headers)
 
     async def _passed_on(self, exchange: Exchange) -> Response:
-        """Give what the frontier answered."""
-        relay = exchange.relay
+        """Give what the frontier answered, unless it is an answer that breaks what it has to keep."""
+        relay, bare = exchange.relay, None
+        if exchange.contract is not None:
+            assert exchange.found is not None
+            assert exchange.shape is not None
+            await relay.done()
+            refused = why_not_kept(relay, exchange.contract, exchange.found.node)
+            if refused is not None:
+                exchange.decided, exchange.error = None, refused
+                self._log_call(exchange)
+                return error_reply(refused, headers_of(exchange))
+            bare = bare_json(relay, exchange.shape)
         if relay.status == 0:
             self._log_call(exchange)
             failure = relay.failure or exchange.error
@@ -268,13 +262,14 @@ class ChatCompletions:
             return error_reply(failure, headers_of(exchange))
         headers = {**relay.headers, **headers_of(exchange)}
         if relay.streams:
-            return StreamingResponse(self._events(exchange), relay.status, headers)
+            return StreamingResponse(self._events(exchange, bare), relay.status, headers)
         self._log_call(exchange)
-        return Response(relay.body, relay.status, headers)
+        return Response(relay.body if bare is None else body_with(relay.body, bare), relay.status, headers)
 
-    async def _events(self, exchange: Exchange) -> AsyncIterator[bytes]:
+    async def _events(self, exchange: Exchange, bare: str | None) -> AsyncIterator[bytes]:
+        events = exchange.relay.events()
         try:
-            async for event in exchange.relay.events():
+            async for event in events if bare is None else events_with(events, bare):
                 yield event
         finally:
             self._log_call(exchange)

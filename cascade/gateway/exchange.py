@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.ask import Decided
+from cascade.contract import Contract
 from cascade.errors import CascadeError, ContractViolation
 from cascade.gateway.audit_call import AuditCall
 from cascade.gateway.fixed_part import CONTEXT_KEY, fingerprint, has_fixed_part
@@ -41,6 +42,8 @@ class Exchange:
         What the node is asked.
     shape : AnswerShape, optional
         What an answer of the node's has to look like here.
+    contract : Contract, optional
+        What even the frontier's answer has to keep; None where that is given as it comes.
     audit_call : AuditCall, optional
         Asks the frontier for an audit.
     decided : Decided, optional
@@ -62,6 +65,7 @@ class Exchange:
     why_not: str = ""
     question: Question | None = None
     shape: AnswerShape | None = None
+    contract: Contract | None = None
     audit_call: AuditCall | None = None
     decided: Decided | None = None
     error: CascadeError | None = None

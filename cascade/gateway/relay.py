@@ -12,12 +12,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from cascade.errors import RungError, TeacherUnavailable, UnusableAnswer
+from cascade.errors import RungError, TeacherUnavailable, UnreadableAnswer, UnusableAnswer
 from cascade.gateway.accumulate import Events, Said, data_of
-from cascade.gateway.shape import AnswerShape, Unfit
+from cascade.gateway.shape import AnswerShape, Unfit, Wordless
 from cascade.gateway.told import key_in, told
 from cascade.gateway.unstated import UNSEEN_PER_SECOND, most_tokens, request_tokens, tokens
 from cascade.gateway.upstream import Upstream
+from cascade.rungs.chat_replies import PASSING
+from cascade.rungs.failure_log import failure_log
 from cascade.rungs.protocol import Answer, Query
 from cascade.server.gone import CallerGone
 from cascade.traffic.strict_json import Refused, parse
@@ -47,7 +49,7 @@ class Relay:
     raw : bytes, optional
         The request's own bytes, sent as they are where nothing in it is changed.
     whole : bool
-        Whether, where the engine asks for it, the agent is given nothing before all of it has come.
+        Whether the agent is given nothing before all of it has come.
     pay : callable, optional
         Told at the end what the call cost, in dollars, unless the engine was told it with the answer.
     """
@@ -146,6 +148,7 @@ class Relay:
         except Exception as error:  # a bug here must not leave the agent waiting
             _log.exception("passing a call on failed")
             self.failure = TeacherUnavailable(f"passing the call on failed ({type(error).__name__})")
+        self._say_failure()
         self.begun.set()
         waited_for = self._answer.set_running_or_notify_cancel()
         if not (self.taught and waited_for):  # who left may have had the engine stop waiting
@@ -154,13 +157,15 @@ class Relay:
             except Exception:  # nor whoever waits for the end
                 _log.exception("a call was not charged")
         if waited_for:
-            try:
-                answer = self.answer()
-            except Exception as error:  # nor the engine, which waits for the teacher
-                _log.exception("reading a completion failed")
-                answer = Answer(error=RungError(f"reading the completion failed ({type(error).__name__})"))
-            self._answer.set_result(answer)
+            self._answer.set_result(self.read())
         self._events.put_nowait(None)  # never waits for room: who was to make it may have gone
+
+    def _say_failure(self) -> None:
+        """Have the log say what the upstream failed at, unless the call or its caller's key was at fault."""
+        error = self.error()
+        theirs = self.upstream.callers_key or self.status not in PASSING
+        if error is not None and not self._left and not (400 <= self.status < 500 and theirs):
+            failure_log.say(f"{error} ({self.upstream.host})")
 
     async def _once(self, add_usage: bool) -> bool:
         """Make the call; False where it was refused for the option that we added."""
@@ -212,7 +217,7 @@ class Relay:
             raise TeacherUnavailable(f"the upstream {self.upstream.name!r} broke its answer off by an error")
         self._events.put_nowait(event)
         # Who waits for the whole of it takes nothing before.
-        while self._events.qsize() >= _AHEAD and not (self._whole and self.taught):
+        while self._events.qsize() >= _AHEAD and not self._whole:
             self._room.clear()
             await self._room.wait()
 
@@ -249,6 +254,14 @@ class Relay:
             return RungError(f"the upstream {name!r} sent no whole chat completion")
         return None
 
+    def read(self) -> Answer:
+        """Give the completion as the teacher's answer; where a bug keeps it from being read, that."""
+        try:
+            return self.answer()
+        except Exception as error:  # nobody who waits for it is to wait for ever
+            _log.exception("reading a completion failed")
+            return Answer(error=RungError(f"reading the completion failed ({type(error).__name__})"))
+
     def answer(self) -> Answer:
         """Give the completion as the teacher's answer."""
         said, (read, written) = self.said, self.used()
@@ -268,5 +281,6 @@ class Relay:
             try:
                 answer.value = self._shape.read(said.message)
             except Unfit as error:
-                answer.error = UnusableAnswer(f"the completion is not read as an answer: {error}")
+                kind = UnusableAnswer if isinstance(error, Wordless) else UnreadableAnswer
+                answer.error = kind(f"the completion is not read as an answer: {error}")
         return answer

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
+from cascade.code_fence import unfenced
 from cascade.contract import Contract, JsonValue
 from cascade.errors import ConfigError
 
@@ -32,11 +33,25 @@ NO_TOOL, SEVERAL_TOOLS = "(no tool)", "(several tools)"
 the ladder. Leaving such calls out of the truth instead would make the certificate blind to them."""
 
 _CALL = re.compile(r"([\w.-]{1,128})(?:\((\{.*\})\))?", re.DOTALL)
-_WANTS_MORE = ("functions", "function_call", "audio", "web_search_options", "logprobs", "top_logprobs")
+_OTHER_SHAPE = ("functions", "function_call", "audio")
+_FRONTIER_ONLY = ("web_search_options", "logprobs", "top_logprobs")
+"""What only the frontier can do, whose answer looks like any other for it."""
 
 
 class Unfit(ValueError):
     """A value or a completion does not have the shape that the request asks for."""
+
+
+class UnfitRequest(Unfit):
+    """A request asks for what no answer of a node looks like. `field` is what asks for it."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class Wordless(Unfit):
+    """A completion says nothing at all."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,11 @@ class AnswerShape:
     schema: dict[str, Any] | None = None
 
     @property
+    def says_json(self) -> bool:
+        """Whether a text says its value as JSON."""
+        return self.kind == "json" or (self.kind == "text" and not self.labels)
+
+    @property
     def _only_argument(self) -> str | None:
         return _only_text(next(iter(self.tools.values()))) if len(self.tools) == 1 else None
 
@@ -83,10 +103,10 @@ class AnswerShape:
             return self._read_calls(calls)
         content = message.get("content")
         if not isinstance(content, str) or not content.strip():
-            raise Unfit("the completion has no text")
-        if self.kind == "text":
-            return content.strip() if self.labels else _loads(content, "text")
-        value = _loads(content, "text")
+            raise Wordless("the completion has no text")
+        if not self.says_json:
+            return content.strip()
+        value = _loads(unfenced(content), "text")
         if not self.labels:
             return value
         said = _only_value(value, _only_text(self.schema))
@@ -177,7 +197,7 @@ class AnswerShape:
         return None
 
 
-def shape_of(body: Mapping[str, Any], contract: Contract) -> AnswerShape:
+def shape_of(body: Mapping[str, Any], contract: Contract, by_ladder: bool = True) -> AnswerShape:
     """Give the shape of the answer that a chat completion request waits for.
 
     Parameters
@@ -186,19 +206,21 @@ def shape_of(body: Mapping[str, Any], contract: Contract) -> AnswerShape:
         The request.
     contract : Contract
         The node's.
+    by_ladder : bool
+        Whether a local answer must be able to have it; else only the frontier's is to be read.
 
     Raises
     ------
-    Unfit
+    UnfitRequest
         No local answer can have it: several choices, log probabilities, audio, tools that are no functions.
     """
     if body.get("n") not in (None, 1):
-        raise Unfit("the request wants several choices")
-    for name in _WANTS_MORE:
+        raise UnfitRequest("n", "the request wants several choices")
+    for name in _OTHER_SHAPE + (_FRONTIER_ONLY if by_ladder else ()):
         if body.get(name):
-            raise Unfit(f"the request has {name!r}")
+            raise UnfitRequest(name, f"the request has {name!r}")
     if (body.get("modalities") or ["text"]) != ["text"]:
-        raise Unfit("the request wants more than text")
+        raise UnfitRequest("modalities", "the request wants more than text")
     choice = body.get("tool_choice")
     if body.get("tools") and choice != "none":
         tools = _tools(body["tools"], choice)
@@ -211,7 +233,7 @@ def shape_of(body: Mapping[str, Any], contract: Contract) -> AnswerShape:
     described = wanted.get("json_schema")
     schema = described.get("schema") if isinstance(described, Mapping) else None
     if wanted.get("type") != "json_schema" or not isinstance(schema, dict):
-        raise Unfit("the response format is none that is known")
+        raise UnfitRequest("response_format", "the response format is none that is known")
     return AnswerShape("json", contract.is_labels, schema=schema)
 
 
@@ -242,14 +264,14 @@ def _tools(offered: Any, choice: Any) -> dict[str, dict[str, Any]]:
     for tool in offered if isinstance(offered, list) else [None]:
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise Unfit("a tool is no function")
+            raise UnfitRequest("tools", "a tool is no function")
         parameters = function.get("parameters")
         tools[function["name"]] = parameters if isinstance(parameters, dict) else {}
     if isinstance(choice, Mapping):
         function = choice.get("function") if choice.get("type") == "function" else None
         named = function.get("name") if isinstance(function, Mapping) else None
         if not isinstance(named, str) or named not in tools:
-            raise Unfit("the tool choice names no function that is offered")
+            raise UnfitRequest("tool_choice", "the tool choice names no function that is offered")
         return {named: tools[named]}
     return tools
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -62,6 +63,11 @@ class Upstream:
     def key(self) -> str:
         """The service's own key; empty for none."""
         return os.environ.get(self.rung.api_key_env or "", "").strip()
+
+    @property
+    def host(self) -> str:
+        """The server's name, for the log."""
+        return urlsplit(self.rung.base_url).hostname or ""
 
     @property
     def callers_key(self) -> bool:

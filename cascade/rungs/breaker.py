@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
+
+_log = logging.getLogger(__name__)
 
 State = Literal["closed", "open", "half_open"]
 
@@ -40,6 +44,8 @@ class CircuitBreaker:
         Seconds from opening to the first probe.
     clock : callable
         Gives a monotonic time in seconds.
+    name : str
+        Who fails, for the log.
 
     Examples
     --------
@@ -55,15 +61,17 @@ class CircuitBreaker:
         failures: int = 5,
         recovery_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
+        name: str = "a chat model's server",
     ) -> None:
         if failures < 1 or recovery_seconds < 0:
             raise ValueError("a breaker needs failures >= 1 and recovery_seconds >= 0")
         self.failures = failures
         self.recovery_seconds = recovery_seconds
-        self._clock = clock
+        self._clock, self._name = clock, name
         self._lock = threading.Lock()
         self._failed = 0
         self._opened: float | None = None
+        self._since = 0.0  # when it opened first since it was last closed
         self._probe: Permit | None = None
         self._epoch = 0
 
@@ -114,20 +122,34 @@ class CircuitBreaker:
                 return
             if self._opened is None:
                 self._failed = 0
-            elif permit is self._probe:
-                self._change(opened=None)
+                return
+            if permit is not self._probe:
+                return
+            self._change(opened=None)
+            seconds = self._clock() - self._since
+        _log.info("%s answers again after %.0f s: the circuit breaker is closed", self._name, seconds)
 
     def failed(self, permit: Permit) -> None:
         """Say that the server did not answer, or answered that it cannot."""
         with self._lock:
             if permit.epoch != self._epoch:
                 return
-            if self._opened is None:
-                self._failed += 1
-                if self._failed >= self.failures:
+            if self._opened is not None:  # it is known to be down; the log need not have each probe
+                if permit is self._probe:
                     self._change(opened=self._clock())
-            elif permit is self._probe:
-                self._change(opened=self._clock())
+                return
+            self._failed += 1
+            if self._failed < self.failures:
+                return
+            self._since = self._clock()
+            self._change(opened=self._since)
+        _log.warning(
+            "%s failed %d times in a row: the circuit breaker is open, and nothing is asked of it for %g s; "
+            "then one call at a time is, until it answers",
+            self._name,
+            self.failures,
+            self.recovery_seconds,
+        )
 
     def released(self, permit: Permit) -> None:
         """Say that the call ended in a way that tells nothing about the server, such as a cancellation."""
@@ -148,5 +170,6 @@ _shared_lock = threading.Lock()
 
 def shared_breaker(base_url: str, model: str) -> CircuitBreaker:
     """Give the process's one breaker for a server's model, shared by all nodes."""
+    name = f"{urlsplit(base_url).hostname}, model {model!r}"
     with _shared_lock:
-        return _shared.setdefault((base_url.rstrip("/"), model), CircuitBreaker())
+        return _shared.setdefault((base_url.rstrip("/"), model), CircuitBreaker(name=name))

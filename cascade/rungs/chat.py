@@ -30,12 +30,14 @@ from cascade.rungs.breaker import CircuitBreaker, shared_breaker
 from cascade.rungs.chat_replies import Replies, TryAgain
 from cascade.rungs.chat_settings import ChatSettings
 from cascade.rungs.connections import http_client
+from cascade.rungs.failure_log import failure_log
 from cascade.rungs.identity import ChatIdentity, digest
 from cascade.rungs.prompt import Prompt, chat_messages, with_instruction
 from cascade.rungs.protocol import Answer, Answers, Batch, Query
 
-# By default stamina would log through structlog, which prints to stdout where nobody has set it up.
-stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
+# By default stamina would log through structlog, which prints to stdout where nobody has set it up, and says
+# each try. `failure_log` says what failed.
+stamina.instrumentation.set_on_retry_hooks([])
 
 _WAIT_FIRST, _WAIT_MAX = 0.1, 5.0
 
@@ -127,6 +129,7 @@ class ChatRung:
         try:
             prompt = self._prompt.render(query)
         except RungError as error:
+            failure_log.say(str(error))
             return _done(Answer(error=error))
         with self._lock:
             if self._closed:
@@ -165,6 +168,9 @@ class ChatRung:
             answer.error = error
         except Exception as error:  # a bug here or in the client must not lose the answer's cost
             answer.error = RungError(f"chat rung {self._where} failed: {type(error).__name__}")
+        if isinstance(answer.error, RungError):
+            failed = str(answer.error)
+            failure_log.say(failed, failed.partition("; ")[0])  # however many tries there was time for
         return answer
 
     async def _persist(self, query: Query, prompt: str, answer: Answer) -> JsonValue:
@@ -178,12 +184,17 @@ class ChatRung:
             wait = error.retry_after
             if wait is None:
                 wait = min(_WAIT_MAX, _WAIT_FIRST * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+            attempts = self.settings.attempts
             left = self.settings.timeout_seconds
             if query.deadline is not None:
                 left = query.deadline - time.monotonic()
-                more = tries < self.settings.attempts and wait < self.settings.timeout_seconds
+                more = tries < attempts and wait < self.settings.timeout_seconds
                 by_deadline = more and wait >= left
-            return wait if wait < left else False
+            if wait >= left:
+                return False
+            if tries < attempts:
+                failure_log.say(f"{error}; try {tries + 1} of {attempts} in {wait:.1f} s", f"{error}; try")
+            return wait
 
         try:
             async for attempt in stamina.retry_context(
@@ -227,7 +238,14 @@ class ChatRung:
         except asyncio.CancelledError:
             # A caller that hardly waited has learnt nothing about the server.
             waited = time.monotonic() - began
-            (self.breaker.failed if waited >= limit / 2 else self.breaker.released)(permit)
+            if waited >= limit / 2:
+                self.breaker.failed(permit)
+                failure_log.say(
+                    f"chat rung {self._where} had not answered after {waited:.1f} s, when its caller left",
+                    f"{self._where} is slow",
+                )
+            else:
+                self.breaker.released(permit)
             raise
         except Exception as error:
             self.breaker.succeeded(permit)

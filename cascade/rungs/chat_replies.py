@@ -10,17 +10,19 @@ from email.utils import parsedate_to_datetime
 import openai
 from openai.types.chat import ChatCompletion
 
+from cascade.code_fence import unfenced
 from cascade.contract import Contract, JsonValue
-from cascade.errors import RungError, TeacherUnavailable, UnusableAnswer
+from cascade.errors import RungError, TeacherUnavailable, UnreadableAnswer, UnusableAnswer
 from cascade.rungs.chat_settings import ChatSettings
 from cascade.rungs.protocol import Answer
 from cascade.rungs.usage import token_count
 
-_FENCE = re.compile(r"```\w*\s*\n(.*?)\n?\s*```", re.DOTALL)
-
-
 KEY_REFUSED = (401, 403)
 """Statuses of a server that refuses the key: a matter of the service's owner, not of who calls it."""
+
+
+PASSING = (408, 409, 429)
+"""Statuses below 500 that another try, later, may not give."""
 
 
 def look_at_key(api_key_env: str | None) -> str:
@@ -94,12 +96,11 @@ class Replies:
             raise UnusableAnswer(f"the answer of chat rung {self._where} was cut at its length limit")
         if not isinstance(content, str) or not content.strip():
             raise UnusableAnswer(f"chat rung {self._where} sent an empty answer")
-        fenced = _FENCE.fullmatch(content.strip())
         try:
-            return self._contract.parse(fenced[1] if fenced else content)
+            return self._contract.parse(unfenced(content))
         except (ValueError, RecursionError) as error:
             why = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise UnusableAnswer(f"the answer of chat rung {self._where} cannot be read: {why}") from None
+            raise UnreadableAnswer(f"the answer of chat rung {self._where} cannot be read: {why}") from None
 
     def error(self, error: openai.APIStatusError) -> RungError:
         """Give what an HTTP error means; a `TryAgain` where another try may succeed."""
@@ -109,7 +110,7 @@ class Replies:
             return TeacherUnavailable(f"{what}: {look_at_key(self._settings.api_key_env)}")
         # Of the body only the short machine-readable code is told: the rest may repeat key or input.
         what += shown_code(error.code, self._key)
-        if status in (408, 409, 429) or status >= 500:
+        if status in PASSING or status >= 500:
             return TryAgain(what, _retry_after(error))
         return RungError(what)
 

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from cascade.ask import Ask, Attempt
-from cascade.errors import CascadeError, ContractViolation, DeadlineExceeded, RungError, TeacherUnavailable
+from cascade.errors import (
+    CascadeError,
+    ContractViolation,
+    DeadlineExceeded,
+    RungError,
+    TeacherUnavailable,
+    UnreadableAnswer,
+)
 from cascade.rungs.protocol import Answer, Query
 from cascade.server.gone import CallerGone
 from cascade.server.local import Walk
@@ -160,9 +167,9 @@ def teacher_answer(node: Node, ask: Ask, walk: Walk, started: Started) -> tuple[
         node.latency[name].add(seconds)
         broken = node.contract.check(answer.value, ask.choices)
         if broken is not None:
-            error = ContractViolation(
-                f"even the teacher's answer breaks the contract of node {node.name!r}: {broken}"
-            )
+            error = ContractViolation(node.name, broken)
+    elif isinstance(error, UnreadableAnswer):
+        error = ContractViolation(node.name, str(error))
     elif not isinstance(error, CascadeError):
         _log.error("node %s: the teacher failed", node.name, exc_info=error)
         error = TeacherUnavailable(f"rung {name!r} failed: {type(error).__name__}")

@@ -110,7 +110,6 @@ def test_what_no_ladder_can_answer_is_passed_on_with_the_reason(
     text = unseen[0]["text"]
     image = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": "data:x"}}]
     for more, why in (
-        ({"n": 2}, "several choices"),
         ({"logprobs": True}, "logprobs"),
         ({"messages": [{"role": "user", "content": image}]}, "more than text"),
         ({"messages": [{"role": "user", "content": f"{text}{' ' * 17_000}x: {text}"}]}, "longer than"),

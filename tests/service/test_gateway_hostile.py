@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import openai
 import pytest
 
 from cascade.demo.frontier import SimulatedFrontier
@@ -49,12 +50,11 @@ def test_a_request_of_any_shape_is_answered(
     chatty: SimulatedFrontier,
 ) -> None:
     side = start()
-    chatty.faults.fail_next, chatty.faults.error_status = (
-        1,
-        418,
-    )  # whatever the frontier says of it passes through
-    found = post(side, {"model": f"cascade/{NODE}", "messages": [{"role": "user", "content": TEXT}]} | part)
-    assert found.status_code in (200, 418)
+    # Whatever the frontier says of it passes through; only what no answer of the node can be is refused here.
+    for model, header, statuses in ((f"cascade/{NODE}", "", (200, 400, 418)), ("big-1", NODE, (200, 418))):
+        chatty.faults.fail_next, chatty.faults.error_status = 1, 418
+        body = {"model": model, "messages": [{"role": "user", "content": TEXT}]} | part
+        assert post(side, body, **{"x-cascade-node": header}).status_code in statuses
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -124,11 +124,16 @@ def test_the_engine_does_not_wait_for_a_completion_that_cannot_be_read(
         raise KeyError("a bug")
 
     side = start()
+    named: dict[str, Any] = {"model": "big-1", "extra_headers": {"x-cascade-node": NODE}}
     monkeypatch.setattr(Relay, "answer", broken)
     reasons = [
         found.headers.get("x-cascade-why", "")
         for record in unseen[:30]
-        if (found := side.ask(record["text"])).headers["x-cascade-served-by"] == "frontier"
+        if (found := side.ask(record["text"], **named)).headers["x-cascade-served-by"] == "frontier"
     ]
     assert reasons
     assert all("reading the completion failed (KeyError)" in why for why in reasons)
+    side.engine.nodes[NODE].validators = (lambda ask, value: "no",)  # to the frontier with it
+    with pytest.raises(openai.InternalServerError) as caught:  # what nobody could read keeps no contract
+        side.ask(unseen[0]["text"])
+    assert caught.value.status_code == 502

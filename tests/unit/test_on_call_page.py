@@ -61,6 +61,11 @@ def test_the_log_lines_are_in_the_code() -> None:
         "the last good flags stay",
         "is good again", "the rollouts' state cannot be read; what is known holds",
         "the guard cannot see its evidence; nothing changes meanwhile", "audits wait for the store",
+        "gave up after", "cannot be reached (", "did not answer in", "had not answered after",
+        "when its caller left",
+        "sent no chat completion", "sent an empty answer", "refused to answer", "cannot be read: ",
+        "times in a row: the circuit breaker is open, and nothing is asked of it for", "is not asked for now",
+        "answers again after", "the circuit breaker is closed", "check the key in the environment variable",
     ):  # fmt: skip
         assert line in PAGE, line
         assert line in code, line
