@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from cascade.config import Config
-from cascade.errors import CascadeError, ConfigError
+from cascade.errors import CascadeError, ConfigError, WrongDatabase
 from cascade.event_loop import GRPC
 from cascade.garbage import begin_serving, end_serving
 from cascade.observe.open import open_observing
+from cascade.observe.worker_number import started_after
 from cascade.redaction import open_redactor
 from cascade.security.keys import read_keys
 from cascade.server import rollout_service, sd_notify
@@ -74,23 +76,44 @@ def serve(
         if cores is not None:
             keep_to(cores[0])
         return _serve_alone(config, address, announce)
+    served = Served()
     held, address = reserve_port(address)
     held_http, http = reserve_port(config.http.listen, "http.listen") if config.http else (None, None)
     try:
         with metrics_folder() as on_exit:
             supervisor = Supervisor(
-                _worker(config, address, http, cores),  # in no name of this frame: a reload lets go of it
+                # In no name of this frame: a reload lets go of it.
+                _worker(config, address, http, cores, served),
                 count,
                 config.server.drain_seconds,
-                reload=(lambda: _worker(reread(), address, http, cores)) if reread else None,
+                reload=(lambda: _worker(reread(), address, http, cores, served)) if reread else None,
                 on_exit=on_exit,
                 hang_seconds=config.server.hang_seconds,
             )
-            return supervisor.serve(lambda facts: announce(facts | {"workers": count}))
+
+            def serves(facts: dict[str, Any]) -> None:
+                served.once = True
+                announce(facts | {"workers": count})
+
+            return supervisor.serve(serves)
     finally:
         held.close()
         if held_http is not None:
             held_http.close()
+
+
+@dataclass
+class Served:
+    """What a worker that is started learns from its parent.
+
+    Attributes
+    ----------
+    once : bool
+        Whether all workers served before. A traffic database that is missing then is one that was moved or
+        deleted: only the start of a service, or of a configuration, makes one.
+    """
+
+    once: bool = False
 
 
 def _serve_alone(config: Config, address: str, announce: Announce) -> int:
@@ -107,7 +130,9 @@ def _serve_alone(config: Config, address: str, announce: Announce) -> int:
     return 0
 
 
-def _worker(config: Config, address: str, http: str | None, cores: list[int] | None) -> RunWorker:
+def _worker(
+    config: Config, address: str, http: str | None, cores: list[int] | None, served: Served
+) -> RunWorker:
     """Load what workers share, and give what a worker does."""
     warn_of_exposure(config, address, http)
     warn_of_release()
@@ -123,7 +148,8 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
 
             fold(folder)
         try:
-            _serve_process(config, address, http, tell_ready, encoders, heart)
+            create = not served.once or started_after() == "reload"
+            _serve_process(config, address, http, tell_ready, encoders, heart, create)
         except ConfigError:
             raise
         except CascadeError as error:
@@ -141,12 +167,18 @@ def _serve_process(
     announce: Announce,
     encoders: Encoders | None,
     heart: Heart | LoneHeart | None,
+    create: bool = True,
 ) -> None:
     """Serve in this process until a signal. As a worker where there are encoders from before the fork."""
     # Threads, database connections and gRPC do not survive a fork, so nothing of it is made earlier.
     observing = open_observing(config)
     redactor = open_redactor(config)
-    store = observing.watch(open_traffic(config, redactor=redactor))
+    try:
+        # One that cannot be opened keeps nobody from the teacher's answers.
+        opened = open_traffic(config, redactor=redactor, create=create, later=True)
+    except WrongDatabase as error:
+        raise ConfigError(f"store: {error}") from error
+    store = observing.watch(opened)
     pruner = Pruner.of(store.database, *retention_of(config))
     try:
         gate = open_gate(config)
