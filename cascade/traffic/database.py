@@ -167,6 +167,10 @@ class Database(ABC):
         StoreError
         """
 
+    def advice(self, error: Exception) -> str:
+        """Say what to do where the database cannot be opened, if its own words do not."""
+        return ""
+
     def reuse_log(self, error: StoreError) -> bool:
         """Make room in the database's own files, where there was none on the disk for a transaction.
 

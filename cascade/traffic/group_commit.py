@@ -120,9 +120,9 @@ class GroupWriter:
             if not later or isinstance(error, WrongDatabase):
                 raise
             _log.error(
-                "the traffic database %s cannot be opened: %s; until it can be, nothing is recorded, "
+                "the traffic database %s cannot be opened: %s%s; until it can be, nothing is recorded, "
                 "and the teacher answers",
-                self._database.name, error,
+                self._database.name, error, self._database.advice(error),
             )  # fmt: skip
             self._broken = True
             return None

@@ -80,7 +80,8 @@ class SqlStore:
         try:
             self._writer = GroupWriter(database, self._rows, limits or Limits(), tally, later)
         except database.errors as error:
-            raise StoreError(f"the traffic database {database.name} cannot be opened: {error}") from error
+            why = f"{error}{database.advice(error)}"
+            raise StoreError(f"the traffic database {database.name} cannot be opened: {why}") from error
 
     @property
     def database(self) -> Database:

@@ -159,6 +159,17 @@ class SqliteDatabase(Database):
                 "deleted content: run the command again"
             )
 
+    def advice(self, error: Exception) -> str:
+        """See `Database.advice`."""
+        if not isinstance(error, sqlite3.OperationalError):
+            return ""
+        if "unable to open" in str(error):
+            return "; its folder must be there and writable, also for the files that SQLite puts beside it"
+        with suppress(OSError):
+            if _is_full(self._file.path.parent):
+                return "; the disk is full: make some MB of room"
+        return ""
+
     def reuse_log(self, error: StoreError) -> bool:
         """See `Database.reuse_log`. What the log holds goes into the file, and the log begins anew."""
         cause = error.__cause__
@@ -249,13 +260,8 @@ class SqliteStore(SqlStore):
         self.gaps = tally.gaps
         try:
             super().__init__(SqliteDatabase(file, busy_timeout), limits, cipher, redactor, tally, later)
-        except BaseException as error:
+        except BaseException:
             tally.close()
-            if isinstance(error.__cause__, sqlite3.OperationalError) and "unable to open" in str(error):
-                why = "its folder must be there and writable, also for the files that SQLite puts beside it"
-                raise StoreError(f"{error}; {why}") from error.__cause__
-            if isinstance(error.__cause__, sqlite3.OperationalError) and _is_full(self.path.parent):
-                raise StoreError(f"{error}; the disk is full: make some MB of room") from error.__cause__
             raise
 
     def __enter__(self) -> SqliteStore:
