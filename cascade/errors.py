@@ -194,6 +194,10 @@ class StoreError(CascadeError):
     reason = "STORE"
 
 
+class WrongDatabase(StoreError):
+    """What `store` names is of a newer Cascade, or of something else: to try again would not help."""
+
+
 class RetrainRefused(CascadeError):
     """Retraining was refused; the serving bundle is untouched. The message says what is missing."""
 

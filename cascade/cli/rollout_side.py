@@ -113,11 +113,13 @@ def _calls(service: Service) -> Any:
 
 def _hint(error: Any, service: Service) -> str:
     """Say what of the command may be missing, where gRPC's words do not."""
+    from cascade.client.results import error_of
+
     if error.code().name == "UNAUTHENTICATED":
         return f". Here, put an admin key into the environment variable {KEY_VARIABLE}"
     if error.code().name == "UNIMPLEMENTED":
         return " Where the service has server.admin_listen, give that as --target"
-    if error.code().name != "UNAVAILABLE":
+    if error.code().name != "UNAVAILABLE" or error_of(error).reason:  # the service says itself what it lacks
         return ""
     if "Connection refused" in error.details():
         return ". Nothing listens there"
@@ -161,7 +163,8 @@ def open_side(config: Path, service: Service) -> Iterator[Side]:
         from cascade.traffic import open_traffic
 
         loaded = read_config(config)
-        store = open_traffic(loaded)
+        # Makes no database: a service whose file was moved or deleted would never read it.
+        store = open_traffic(loaded, create=False)
         try:
             yield _StoreSide(Verbs(loaded, DatabaseRolloutStore(store)))
         finally:

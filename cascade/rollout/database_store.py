@@ -41,6 +41,11 @@ class DatabaseRolloutStore:
         self._database = traffic.database
         self._rows = traffic.rows
 
+    @property
+    def generation(self) -> int:
+        """See `RolloutStore.generation`."""
+        return self._database.generation
+
     def append(self, event: Event) -> bool:
         """See `RolloutStore.append`."""
         with self._database.writing() as connection:

@@ -31,6 +31,7 @@ class Follower:
         self.known = False
         self._store = store
         self._states = {node: NodeRollout(node) for node in nodes}
+        self._generation = store.generation
         self._last_log = float("-inf")
 
     def state(self, node: str) -> NodeRollout:
@@ -40,12 +41,18 @@ class Follower:
     def poll(self) -> set[str]:
         """Read what is new; name the nodes whose state changed.
 
-        A store that cannot be read leaves what is known; it is counted and logged.
+        A store that cannot be read leaves what is known; it is counted and logged. Of another database in
+        the place of the one before (a backup) all is read anew, and holds, as it would after a start.
         """
         try:
             heads = self._store.heads()
-            behind = [n for n, state in self._states.items() if heads.get(n, 0) > state.seq]
-            news = {node: self._store.events(node, self._states[node].seq) for node in behind}
+            generation = self._store.generation
+            states = self._states
+            anew = generation != self._generation
+            if anew:
+                states = {node: NodeRollout(node) for node in states}
+            behind = [n for n, state in states.items() if heads.get(n, 0) > state.seq]
+            news = {node: self._store.events(node, states[node].seq) for node in behind}
         except StoreError as error:
             self.failures += 1
             now = time.monotonic()
@@ -53,7 +60,8 @@ class Follower:
                 self._last_log = now
                 _log.error("the rollouts' state cannot be read; what is known holds: %s", error)
             return set()
-        first, self.known = not self.known, True
+        first, self.known = anew or not self.known, True
+        self._states, self._generation = states, generation
         changed = set(self._states) if first else set(behind)
         for node, events in news.items():
             self._states[node] = fold(self._states[node], events)

@@ -93,6 +93,10 @@ class Judge:
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._generation = self.store.generation
         self._watched: dict[tuple[str, str], _Watched] = {}
         self._settled_rate = SettledRate(self.store)
         self._spending = DaySpending(self.store)
@@ -135,6 +139,8 @@ class Judge:
         StoreError
             The store failed; nothing is decided.
         """
+        if self._generation != self.store.generation:  # places in the database before say nothing of this one
+            self._begin_anew()
         written: list[Event] = []
         for version in sorted(bundles):
             state = self.follower.state(node)

@@ -17,6 +17,10 @@ class RolloutStore(Protocol):
     of the call was written then.
     """
 
+    @property
+    def generation(self) -> int:
+        """Rises when another database takes the place of the one before: all places are other ones then."""
+
     def append(self, event: Event) -> bool:
         """Write an event at its place, durably.
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from cascade.config import Config
-from cascade.errors import CascadeError, ConfigError
+from cascade.errors import CascadeError, ConfigError, WrongDatabase
 from cascade.event_loop import GRPC
 from cascade.garbage import begin_serving, end_serving
 from cascade.observe.open import open_observing
+from cascade.observe.worker_number import started_after
 from cascade.redaction import open_redactor
 from cascade.server import rollout_service, sd_notify
 from cascade.server.certificates import Certificates
@@ -75,11 +77,11 @@ def serve(
         if cores is not None:
             keep_to(cores[0])
         return _serve_alone(config, address, announce)
-    kept = Kept()
+    kept, served = Kept(), Served()
 
     def work(config: Config) -> RunWorker:
         kept.read(config)  # what is wrong with the files is said once, not by each worker
-        return _worker(config, address, http, cores, kept)
+        return _worker(config, address, http, cores, kept, served)
 
     held, address = reserve_port(address)
     held_http, http = reserve_port(config.http.listen, "http.listen") if config.http else (None, None)
@@ -93,11 +95,30 @@ def serve(
                 on_exit=on_exit,
                 hang_seconds=config.server.hang_seconds,
             )
-            return supervisor.serve(lambda facts: announce(facts | {"workers": count}))
+
+            def serves(facts: dict[str, Any]) -> None:
+                served.once = True
+                announce(facts | {"workers": count})
+
+            return supervisor.serve(serves)
     finally:
         held.close()
         if held_http is not None:
             held_http.close()
+
+
+@dataclass
+class Served:
+    """What a worker that is started learns from its parent.
+
+    Attributes
+    ----------
+    once : bool
+        Whether all workers served before. A traffic database that is missing then is one that was moved or
+        deleted: only the start of a service, or of a configuration, makes one.
+    """
+
+    once: bool = False
 
 
 def _serve_alone(config: Config, address: str, announce: Announce) -> int:
@@ -114,7 +135,9 @@ def _serve_alone(config: Config, address: str, announce: Announce) -> int:
     return 0
 
 
-def _worker(config: Config, address: str, http: str | None, cores: list[int] | None, kept: Kept) -> RunWorker:
+def _worker(
+    config: Config, address: str, http: str | None, cores: list[int] | None, kept: Kept, served: Served
+) -> RunWorker:
     """Load what workers share, and give what a worker does."""
     warn_of_exposure(config, address, http)
     warn_of_release()
@@ -128,7 +151,8 @@ def _worker(config: Config, address: str, http: str | None, cores: list[int] | N
 
             fold(folder)
         try:
-            _serve_process(config, address, http, tell_ready, encoders, heart, kept)
+            create = not served.once or started_after() == "reload"
+            _serve_process(config, address, http, tell_ready, encoders, heart, kept, create)
         except ConfigError:
             raise
         except CascadeError as error:
@@ -147,12 +171,18 @@ def _serve_process(
     encoders: Encoders | None,
     heart: Heart | LoneHeart | None,
     kept: Kept,
+    create: bool = True,
 ) -> None:
     """Serve in this process until a signal. As a worker where there are encoders from before the fork."""
     # Threads, database connections and gRPC do not survive a fork, so nothing of it is made earlier.
     observing = open_observing(config)
     redactor = open_redactor(config)
-    store = observing.watch(open_traffic(config, redactor=redactor))
+    try:
+        # One that cannot be opened keeps nobody from the teacher's answers.
+        opened = open_traffic(config, redactor=redactor, create=create, later=True)
+    except WrongDatabase as error:
+        raise ConfigError(f"store: {error}") from error
+    store = observing.watch(opened)
     pruner = Pruner.of(store.database, *retention_of(config))
     try:
         gate = open_gate(config, keys_kept=kept.keys(config))

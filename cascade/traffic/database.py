@@ -95,6 +95,27 @@ class Database(ABC):
         self._closed = False
         self._lock = threading.Lock()
 
+    @property
+    def generation(self) -> int:
+        """Rises when another database takes the place of the open one: what was numbered is numbered anew."""
+        return 0
+
+    def look(self) -> None:  # noqa: B027
+        """See that the database is still the one that is open; costs next to nothing if just done.
+
+        Raises
+        ------
+        StoreError
+            It is gone, or another.
+        """
+
+    def is_current(self, connection: Connection) -> bool:
+        """Say whether a connection is to the database that is open now."""
+        return True
+
+    def require(self, connection: Connection) -> None:  # noqa: B027
+        """Raise StoreError where what a connection has just committed is not in the database."""
+
     @abstractmethod
     def connect_writer(self) -> Connection:
         """Open a connection that commits durably; bring the schema up to date.
@@ -146,6 +167,10 @@ class Database(ABC):
         StoreError
         """
 
+    def advice(self, error: Exception) -> str:
+        """Say what to do where the database cannot be opened, if its own words do not."""
+        return ""
+
     def reuse_log(self, error: StoreError) -> bool:
         """Make room in the database's own files, where there was none on the disk for a transaction.
 
@@ -175,8 +200,13 @@ class Database(ABC):
         if self._closed:
             raise StoreError("the traffic store is closed")
         try:
+            self.look()
             try:
                 connection = self._idle.pop()
+                if not self.is_current(connection):
+                    connection.close()
+                    self._close_idle()
+                    connection = self.connect_reader()
             except IndexError:
                 connection = self.connect_reader()
             try:
@@ -186,7 +216,7 @@ class Database(ABC):
                 if isinstance(error, self.errors):
                     self._close_idle()  # what broke one has mostly broken all
                 raise
-            if len(self._idle) < self.most_idle and not self._closed:
+            if len(self._idle) < self.most_idle and not self._closed and self.is_current(connection):
                 self._idle.append(connection)
             else:
                 connection.close()
@@ -202,7 +232,7 @@ class Database(ABC):
         Raises
         ------
         StoreError
-            It cannot be written, or is closed. Nothing was changed.
+            It cannot be written, or is closed. Nothing was changed, but in a file that was moved meanwhile.
         """
         if self._closed:
             raise StoreError("the traffic store is closed")
@@ -212,6 +242,7 @@ class Database(ABC):
                 self.begin(connection)
                 yield connection
                 connection.execute("COMMIT")
+                self.require(connection)
             finally:
                 connection.close()  # rolls back what is open
         except self.errors as error:

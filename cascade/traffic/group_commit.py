@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import cast
 
-from cascade.errors import StoreError, UnknownDecision
+from cascade.errors import StoreError, UnknownDecision, WrongDatabase
 from cascade.traffic.database import Connection, Database, Insert, Write
 from cascade.traffic.records import Call, Decision, Outcome, StoreStats
 from cascade.traffic.rows import INSERT_CALL, INSERT_OUTCOME, Rows
@@ -75,6 +75,8 @@ class GroupWriter:
         See there.
     tally : Tally, optional
         Told what was taken and settled; closed with the writer.
+    later : bool
+        See `cascade.traffic.sql_store.SqlStore`.
 
     Raises
     ------
@@ -82,13 +84,21 @@ class GroupWriter:
         What `connect_writer` raises the first time.
     """
 
-    def __init__(self, database: Database, rows: Rows, limits: Limits, tally: Tally | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        rows: Rows,
+        limits: Limits,
+        tally: Tally | None = None,
+        later: bool = False,
+    ) -> None:
         self._database = database
         self._tally = tally
         self._rows = rows
         self._limits = limits
-        self._connection: Connection | None = database.connect_writer()
-        if tally is not None:
+        self._broken = False  # the last group was given up; touched by the thread only
+        self._connection: Connection | None = self._first(later)
+        if tally is not None and self._connection is not None:
             tally.opened(self._connection)
         self._changed = threading.Condition()
         self._queue: deque[_Waiting] = deque()
@@ -97,11 +107,25 @@ class GroupWriter:
         self._taken = self._settled = self._written = self._dropped = self._failed = 0
         self._urgent = self._gathering = False
         self._closing = threading.Event()
-        self._broken = False  # the last group was given up; touched by the thread only
         self._last_log: float | None = None
         self._unlogged = 0
         self._thread = threading.Thread(target=self._run, name="traffic-writer", daemon=True)
         self._thread.start()
+
+    def _first(self, later: bool) -> Connection | None:
+        expected: tuple[type[Exception], ...] = (StoreError, *self._database.errors)
+        try:
+            return self._database.connect_writer()
+        except expected as error:
+            if not later or isinstance(error, WrongDatabase):
+                raise
+            _log.error(
+                "the traffic database %s cannot be opened: %s%s; until it can be, nothing is recorded, "
+                "and the teacher answers",
+                self._database.name, error, self._database.advice(error),
+            )  # fmt: skip
+            self._broken = True
+            return None
 
     def record(self, *records: Decision | Call) -> None:
         """Queue decisions or calls, or drop and count what finds no room."""

@@ -16,7 +16,13 @@ from cascade.traffic.store import TrafficStore
 _PREFIX = "sqlite:///"
 
 
-def open_traffic(config: Config, content: bool = True, redactor: Redactor | None = None) -> TrafficStore:
+def open_traffic(
+    config: Config,
+    content: bool = True,
+    redactor: Redactor | None = None,
+    create: bool = True,
+    later: bool = False,
+) -> TrafficStore:
     """Open the traffic store that a configuration names, with its redaction and encryption.
 
     Parameters
@@ -26,6 +32,10 @@ def open_traffic(config: Config, content: bool = True, redactor: Redactor | None
         Whether what was said is to be read or written. Without it, traffic can be counted, and needs no key.
     redactor : Redactor, optional
         The configuration's, where it is open already: what it found lately it need not look for again.
+    create : bool
+        Whether a SQLite file is made if missing.
+    later : bool
+        Whether a store that cannot be opened now is tried again later, see `SqlStore`.
 
     Raises
     ------
@@ -33,9 +43,14 @@ def open_traffic(config: Config, content: bool = True, redactor: Redactor | None
         See `open_store`, `open_cipher` and `cascade.redaction.open_redactor`.
     """
     if not content:
-        return open_store(config.store_url)
+        return open_store(config.store_url, create=create)
     return open_store(
-        config.store_url, open_cipher(config), redactor or open_redactor(config), config.state_path
+        config.store_url,
+        open_cipher(config),
+        redactor or open_redactor(config),
+        config.state_path,
+        create,
+        later,
     )
 
 
@@ -66,7 +81,12 @@ def retention_of(config: Config) -> tuple[float | None, dict[str, float]]:
 
 
 def open_store(
-    url: str, cipher: Cipher | None = None, redactor: Redactor | None = None, state: Path | None = None
+    url: str,
+    cipher: Cipher | None = None,
+    redactor: Redactor | None = None,
+    state: Path | None = None,
+    create: bool = True,
+    later: bool = False,
 ) -> TrafficStore:
     """Open the traffic store at a URL, creating its tables (and a SQLite file's folder) if missing.
 
@@ -82,6 +102,8 @@ def open_store(
         Redacts what was said before it is stored.
     state : Path, optional
         Where a process keeps what is of this machine while the store is on another; see `PostgresStore`.
+    create, later : bool
+        See `open_traffic`.
 
     Raises
     ------
@@ -91,7 +113,7 @@ def open_store(
         It cannot be created or opened.
     """
     if url.startswith(("postgresql://", "postgres://")):
-        return _open_postgres(url, cipher, redactor, state)
+        return _open_postgres(url, cipher, redactor, state, later)
     path = url.removeprefix(_PREFIX)
     if path == url or not path or path.endswith("/") or path == ":memory:" or "?" in path:
         raise ConfigError(
@@ -99,14 +121,18 @@ def open_store(
             "sqlite:///relative/path.db, sqlite:////absolute/path.db and postgresql://user@host/database"
         )
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if create:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"the folder of the traffic database {path} cannot be created: {error}") from error
-    return SqliteStore(path, cipher=cipher, redactor=redactor)
+        if not later:
+            raise StoreError(
+                f"the folder of the traffic database {path} cannot be created: {error}"
+            ) from error
+    return SqliteStore(path, cipher=cipher, redactor=redactor, create=create, later=later)
 
 
 def _open_postgres(
-    url: str, cipher: Cipher | None, redactor: Redactor | None, state: Path | None
+    url: str, cipher: Cipher | None, redactor: Redactor | None, state: Path | None, later: bool
 ) -> TrafficStore:
     try:
         parts = urlsplit(url)
@@ -124,7 +150,7 @@ def _open_postgres(
         raise ConfigError(
             f"store: `{error.name}` is not installed: pip install 'cascade-ladder[postgres]'"
         ) from None
-    return PostgresStore(url, cipher=cipher, redactor=redactor, state=state)
+    return PostgresStore(url, cipher=cipher, redactor=redactor, state=state, later=later)
 
 
 def _without_secrets(url: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
 
-from cascade.errors import StoreError, UnknownDecision
+from cascade.errors import StoreError, UnknownDecision, WrongDatabase
 from cascade.redaction.redactor import Redactor
 from cascade.traffic.cipher import Cipher
 from cascade.traffic.database import Connection, Cursor, Database, Insert, Row, Write
@@ -240,7 +240,7 @@ class PostgresDatabase(Database):
             return 0
         version = int(connection.execute(f"SELECT version FROM {_VERSION_TABLE}").fetchone()[0])
         if version > VERSION:
-            raise StoreError(
+            raise WrongDatabase(
                 f"{self.name} was written by a newer Cascade (schema {version}, this one knows up to "
                 f"{VERSION}): upgrade Cascade, or point `store` at another database"
             )
@@ -277,6 +277,7 @@ class PostgresStore(SqlStore):
         cipher: Cipher | None = None,
         redactor: Redactor | None = None,
         state: Path | None = None,
+        later: bool = False,
     ) -> None:
         database = PostgresDatabase(url, busy_timeout)
         limits = limits or Limits()
@@ -284,7 +285,7 @@ class PostgresStore(SqlStore):
         tally = PostgresTally(database, limits.queue, folder)
         self.gaps = tally.gaps
         try:
-            super().__init__(database, limits, cipher, redactor, tally)
+            super().__init__(database, limits, cipher, redactor, tally, later)
         except BaseException:
             tally.close()
             raise

@@ -54,6 +54,9 @@ class SqlStore:
         Redacts what was said before it is stored.
     tally : Tally, optional
         Keeps what a kill would lose.
+    later : bool
+        Whether a database that cannot be opened now is tried again with all that is read or written. Until
+        then nothing can be, as with one that fails later. `WrongDatabase` is raised all the same.
 
     Raises
     ------
@@ -68,15 +71,17 @@ class SqlStore:
         cipher: Cipher | None = None,
         redactor: Redactor | None = None,
         tally: Tally | None = None,
+        later: bool = False,
     ) -> None:
         self._database = database
         self._rows = Rows(cipher, redactor)
         self._closed = False
         self._closing = threading.Lock()
         try:
-            self._writer = GroupWriter(database, self._rows, limits or Limits(), tally)
+            self._writer = GroupWriter(database, self._rows, limits or Limits(), tally, later)
         except database.errors as error:
-            raise StoreError(f"the traffic database {database.name} cannot be opened: {error}") from error
+            why = f"{error}{database.advice(error)}"
+            raise StoreError(f"the traffic database {database.name} cannot be opened: {why}") from error
 
     @property
     def database(self) -> Database:

@@ -6,18 +6,19 @@ import itertools
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from functools import lru_cache
+from contextlib import closing, nullcontext, suppress
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cascade.errors import StoreError, UnknownDecision
 from cascade.redaction.redactor import Redactor
 from cascade.traffic.cipher import Cipher
 from cascade.traffic.database import Connection, Database, Insert, Write
+from cascade.traffic.database_file import DatabaseFile
 from cascade.traffic.decision_columns import IF_NEW, DecisionColumns
 from cascade.traffic.group_commit import Limits
-from cascade.traffic.schema import connect_reader, connect_writer
+from cascade.traffic.schema import FileConnection, connect_reader, connect_writer
 from cascade.traffic.sql_store import SqlStore
 from cascade.traffic.tally import FileTally
 
@@ -27,8 +28,8 @@ class SqliteDatabase(Database):
 
     Parameters
     ----------
-    path : Path
-        The database file, created if missing; its folder exists.
+    file : DatabaseFile
+        Its folder exists.
     busy_timeout : float
         Seconds that a write waits for other processes that write.
     """
@@ -46,18 +47,35 @@ class SqliteDatabase(Database):
     begin_snapshot = "BEGIN"
     most_idle = 8
 
-    def __init__(self, path: Path, busy_timeout: float = 5.0) -> None:
-        super().__init__(str(path))
-        self._path = path
+    def __init__(self, file: DatabaseFile, busy_timeout: float = 5.0) -> None:
+        super().__init__(str(file.path))
+        self._file = file
         self._busy_timeout = busy_timeout
+
+    @property
+    def generation(self) -> int:
+        """See `Database.generation`."""
+        return self._file.generation
+
+    def look(self) -> None:
+        """See `Database.look`."""
+        self._file.look_now_and_then()
+
+    def is_current(self, connection: Connection) -> bool:
+        """See `Database.is_current`."""
+        return self._file.is_current(cast(FileConnection, connection))
+
+    def require(self, connection: Connection) -> None:
+        """See `Database.require`."""
+        self._file.require(cast(FileConnection, connection))
 
     def connect_writer(self) -> Connection:
         """See `Database.connect_writer`."""
-        return connect_writer(self._path, self._busy_timeout)
+        return self._file.connected(partial(connect_writer, self._file.path, self._busy_timeout))
 
     def connect_reader(self) -> Connection:
         """See `Database.connect_reader`."""
-        return connect_reader(self._path, self._busy_timeout)
+        return self._file.connected(partial(connect_reader, self._file.path, self._busy_timeout))
 
     def begin(self, connection: Connection) -> None:
         """See `Database.begin`."""
@@ -73,6 +91,12 @@ class SqliteDatabase(Database):
             else:
                 errors.append(write if isinstance(write, Exception) else self._insert(connection, write))
         connection.execute("COMMIT")
+        try:
+            self.require(connection)  # after the commit: what it went to then is what a restart will read
+        except StoreError:
+            with suppress(sqlite3.Error):  # whoever keeps the old file has all of it there
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            raise
         return errors
 
     def _insert_decisions(
@@ -135,6 +159,17 @@ class SqliteDatabase(Database):
                 "deleted content: run the command again"
             )
 
+    def advice(self, error: Exception) -> str:
+        """See `Database.advice`."""
+        if not isinstance(error, sqlite3.OperationalError):
+            return ""
+        if "unable to open" in str(error):
+            return "; its folder must be there and writable, also for the files that SQLite puts beside it"
+        with suppress(OSError):
+            if _is_full(self._file.path.parent):
+                return "; the disk is full: make some MB of room"
+        return ""
+
     def reuse_log(self, error: StoreError) -> bool:
         """See `Database.reuse_log`. What the log holds goes into the file, and the log begins anew."""
         cause = error.__cause__
@@ -190,6 +225,10 @@ class SqliteStore(SqlStore):
         Encrypts what was said, see there.
     redactor : Redactor, optional
         Redacts what was said before it is stored.
+    create : bool
+        Whether the file is made if missing.
+    later : bool
+        See `SqlStore`.
 
     Attributes
     ----------
@@ -209,19 +248,20 @@ class SqliteStore(SqlStore):
         busy_timeout: float = 5.0,
         cipher: Cipher | None = None,
         redactor: Redactor | None = None,
+        create: bool = True,
+        later: bool = False,
     ) -> None:
         self.path = Path(path)
+        file = DatabaseFile(self.path, create)
+        with suppress(StoreError) if later else nullcontext():
+            file.look()  # while the counters of the dead, which say whose a log is, are there
         tally = FileTally(self.path)
+        file.on_open = tally.keep_files
         self.gaps = tally.gaps
         try:
-            super().__init__(SqliteDatabase(self.path, busy_timeout), limits, cipher, redactor, tally)
-        except BaseException as error:
+            super().__init__(SqliteDatabase(file, busy_timeout), limits, cipher, redactor, tally, later)
+        except BaseException:
             tally.close()
-            if isinstance(error.__cause__, sqlite3.OperationalError) and "unable to open" in str(error):
-                why = "its folder must be there and writable, also for the files that SQLite puts beside it"
-                raise StoreError(f"{error}; {why}") from error.__cause__
-            if isinstance(error.__cause__, sqlite3.OperationalError) and _is_full(self.path.parent):
-                raise StoreError(f"{error}; the disk is full: make some MB of room") from error.__cause__
             raise
 
     def __enter__(self) -> SqliteStore:

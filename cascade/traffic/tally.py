@@ -25,6 +25,7 @@ from typing import Protocol
 from cascade.traffic.database import Connection
 
 _NUMBERS = struct.Struct("<QQd")
+_FILES = struct.Struct("<QQQQ")  # behind the numbers; an older Cascade neither writes nor reads it
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,28 @@ class Tally(Protocol):
         """End the tally of a writer that has written everything."""
 
 
+@dataclass(frozen=True, slots=True)
+class FilesOpen:
+    """Which files a process has open as its SQLite database.
+
+    Attributes
+    ----------
+    pid : int
+    file : tuple of int
+        Device and inode of the database; zeros where it has opened none, or does not say.
+    wal, shm : int
+        Inodes of the log and of its index, on the same device; 0 where there was none.
+    counter : Path
+        The counter that says so.
+    """
+
+    pid: int
+    file: tuple[int, int]
+    wal: int
+    shm: int
+    counter: Path = Path()
+
+
 class Counter:
     """The two numbers of one writer, in a file of its own.
 
@@ -84,13 +107,13 @@ class Counter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._numbers: mmap.mmap | None = None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)  # let go of by the kernel, whatever the process dies of
-            os.write(self._file, bytes(_NUMBERS.size))
-            self._numbers = mmap.mmap(self._file, _NUMBERS.size)
+            os.write(self._file, bytes(_NUMBERS.size + _FILES.size))
+            self._numbers = mmap.mmap(self._file, _NUMBERS.size + _FILES.size)
         except BaseException:  # on a full disk the file is made and cannot be written
             self.close()
             raise
@@ -100,6 +123,11 @@ class Counter:
         if self._numbers is not None:
             _NUMBERS.pack_into(self._numbers, 0, taken, settled, time.time())
 
+    def keep_files(self, files: FilesOpen) -> None:
+        """Record which files are open."""
+        if self._numbers is not None:
+            _FILES.pack_into(self._numbers, _NUMBERS.size, *files.file, files.wal, files.shm)
+
     def close(self, remove: bool = True) -> None:
         """Let go of the file; where it is not removed, what it holds is found like that of a dead process."""
         if self._numbers is not None:
@@ -108,7 +136,7 @@ class Counter:
         if self._file is not None:
             if remove:
                 with suppress(OSError):
-                    self._path.unlink()
+                    self.path.unlink()
             os.close(self._file)
             self._file = None
 
@@ -157,6 +185,33 @@ def counters_of_the_dead(folder: Path | None) -> Iterator[list[tuple[str, int, f
             os.close(file)
 
 
+def counted_files(folder: Path) -> list[FilesOpen]:
+    """Give which files each process had open that has a counter in a folder, be it alive or dead."""
+    found = []
+    with suppress(OSError):
+        for path in folder.iterdir():
+            with suppress(OSError, ValueError, struct.error):
+                pid = int(path.name.partition("-")[0])
+                device, inode, wal, shm = _FILES.unpack_from(path.read_bytes(), _NUMBERS.size)
+                found.append(FilesOpen(pid, (device, inode), wal, shm, path))
+    return found
+
+
+def is_held(counter: Path) -> bool:
+    """Say whether the process of a counter lives."""
+    try:
+        file = os.open(counter, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 class FileTally:
     """The tally of a writer of a SQLite file.
 
@@ -179,6 +234,20 @@ class FileTally:
             self._counter = Counter(folder / f"{os.getpid()}-{time.time_ns():x}")
         except OSError as error:
             _log.warning("what a kill would lose of %s cannot be counted: %s", database, error)
+
+    def keep_files(self, files: FilesOpen) -> None:
+        """Record which files are open, so that others know; count anew where the counter is gone."""
+        if self._counter is None:
+            return
+        try:
+            if not self._counter.path.exists():  # deleted along with the database, which is back
+                folder = self._counter.path.parent
+                folder.mkdir(exist_ok=True)
+                # The old one is not closed: it may just be written to.
+                self._counter = Counter(folder / f"{os.getpid()}-{time.time_ns():x}")
+        except OSError as error:
+            _log.warning("what a kill would lose cannot be counted: %s", error)
+        self._counter.keep_files(files)
 
     def opened(self, connection: Connection) -> None:
         """See `Tally.opened`."""

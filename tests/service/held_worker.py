@@ -49,6 +49,7 @@ class HeldConnection:
     def __init__(self, inner: Connection, barrier: Barrier) -> None:
         self._inner = inner
         self._barrier = barrier
+        self.file = inner.file  # type: ignore[attr-defined]
 
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any:
         if sql == "COMMIT":

@@ -121,3 +121,18 @@ def test_a_server_that_is_not_there_is_named_without_its_password(
     assert "hunter2" not in str(caught.value)
     assert f"me@{tmp_path}/traffic" in str(caught.value)
     assert name_of("postgresql://u:p@h:5433/db?password=x&sslmode=require") == "postgresql://u@h:5433/db"
+
+
+def test_a_server_that_is_down_keeps_no_store_from_being_opened_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    with pytest.raises(StoreError, match="cannot be opened"):
+        open_store(url)
+    with PostgresStore(url, later=True) as store:
+        assert "until it can be, nothing is recorded, and the teacher answers" in caplog.text
+        with pytest.raises(StoreError):
+            store.get("d1")
+        store.record(decision("d1"))
+        assert store.flush(30)
+        assert store.stats().failed == 1

@@ -1,0 +1,330 @@
+"""The SQLite file is moved, deleted or replaced while it is open: what is acknowledged is not lost by it."""
+
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.errors import StoreError, WrongDatabase
+from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.follow import Follower
+from cascade.rollout.state import Event
+from cascade.traffic import Limits, Outcome, SqliteStore, open_store
+from cascade.traffic.schema import FileConnection
+from tests.soon import comes
+from tests.traffic_records import decision
+
+QUICK = Limits(tries=2, backoff=0.01)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "traffic.db"
+
+
+def rows(path: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as other:
+        return [row[0] for row in other.execute(query)]
+
+
+def back_up(path: Path) -> Path:
+    """Copy a database as it should be copied."""
+    copy = path.with_name("backup.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"VACUUM INTO '{copy}'")
+    return copy
+
+
+def written(store: SqliteStore, *ids: str) -> None:
+    store.record(*(decision(id_) for id_ in ids))
+    assert store.flush(10)
+
+
+def refusal(store: SqliteStore, outcome: str, of: str) -> str:
+    with pytest.raises(StoreError) as caught:
+        store.report(Outcome(outcome, of, 1.0, "a", True)).result(10)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted", "folder"])
+def test_an_outcome_is_refused_where_the_file_is_gone_and_nothing_is_made(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    folder, kept = tmp_path / "var", tmp_path / "kept"
+    folder.mkdir()
+    path = folder / "traffic.db"
+    with SqliteStore(path, QUICK) as store:
+        written(store, "d1")
+        if how == "moved":
+            path.rename(kept)
+        elif how == "deleted":
+            path.unlink()
+        else:
+            shutil.rmtree(folder)
+        assert "is gone" in refusal(store, "o1", "d1")
+        assert comes(lambda: _unread(store))
+        assert "is gone" in refusal(store, "o2", "d1")
+        assert store.stats().failed == 2
+        assert not path.exists()
+        shouted = [r for r in caplog.records if r.levelno == logging.ERROR and "is gone" in r.getMessage()]
+        own = [r for r in shouted if r.name.endswith("database_file")]
+        assert len(own) == 1, "once, not at every look"
+        if how == "moved":
+            kept.rename(path)
+            assert store.report(Outcome("o3", "d1", 1.0, "a", True)).result(10) == "o3"
+            assert "is back" in caplog.text
+    if how == "moved":
+        assert rows(path, "SELECT outcome_id FROM outcomes ORDER BY 1")[-1] == "o3"
+
+
+def _unread(store: SqliteStore) -> bool:
+    try:
+        store.counts("n")
+    except StoreError as error:
+        return "is gone" in str(error)
+    return False
+
+
+def test_a_file_that_is_swapped_at_the_very_commit_acknowledges_nothing_that_is_not_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Swapping(FileConnection):
+        armed = False
+
+        def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT" and Swapping.armed:
+                Swapping.armed = False
+                backup.rename(path)
+            return super().execute(sql, *args)
+
+    monkeypatch.setattr("cascade.traffic.schema.FileConnection", Swapping)
+    with SqliteStore(path, QUICK) as store:
+        written(store, "d1")
+        backup = back_up(path)
+        Swapping.armed = True
+        assert store.report(Outcome("o1", "d1", 1.0, "a", True)).result(10) == "o1"
+        assert not Swapping.armed
+        assert rows(path, "SELECT outcome_id FROM outcomes") == ["o1"], "it was written again"
+
+
+def test_a_backup_in_its_place_is_read_and_written_by_all_who_had_the_old_one_open(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SqliteStore(path, QUICK) as one, SqliteStore(path, QUICK) as other:
+        written(one, "d1")
+        written(other, "d2")
+        backup = back_up(path)
+        written(one, *(f"late{i}" for i in range(500)))  # what the log holds must not get into the backup
+        backup.rename(path)
+        for store, outcome in ((one, "o1"), (other, "o2")):
+            assert store.report(Outcome(outcome, "d1", 1.0, "a", True)).result(10) == outcome
+            assert store.get("late1") is None
+            assert store.database.generation == 1
+        written(one, "d3")
+        written(other, "d4")
+        assert one.get("d4") is not None
+        assert other.get("d3") is not None
+    assert rows(path, "SELECT decision_id FROM decisions ORDER BY 1") == ["d1", "d2", "d3", "d4"]
+    assert rows(path, "SELECT outcome_id FROM outcomes ORDER BY 1") == ["o1", "o2"]
+    assert rows(path, "PRAGMA integrity_check") == ["ok"]
+    assert caplog.text.count("is another file now") == 2  # one of each
+    assert len(list(path.parent.glob("traffic.db-wal.*.old"))) == 1
+
+
+def test_the_log_of_the_file_that_was_there_is_kept_and_makes_the_moved_file_whole(path: Path) -> None:
+    with SqliteStore(path, QUICK) as store:
+        written(store, "d1")
+        backup, moved = back_up(path), path.with_name("moved.db")
+        written(store, *(f"late{i}" for i in range(50)))
+        path.rename(moved)
+        backup.rename(path)
+        assert store.report(Outcome("o1", "d1", 1.0, "a", True)).result(10) == "o1"
+    (log,) = path.parent.glob("traffic.db-wal.*.old")
+    log.rename(path.with_name("moved.db-wal"))
+    assert rows(moved, "SELECT count(*) FROM decisions") == [51]
+
+
+@pytest.mark.parametrize("what", [b"no database at all" * 100, b"", "other", "newer", "torn"])
+def test_what_is_no_database_of_ours_is_not_opened_in_its_place(
+    path: Path, caplog: pytest.LogCaptureFixture, what: Any
+) -> None:
+    with SqliteStore(path, QUICK) as store:
+        written(store, "d1")
+        new, kept = path.with_name("new"), path.with_name("kept")
+        if isinstance(what, bytes):
+            new.write_bytes(what)
+        elif what == "torn":
+            whole = back_up(path)
+            new.write_bytes(whole.read_bytes()[:8192])
+        else:
+            with closing(sqlite3.connect(new)) as other:
+                sql = "PRAGMA user_version = 999" if what == "newer" else "CREATE TABLE mine (x)"
+                other.execute(sql)
+                other.commit()
+        before = new.read_bytes()
+        path.rename(kept)
+        new.rename(path)
+        assert "cannot be opened in its place" in refusal(store, "o1", "d1")
+        assert caplog.text.count("ERROR    cascade.traffic.database_file") == 1
+        assert path.read_bytes() == before
+        kept.rename(path)
+        assert store.report(Outcome("o1", "d1", 1.0, "a", True)).result(10) == "o1"
+        assert store.get("d1") is not None
+    assert rows(path, "SELECT outcome_id FROM outcomes") == ["o1"]
+
+
+def test_a_directory_in_its_place_is_refused(path: Path) -> None:
+    with SqliteStore(path, QUICK) as store:
+        written(store, "d1")
+        path.unlink()
+        path.mkdir()
+        assert "cannot be opened in its place" in refusal(store, "o1", "d1")
+
+
+_HOLD = (
+    "import sys\nfrom cascade.traffic import SqliteStore\nfrom tests.traffic_records import decision\n"
+    "store = SqliteStore(sys.argv[1]); store.record(decision('d1')); store.flush()\n"
+    "print('open', flush=True)\nsys.stdin.read()\n"
+)
+
+
+@pytest.fixture
+def holder(path: Path) -> Any:
+    """Another process that has the database open, and does nothing."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"open\n"
+    yield process
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
+
+
+def test_who_opens_the_path_makes_no_database_while_another_process_has_the_moved_one(
+    path: Path, holder: Any
+) -> None:
+    path.unlink()
+    with pytest.raises(StoreError, match=rf"no traffic database at .*, but process {holder.pid} has it open"):
+        SqliteStore(path)
+    assert not path.exists()
+
+
+def test_a_log_without_its_database_is_not_thrown_away(path: Path, holder: Any) -> None:
+    holder.kill()
+    holder.wait()
+    kept = path.with_name("kept.db")
+    path.rename(kept)
+    with pytest.raises(StoreError, match=r"its log .*traffic\.db-wal is there"):
+        SqliteStore(path)
+    kept.rename(path)
+    with SqliteStore(path) as store:
+        assert store.get("d1") is not None
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_who_opens_a_backup_does_not_mix_it_with_the_log_of_the_old_file(
+    path: Path, holder: Any, alive: bool
+) -> None:
+    backup = back_up(path)
+    backup_ids = rows(backup, "SELECT decision_id FROM decisions")
+    if not alive:
+        holder.kill()
+        holder.wait()
+    backup.rename(path)
+    with SqliteStore(path) as store:  # a command, or a worker that is started
+        written(store, "d2")
+        assert len(list(path.parent.glob("traffic.db-wal.*.old"))) == 1
+        if alive:
+            holder.stdin.close()  # ends, and must not take the new log along
+            holder.wait()
+        written(store, "d3")
+    assert rows(path, "SELECT decision_id FROM decisions") == [*backup_ids, "d2", "d3"]
+    assert rows(path, "PRAGMA integrity_check") == ["ok"]
+
+
+def test_a_store_that_is_asked_to_makes_nothing(path: Path) -> None:
+    with pytest.raises(StoreError, match=f"no traffic database at {path}"):
+        open_store(f"sqlite:///{path}", create=False)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_database_that_cannot_be_opened_yet_is_opened_once_it_can(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreError):
+        SqliteStore(path)
+    with SqliteStore(path, QUICK, later=True) as store:
+        assert "file is not a database; until it can be, nothing is recorded" in caplog.text
+        with pytest.raises(StoreError):
+            store.get("d1")
+        store.record(decision("d1"))
+        assert store.flush(10)
+        assert store.stats().failed == 1
+        with SqliteStore(path.with_name("other.db")) as other:
+            written(other, "d2")
+        path.with_name("other.db").rename(path)
+        written(store, "d3")
+        assert comes(lambda: store.get("d2") is not None)
+    assert rows(path, "SELECT decision_id FROM decisions") == ["d2", "d3"]
+
+
+def test_a_database_of_something_else_is_refused_though_it_may_be_opened_later(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE mine (x)")
+    with pytest.raises(WrongDatabase):
+        SqliteStore(path, later=True)
+
+
+def test_who_follows_rollouts_reads_a_backup_anew_also_where_its_history_is_shorter(path: Path) -> None:
+    def event(seq: int, what: Any) -> Event:
+        return Event("n", seq, 1.0, "ada", what, "because", "0002-b", {})
+
+    with SqliteStore(path, QUICK) as store:
+        shared = DatabaseRolloutStore(store)
+        assert shared.append(
+            Event("n", 1, 1.0, "ada", "start", "why", "0002-b", {"stable": "0001-a", "shares": [0, 1, 100]})
+        )
+        backup = back_up(path)
+        for seq, what in ((2, "hold"), (3, "approve"), (4, "hold")):
+            assert shared.append(event(seq, what))
+        follower = Follower(shared, ["n"])
+        assert follower.poll() == {"n"}
+        assert follower.state("n").seq == 4
+        backup.rename(path)
+        with SqliteStore(path) as command:  # a rollback, at a place that the follower has read before
+            assert DatabaseRolloutStore(command).append(event(2, "rollback"))
+        assert comes(lambda: follower.poll() and follower.state("n").seq == 2)
+        assert "0002-b" in follower.state("n").barred
+
+
+def test_a_look_costs_a_reader_nothing_most_of_the_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Any] = []
+    stat = os.stat
+
+    def counted(*args: Any, **more: Any) -> os.stat_result:
+        looks.append(args)
+        return stat(*args, **more)
+
+    with SqliteStore(path) as store:
+        written(store, *(f"d{i}" for i in range(100)))
+        store.get("d1")
+        monkeypatch.setattr(os, "stat", counted)
+        for _ in range(200):
+            store.get("d1")
+        assert len(looks) < 10
+        looks.clear()
+        store.record(*(decision(f"more{i}") for i in range(1000)))
+        assert store.flush(10)
+        assert len(looks) < 10, "one for each group, not for each decision"
