@@ -127,6 +127,7 @@ def test_a_pointer_that_was_taken_away_is_warned_of_and_the_teacher_answers(
 def test_a_bundle_that_was_altered_is_told_of_before_a_service_starts_on_it(
     following: Callable[..., FollowingService], status: Callable[..., str], models: Path, shipped: Path
 ) -> None:
+    following()  # makes the store, and has the bundle in memory
     with (models / NODE / shipped.name / "linear.onnx").open("ab") as file:
         file.write(b"\0")
     assert f"bundle {shipped.name} should answer\n  problem: bundle refused: linear.onnx: its SHA" in status()
