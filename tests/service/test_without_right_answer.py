@@ -150,3 +150,19 @@ def test_sessions_that_stand_on_both_sides_are_named_beside_the_verdict(
     assert line in result.report.read_text().split("## ")[0]
     small, _ = train(big_sessions(1000, 0, range(60)))
     assert small.caveats == []
+
+
+def test_a_second_try_on_the_same_held_out_records_is_named_and_one_after_a_certificate_is_not(
+    train: Callable[..., tuple[RetrainResult, Config]],
+) -> None:
+    hopeless, good = traffic(600, 0, told_apart=False), traffic(700, 0, share=0)
+    first, _ = train(hopeless)
+    assert not any("This was try" in line for line in first.caveats)
+    second, _ = train(hopeless)
+    assert "This was try 2 on overlapping" in second.report.read_text().split("## ")[0]
+    third, _ = train(good)
+    assert third.certificate.valid
+    assert [line[:15] for line in third.caveats] == ["This was try 3 "]
+    again, _ = train(good)
+    assert again.version == third.version  # it is not part of what a bundle is named after
+    assert again.caveats == []
