@@ -254,6 +254,13 @@ def learned_from(records: Sequence[TrainingRecord], curated: Curated) -> list[st
     return [record.id for record in records if normalise(record.text) in kept]
 
 
+def big_sessions(sessions: Sequence[str | None]) -> frozenset[str]:
+    """Give the sessions that hold too many of the records to be kept together."""
+    limit = max(MIN_BIG_SESSION, MAX_SESSION_SHARE * len(sessions))
+    counts = Counter(session for session in sessions if session is not None)
+    return frozenset(session for session, n in counts.items() if n > limit)
+
+
 def _shown(output: Any) -> str:
     return output if isinstance(output, str) else json.dumps(output, sort_keys=True)
 
@@ -288,7 +295,6 @@ def _session_links(sessions: Sequence[str | None]) -> tuple[NDArray[np.int64], i
     for i, session in enumerate(sessions):
         if session is not None:
             members[session].append(i)
-    limit = max(MIN_BIG_SESSION, MAX_SESSION_SHARE * len(sessions))
-    links = [(rows[0], i) for rows in members.values() if len(rows) <= limit for i in rows[1:]]
-    ignored = [len(rows) for rows in members.values() if len(rows) > limit]
-    return np.array(links, dtype=np.int64).reshape(-1, 2), len(ignored), sum(ignored)
+    big = big_sessions(sessions)
+    links = [(rows[0], i) for name, rows in members.items() if name not in big for i in rows[1:]]
+    return np.array(links, dtype=np.int64).reshape(-1, 2), len(big), sum(len(members[name]) for name in big)

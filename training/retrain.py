@@ -31,7 +31,7 @@ from training.asking import ask_chats, open_chats
 from training.caveats import caveats, without_right_answer
 from training.certificate import Certificate, first_count
 from training.certify import certify
-from training.curate import NO_LABEL, Curated, curate, learned_from
+from training.curate import NO_LABEL, Curated, big_sessions, curate, learned_from
 from training.evaluate import Scored
 from training.exchangeability import compare_with_training
 from training.fit import FitSettings
@@ -40,6 +40,7 @@ from training.journal import journal, read_journal
 from training.judge_validators import judge_validators, measure_micros, stakes_of
 from training.learning_curve import Forecast, forecast
 from training.net_cost import Economy, economy, measure_ms, teacher_price
+from training.new_sessions import on_new_sessions
 from training.node_report import price_texts, report_of_retraining
 from training.node_rungs import fit, local_rungs, rung_entries
 from training.own_validators import ask_about
@@ -217,6 +218,10 @@ def retrain(
             entries, thresholds, proof.skip_below, proof.limits.at_least, strict=True
         ):
             entry |= {"threshold": threshold, "skip_below": floor, "in_scope_at_least": least}
+        sessions = [record.session for record in curated.records]
+        new = on_new_sessions(fitted, [sessions[i] for i in train], big_sessions(sessions), seed)
+        if new is not None:
+            statement["new_sessions"] = new.to_json()
         progress("forecasting")
         curve = forecast(
             fitted, certificate.n_settled / max(certificate.n_held_out, 1), len(curated.y),

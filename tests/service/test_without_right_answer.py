@@ -147,6 +147,10 @@ def test_sessions_that_stand_on_both_sides_are_named_beside_the_verdict(
     (line,) = result.caveats
     assert line.startswith("8 sessions hold 100.0% (")
     assert "this says nothing about new sessions" in line
+    measured = result.statement["new_sessions"]
+    assert measured["seen"] > 0.95
+    assert measured["new"] < 0.65
+    assert f"about {measured['new']:.1%} where it has seen no other record of the session" in line
     assert line in result.report.read_text().split("## ")[0]
     small, _ = train(big_sessions(1000, 0, range(60)))
     assert small.caveats == []

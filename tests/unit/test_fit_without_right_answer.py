@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from training.fit import FitSettings, FittedLadder, fit_ladder
+from training.new_sessions import on_new_sessions
 from training.opinions import fit_encoder
 from training.scope import choose_limits
 from training.tried import Budget, describe
@@ -81,3 +82,15 @@ def test_a_variant_is_told_how_often_it_is_right_of_all_records() -> None:
     assert found.accuracy == 0.5
     assert found.log_loss == pytest.approx(-(np.log(0.9) + np.log(0.8)) / 2)
     assert found.settled == 0.5
+
+
+def test_what_is_alike_in_all_sessions_is_known_of_new_ones_and_one_id_for_all_says_nothing(
+    fitted: FittedLadder,
+) -> None:
+    sessions = [f"s{i % 6}" for i in range(N)]
+    found = on_new_sessions(fitted, sessions, frozenset(sessions))
+    assert found is not None
+    assert found.records == (fitted.y >= 0).sum()
+    assert found.new == pytest.approx(found.seen, abs=0.03)
+    assert on_new_sessions(fitted, ["one"] * N, frozenset(["one"])) is None
+    assert on_new_sessions(fitted, [None] * N, frozenset()) is None
