@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from cascade.difficulty import request_features
 from cascade.errors import InvalidInput
 from cascade.features import Featurizer
-from training.curate import near_duplicates
 from training.fit import make_folds
+from training.near_duplicates import near_duplicates
 from training.outcome_table import OutcomeTable
 from training.trees import PARAMETERS
 

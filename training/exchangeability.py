@@ -98,7 +98,8 @@ def compare_with_training(
     Parameters
     ----------
     texts, y, groups : sequence and arrays of n records
-        Of all curated records: text, label and group.
+        Of all curated records: text, label and group. Those with a negative label have no class to be near
+        to, and are left out.
     train, held_out : int arrays
         Indices of the two parts.
     level : float
@@ -112,6 +113,7 @@ def compare_with_training(
     fitted = train[np.isin(groups[train], of_train[:cut])]
     compared = _one_a_group(train[np.isin(groups[train], of_train[cut:])], groups, rng)
     newest = _one_a_group(held_out, groups, rng)
+    fitted = fitted[y[fitted] >= 0]
     known = np.unique(y[fitted])
     compared, newest = compared[np.isin(y[compared], known)], newest[np.isin(y[newest], known)]
     if min(len(compared), len(newest)) < MIN_SIDE or len(known) < 2:

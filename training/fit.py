@@ -147,7 +147,8 @@ def fit_ladder(
     ----------
     texts : sequence of n str
     y : int array of shape (n,)
-        The teacher's labels, in [0, n_labels).
+        The teacher's labels, in [0, n_labels); negative where no rung can be right. Such records are asked
+        about out of fold, and all that judges answers learns from them.
     groups : int array of shape (n,)
         Records of one group (a session, a near duplicate) never stand on both sides of a fold.
     kinds : sequence of str

@@ -76,12 +76,16 @@ class Fusion:
 def fit_weights(opinions: Mapping[str, Logs], y: NDArray[np.int64]) -> tuple[dict[str, float], float]:
     """Find the weights that give the least log loss on out-of-fold opinions.
 
+    Records that no rung can be right about (`y` is negative) have no loss, and are left out.
+
     Returns
     -------
     weights : dict of str to float
         In the opinions' order; those below `LEAST_WEIGHT` are 0 and the others fitted without them.
     log_loss : float
     """
+    if (y < 0).any():
+        opinions, y = {name: logs[y >= 0] for name, logs in opinions.items()}, y[y >= 0]
     names = list(opinions)
     parts = np.stack([opinions[name] for name in names])
     at = np.arange(len(y))

@@ -29,6 +29,8 @@ class Retraining:
         Wall time.
     usd : float
         At the price of `costs.retrain_hour` at that time, with what chat rungs were asked for it.
+    held_out_until : float, optional
+        Unix seconds of the newest record it held out; None where the split was not by time.
     """
 
     time: float
@@ -36,10 +38,17 @@ class Retraining:
     records: int
     seconds: float
     usd: float
+    held_out_until: float | None = None
 
 
 def journal(
-    config: Config, node: str, version: str, records: int, seconds: float, asking_usd: float = 0.0
+    config: Config,
+    node: str,
+    version: str,
+    records: int,
+    seconds: float,
+    asking_usd: float = 0.0,
+    held_out_until: float | None = None,
 ) -> None:
     """Append one retraining.
 
@@ -47,9 +56,12 @@ def journal(
     ----------
     asking_usd : float
         What asking chat rungs about the records cost.
+    held_out_until : float, optional
+        See `Retraining`.
     """
     usd = config.costs.retrain_hour * seconds / 3600 + float(asking_usd)
-    line = json.dumps(asdict(Retraining(time.time(), version, records, round(seconds, 2), usd)))
+    entry = Retraining(time.time(), version, records, round(seconds, 2), usd, held_out_until)
+    line = json.dumps(asdict(entry))
     with (config.models_path / node / FILE).open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 

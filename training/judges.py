@@ -225,7 +225,7 @@ def _label_record(
     rows: NDArray[np.bool_],
     prior: float,
 ) -> LabelRecord:
-    share = np.bincount(y[rows], minlength=n_labels) / max(int(rows.sum()), 1)
+    share = np.bincount(y[rows & (y >= 0)], minlength=n_labels) / max(int(rows.sum()), 1)
     precision = np.empty((answers.shape[1], n_labels))
     for r in range(answers.shape[1]):
         given, good = answers[rows, r], right[rows, r]

@@ -163,6 +163,7 @@ def forecast(
     for size in sizes:
         rows = np.zeros(n, dtype=bool)
         rows[pool[:size]] = True
+        rows &= y >= 0
         if embedding is not None and encoder is not None:
             p = _encoder_opinion(embedding, y, n_labels, rows, asked, encoder, seed)
         else:

@@ -56,6 +56,8 @@ class Turn:
         The ladders that the node could have, the smallest first.
     smallest : tuple of str
         The local rungs of the smallest that clears the bar; empty where none does.
+    caveats : list of str
+        What is to be said with the retraining's verdict: see `training.caveats`.
     """
 
     node: str
@@ -66,6 +68,7 @@ class Turn:
     comparison: Comparison | None = None
     sizes: list[LadderSize] = field(default_factory=list)
     smallest: tuple[str, ...] = ()
+    caveats: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON."""
@@ -73,6 +76,7 @@ class Turn:
             "node": self.node, "due": self.due, "version": self.version, "started": self.started,
             "why": self.why, "comparison": self.comparison.to_json() if self.comparison else None,
             "sizes": [size.to_json() for size in self.sizes], "smallest": list(self.smallest),
+            "caveats": self.caveats,
         }  # fmt: skip
 
 
@@ -144,6 +148,7 @@ def turn(
     except RetrainRefused as error:
         done.why = error.message
         return done
+    done.caveats = result.caveats
     if not result.version:
         done.why = f"no certificate: {result.certificate.reason}"
         return done

@@ -15,6 +15,7 @@ from cascade.config import Config
 from cascade.standing import Standing, standing
 from cascade.traffic import TrafficStore, TrainingRecord
 from cascade.validators import identity, name_of
+from training.caveats import caveats
 from training.evaluate import Row, Scored, compare, settle, wrong_pairs
 from training.held_out import HeldOut, read_held_out, read_trained, text_hashes
 from training.journal import Retraining, read_journal
@@ -69,6 +70,8 @@ class NodeReport:
         None where the report is written by the retraining and kept in the bundle: no texts are in that.
     ledger : Ledger, optional
         Of the last seven days of decisions; None likewise, when there are none of this bundle.
+    caveats : sequence of str
+        What is to be said with the verdict: see `training.caveats`.
     place : sequence of str
         Who gets its answers now; empty in the report that is kept in the bundle.
     """
@@ -87,6 +90,7 @@ class NodeReport:
     to_label: list[ToLabel] | None = None
     ledger: Ledger | None = None
     place: Sequence[str] = ()
+    caveats: Sequence[str] = ()
 
     @property
     def saved(self) -> bool:
@@ -110,6 +114,7 @@ class NodeReport:
             "version": self.version,
             "traffic": self.traffic,
             "place": list(self.place),
+            "caveats": list(self.caveats),
             "standing": self.standing.to_json(),
             **{key: self.manifest.get(key) for key in keys},
             "alternatives": [vars(row) for row in self.rows],
@@ -157,6 +162,7 @@ def gather(
         node.name, node.bundle.version, manifest, thresholds, held_out, rows, judged, confusions,
         store.counts(node.name), standing(config, node.name, node.folder, manifest, store), journal, to_label,
         ledger, rollout_place(config, node.name, node.bundle.version, store),
+        caveats(manifest, _before(journal, node.bundle.version)),
     )  # fmt: skip
 
 
@@ -168,6 +174,7 @@ def report_of_retraining(
     thresholds: list[float],
     judged: list[ValidatorRecord],
     teacher_call: float,
+    said_with_it: Sequence[str] = (),
 ) -> NodeReport:
     """Give what a retraining itself knows: the report that is kept in the bundle, or with the refusal.
 
@@ -180,14 +187,22 @@ def report_of_retraining(
     judged : list of ValidatorRecord
     teacher_call : float
         Dollars for one answer of the teacher.
+    said_with_it : sequence of str
+        The caveats.
     """
     scored = priced(scored, config, teacher_call)
     labels = manifest["contract"]["labels"]
     return NodeReport(
         name, "", manifest, thresholds, HeldOut(np.zeros(0, dtype=np.uint64), scored),
         compare(scored, thresholds), judged, confusions_of(scored, thresholds, labels, {}), {},
-        Standing((), None), [],
+        Standing((), None), [], caveats=said_with_it,
     )  # fmt: skip
+
+
+def _before(journal: Sequence[Retraining], version: str) -> Sequence[Retraining]:
+    """Give the retrainings before the one that first gave a bundle; none where that is not known."""
+    at = next((i for i, entry in enumerate(journal) if entry.version == version), 0)
+    return journal[:at]
 
 
 def price_texts(known: Sequence[TrainingRecord]) -> list[str]:

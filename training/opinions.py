@@ -107,6 +107,7 @@ def fit_linear(
     ----------
     matrix : sparse array of shape (n, n_columns)
     y : int array of shape (n,)
+        Negative where no answer is right: such a record is asked about and not fitted on.
     n_labels : int
     splits : sequence of bool arrays of shape (n,)
         The rows that each fold is fitted on.
@@ -114,10 +115,11 @@ def fit_linear(
     bar : float
         For `Tried.settled`.
     """
-    everything = np.ones(len(y), dtype=bool)
+    everything = y >= 0
 
     def one(penalty: float) -> _Candidate:
-        jobs = [delayed(fit_softmax)(matrix[a], y[a], n_labels, penalty) for a in (*splits, everything)]
+        parts = [*(rows & everything for rows in splits), everything]
+        jobs = [delayed(fit_softmax)(matrix[a], y[a], n_labels, penalty) for a in parts]
         models: list[SoftmaxModel] = Parallel(n_jobs=-1)(jobs)
         oof = stitch([m.logits(matrix[~rows]) for m, rows in zip(models, splits, strict=False)], splits)
         return _candidate(np.maximum(oof, -50), oof, models[-1], penalty, y)
@@ -159,10 +161,11 @@ def fit_encoder(
         The labels' names, embedded: each is one more record to every model. They are in no fold, so what the
         models say of a training record is still said without having seen it.
     """
-    everything = np.ones(len(y), dtype=bool)
+    everything = y >= 0
     extra = embedding[:0] if label_vectors is None else label_vectors
 
     def known(rows: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        rows = rows & everything
         return np.concatenate([embedding[rows], extra]), np.concatenate([y[rows], np.arange(len(extra))])
 
     def records(rows: NDArray[np.bool_]) -> Neighbours:

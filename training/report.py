@@ -51,9 +51,13 @@ def write_report(folder: Path, report: NodeReport) -> Path:
 
 
 def print_report(
-    console: Console, scored: Scored, certificate: Certificate, thresholds: Sequence[float]
+    console: Console,
+    scored: Scored,
+    certificate: Certificate,
+    thresholds: Sequence[float],
+    caveats: Sequence[str] = (),
 ) -> None:
-    """Print the comparison and the certificate."""
+    """Print the comparison, the certificate, and what is to be said with it."""
     table = Table(title=f"{len(scored.y)} held-out records")
     lines = [_cells(row) for row in compare(scored, thresholds)]
     shown = [at for at, cells in enumerate(zip(*lines, strict=True)) if set(cells) != {"-"}]
@@ -64,6 +68,8 @@ def print_report(
     console.print(table)
     style = "green" if certificate.valid else "yellow"
     console.print(sentence(certificate.reason), style=style, markup=False, highlight=False, soft_wrap=True)
+    for caveat in caveats:
+        console.print(f"but: {caveat}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

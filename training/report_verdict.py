@@ -23,7 +23,7 @@ def certificate_of(manifest: Mapping[str, Any]) -> Certificate:
 
 
 def headline(report: NodeReport) -> list[Block]:
-    """Give the verdict and the few numbers that matter."""
+    """Give the verdict, what is to be said with it, and the few numbers that matter."""
     proof = certificate_of(report.manifest)
     economy = report.manifest.get("economy") or {}
     verdict, tone = _verdict(report, proof)
@@ -37,7 +37,8 @@ def headline(report: NodeReport) -> list[Block]:
     if economy:
         facts.append((dollars(1000 * economy["cost"]["net"]), "saved per 1,000 requests, net"))
     place = [Text(" ".join(report.place))] if report.place else []
-    return [Text(verdict, "good" if tone else "bad"), *place, Facts(facts)]
+    said_with_it = [Text(line, "bad") for line in report.caveats]
+    return [Text(verdict, "good" if tone else "bad"), *said_with_it, *place, Facts(facts)]
 
 
 def _verdict(report: NodeReport, proof: Certificate) -> tuple[str, bool]:

@@ -28,17 +28,19 @@ from cascade.rungs.protocol import Query
 from cascade.traffic import TrainingRecord
 from cascade.validators import identity, import_validators
 from training.asking import ask_chats, open_chats
+from training.caveats import caveats, without_right_answer
 from training.certificate import Certificate, first_count
 from training.certify import certify
-from training.curate import Curated, curate, learned_from
+from training.curate import NO_LABEL, Curated, big_sessions, curate, learned_from
 from training.evaluate import Scored
 from training.exchangeability import compare_with_training
 from training.fit import FitSettings
 from training.held_out import write_held_out, write_trained
-from training.journal import journal
+from training.journal import journal, read_journal
 from training.judge_validators import judge_validators, measure_micros, stakes_of
 from training.learning_curve import Forecast, forecast
 from training.net_cost import Economy, economy, measure_ms, teacher_price
+from training.new_sessions import on_new_sessions
 from training.node_report import price_texts, report_of_retraining
 from training.node_rungs import fit, local_rungs, rung_entries
 from training.own_validators import ask_about
@@ -92,6 +94,8 @@ class RetrainResult:
         All that the certificate says, as the manifest stores it, refused or not.
     curve : Forecast, optional
         What more records would bring; None where there are too few to say.
+    caveats : list of str
+        What is to be said with the verdict: see `training.caveats`.
     """
 
     node: str
@@ -108,6 +112,7 @@ class RetrainResult:
     tried: list[Tried] = field(default_factory=list)
     statement: dict[str, Any] = field(default_factory=dict, repr=False)
     curve: Forecast | None = None
+    caveats: list[str] = field(default_factory=list)
 
 
 def retrain(
@@ -179,6 +184,7 @@ def retrain(
     settings = FitSettings(bar=bar, scope=share > 0, seed=seed)
     fitted = fit(curated, parts.train, rungs, open_encoder, settings, progress, asked, Budget(budget))
     train, held_out = parts.train, parts.calibration
+    span = parts.held_out_span(curated)
     with scratch_bundle(config.models_path, name) as folder:
         progress("exporting")
         export_models(fitted, folder)
@@ -205,12 +211,17 @@ def retrain(
             "teacher": teacher.to_json(),
             "exchangeability": alike.to_json(),
             "teacher_noise": None if noise is None else noise.to_json(),
+            "without_right_answer": without_right_answer(curated.y[train], proof.scored, proof.thresholds),
         }
         certificate, scored, thresholds = proof.certificate, proof.scored, proof.thresholds
         for entry, threshold, floor, least in zip(
             entries, thresholds, proof.skip_below, proof.limits.at_least, strict=True
         ):
             entry |= {"threshold": threshold, "skip_below": floor, "in_scope_at_least": least}
+        sessions = [record.session for record in curated.records]
+        new = on_new_sessions(fitted, [sessions[i] for i in train], big_sessions(sessions), seed)
+        if new is not None:
+            statement["new_sessions"] = new.to_json()
         progress("forecasting")
         curve = forecast(
             fitted, certificate.n_settled / max(certificate.n_held_out, 1), len(curated.y),
@@ -222,6 +233,7 @@ def retrain(
                 "sha256": curated.dataset_hash,
                 "train": len(train),
                 "held_out": len(held_out),
+                "held_out_from": span[0],
                 "split": parts.how,
                 "records": {"of_another_teacher": of_others}
                 | {key: int(value) for key, value in asdict(curated.counts).items()},
@@ -257,8 +269,10 @@ def retrain(
             scored, thresholds, contract or Contract(open_labels=True), curated.labels, own, micros,
             stakes_of(config, name, price[0]), node.agreement,
         )  # fmt: skip
+        said_with_it = caveats(manifest, read_journal(config, name))
         write_report(
-            folder, report_of_retraining(config, name, manifest, scored, thresholds, judged, price[0])
+            folder,
+            report_of_retraining(config, name, manifest, scored, thresholds, judged, price[0], said_with_it),
         )
         version, already_there = "", False
         if certificate.valid:
@@ -275,19 +289,26 @@ def retrain(
             report = config.models_path / name / version / REPORT
         else:
             report = keep_refusal(folder, config.models_path / name / REFUSED)
-    journal(config, name, version, len(curated.y), time.monotonic() - began, asking)
+    journal(config, name, version, len(curated.y), time.monotonic() - began, asking, span[1])
     if activate and version:
         point_to(config.models_path, name, version)
     return RetrainResult(
         name, version, already_there, certificate, report, len(curated.y), len(train), len(held_out),
         scored, thresholds, economics, fitted.tried, statement, curve,
+        said_with_it,
     )  # fmt: skip
 
 
 def _refuse_too_few(name: str, curated: Curated, bar: float, delta: float, of_others: int) -> None:
     needed = 2 * first_count(bar, delta)
-    have = len(curated.y)
-    others = f" ({of_others:,} answers of another teacher are left out)" if of_others else ""
+    bare = int((curated.y == NO_LABEL).sum())
+    have = len(curated.y) - bare
+    left_out = [f"{of_others:,} answers of another teacher are left out"] * bool(of_others)
+    if bare:
+        off = curated.counts.off_contract == bare
+        why = "that is off the contract" if off else "that no other record has"
+        left_out.append(f"{bare:,} records have an answer {why}")
+    others = f" ({'; '.join(left_out)})" if left_out else ""
     if not curated.counts.seen and not of_others:
         raise RetrainRefused(
             f"node {name}: there is no traffic to learn from yet. Send its calls through the service, or "

@@ -110,11 +110,12 @@ def fit_scope(
     ScopeFit or None
         None where there are fewer than `N_GROUPS` labels: none can be held out.
     """
-    if n_labels < N_GROUPS or len(np.unique(y)) < N_GROUPS:
+    known = y >= 0  # a record whose answer no rung can give lies in no label that could be held out
+    if n_labels < N_GROUPS or len(np.unique(y[known])) < N_GROUPS:
         return None
     rng = np.random.default_rng(seed)
     group_of_label = rng.permutation(n_labels) % N_GROUPS
-    rows = np.sort(rng.permutation(len(y))[:MAX_ROWS])
+    rows = np.sort(rng.permutation(np.flatnonzero(known))[:MAX_ROWS])
     group = np.full(len(y), -1)
     group[rows] = group_of_label[y[rows]]
     trained = [(group >= 0) & (group != g) for g in range(N_GROUPS)]
@@ -141,7 +142,7 @@ def fit_scope(
         confidences.append(judges.judge(kinds, said, request))
         groups.append(np.full(int(b.sum()), g))
     outside_group = np.concatenate(groups)
-    inside_group = group_of_label[y]
+    inside_group = group_of_label[y[known]]
     weights: list[NDArray[np.float64]] = []
     bias, auroc, inside, outside = [], [], [], []
     for r, kind in enumerate(kinds):
@@ -153,11 +154,13 @@ def fit_scope(
             outside.append(np.ones(len(outside_group)))
             continue
         near = _rows(kind, r, judges.request, opinions, encoder.scope if encoder is not None else None)
-        found = _fit_logistic(near, np.concatenate(blocks[r]), inside_group, outside_group)
+        found = _fit_logistic(near[known], np.concatenate(blocks[r]), inside_group, outside_group)
         weights.append(found[0])
         bias.append(found[1])
         auroc.append(found[2])
-        inside.append(found[3])
+        all_inside = _sigmoid(near.astype(np.float64) @ found[0] + found[1])
+        all_inside[known] = found[3]
+        inside.append(all_inside)
         outside.append(found[4])
     return ScopeFit(
         ScopeDetector(tuple(weights), tuple(bias)), tuple(auroc), np.stack(inside, axis=1),
@@ -226,8 +229,13 @@ def _fit_logistic(
     left = ~np.isin(group, far_group)
     weights, bias = _logistic(rows, target)
     raw[left] = rows[left] @ weights + bias
-    p = 1 / (1 + np.exp(-np.clip(raw, -60, 60)))
+    p = _sigmoid(raw)
     return weights, bias, float(roc_auc_score(target, raw)), p[target], p[~target]
+
+
+def _sigmoid(raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    p: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(raw, -60, 60)))
+    return p
 
 
 def _logistic(rows: NDArray[np.float64], target: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cascade.errors import RetrainRefused
 from training.certificate import first_count
-from training.curate import Curated
+from training.curate import NO_LABEL, Curated
 
 MIN_TIMED_SHARE = 0.95
 MIN_DISTINCT_TIMES = 100
@@ -37,6 +37,11 @@ class Split:
     calibration: NDArray[np.int64]
     how: Literal["time", "stratified"]
     boundary_time: float | None
+
+    def held_out_span(self, curated: Curated) -> tuple[float | None, float | None]:
+        """Give the times of the oldest and newest record in calibration; None where times did not decide."""
+        times = [t for i in self.calibration if (t := curated.records[i].time) is not None]
+        return (min(times), max(times)) if self.how == "time" and times else (None, None)
 
 
 def calibration_share(n: int, bar: float, delta: float) -> float:
@@ -115,7 +120,9 @@ def split(
         how = "time"
         chosen, boundary = _newest(curated.groups, times, target)
     else:
-        chosen = _stratified(curated.groups, curated.y, target, np.random.default_rng(seed))
+        # records that no rung can be right about are shared out as if their answers were one label more
+        y = np.where(curated.y == NO_LABEL, curated.y.max() + 1, curated.y)
+        chosen = _stratified(curated.groups, y, target, np.random.default_rng(seed))
     in_calibration = chosen[curated.groups]
     calibration = np.flatnonzero(in_calibration).astype(np.int64)
     if len(calibration) < max(min_calibration, 1):

@@ -89,8 +89,12 @@ def settled_at(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_], 
 def describe(
     rung: str, variant: str, probabilities: NDArray[np.float32], y: NDArray[np.int64], bar: float
 ) -> Tried:
-    """Measure one variant's out-of-fold probabilities, shape (n, n_labels)."""
-    p = np.maximum(probabilities[np.arange(len(y)), y].astype(np.float64), 1e-12)
+    """Measure one variant's out-of-fold probabilities, shape (n, n_labels).
+
+    Records that no rung can be right about (`y` is negative) count as wrong, and have no log loss.
+    """
+    known = y >= 0
+    p = np.maximum(probabilities[known, y[known]].astype(np.float64), 1e-12)
     right = probabilities.argmax(axis=1) == y
     return Tried(
         rung,

@@ -116,6 +116,11 @@ def import_traffic(
             console.print(f"  line {line}: {reason}", markup=False, highlight=False, soft_wrap=True)
         if len(bad) > _SHOWN:
             console.print(f"  and {len(bad) - _SHOWN:,} more", highlight=False)
+        if bad:
+            console.print(
+                "  They are neither learned from nor held out: no certificate is about requests like them.",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
         if not (count.added or count.already_there or bad):
             console.print(f"{file.name} is empty", markup=False, highlight=False, soft_wrap=True)
         _say_differing(count.differing, replace)

@@ -85,3 +85,5 @@ def _show(done: Any, as_json: bool) -> None:
         )
     state = f"rollout of {done.version} started" if done.started else (done.version or "nothing changed")
     typer.echo(f"{done.node}: {state}: {done.why}")
+    for caveat in done.caveats:
+        typer.echo(f"{done.node}: but: {caveat}")

@@ -91,13 +91,13 @@ def retrain(
         if as_json:
             emit({
                 "node": node, "version": result.version, "already_there": result.already_there,
-                "certificate": result.statement, "report": str(result.report),
+                "certificate": result.statement, "caveats": result.caveats, "report": str(result.report),
                 "records": result.n_records, "trained_on": result.n_train, "held_out": result.n_held_out,
                 "tried": [variant.to_json() for variant in result.tried],
                 "forecast": None if result.curve is None else result.curve.to_json(),
             })  # fmt: skip
         else:
-            print_report(wide_console(), result.scored, certificate, result.thresholds)
+            print_report(wide_console(), result.scored, certificate, result.thresholds, result.caveats)
             if result.version:
                 state = "already there, " if result.already_there else ""
                 typer.echo(f"{node}: bundle {result.version} ({state}{'live' if activate else 'not live'})")

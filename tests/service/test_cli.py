@@ -159,11 +159,13 @@ def test_the_table_of_a_retraining_does_not_wrap_where_there_is_no_terminal(
     )  # fmt: skip
     certificate = Certificate(True, 0.95, 0.05, 0.5, 200, 200, 0, 0.98, 0, "it is met")
     result = RetrainResult(
-        NODE, "0001-x", False, certificate, Path("report.md"), 800, 600, 200, scored, [0.5, 0.5]
-    )
+        NODE, "0001-x", False, certificate, Path("report.md"), 800, 600, 200, scored, [0.5, 0.5],
+        caveats=["8 sessions stand on both sides: this says nothing about new ones."],
+    )  # fmt: skip
     monkeypatch.setattr("training.retrain.retrain", lambda *_: result)
     monkeypatch.setenv("COLUMNS", "80")
     shown = run("retrain", NODE).stdout
+    assert "It is met.\nbut: 8 sessions stand on both sides: this says nothing about new ones.\n" in shown
     rows = [line for line in shown.splitlines() if line.startswith("│")]
     assert [row.split("│")[1].strip() for row in rows if "linear" in row], shown
     assert all(re.search(r"│ +[\d.]+ │$", row) for row in rows), (

@@ -1,5 +1,7 @@
 """Curation: one record a text, one label a record, groups that stay together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from cascade.contract import Contract
 from cascade.errors import RetrainRefused
 from cascade.traffic import TrainingRecord
 from cascade.traffic.records import Source
-from training.curate import MAX_LABELS, curate
+from training.curate import MAX_LABELS, NO_LABEL, curate
 from training.split import split
 
 
@@ -55,10 +57,32 @@ def test_the_majority_settles_a_contradiction_and_a_tie_drops_the_text() -> None
     assert found.counts.conflicts == 1
 
 
-def test_what_breaks_the_contract_is_left_out_and_counted() -> None:
-    found = curate([record(1, "one", "a"), record(2, "two", "c"), record(3, "three", {"x": 1})], LABELS)
-    assert len(found) == 1
-    assert found.counts.off_contract == 2
+def test_what_breaks_the_contract_is_kept_as_what_no_rung_can_be_right_about() -> None:
+    rows = [record(1, "one", "a"), record(2, "two", "c"), record(3, "three", {"x": 1})]
+    found = curate([*rows, record(4, "one", "c")], LABELS)
+    assert found.y.tolist() == [0, NO_LABEL, NO_LABEL]
+    assert [r.label for r in found.records] == ["a", "c", '{"x": 1}']
+    assert (found.counts.off_contract, found.counts.rare_labels, found.counts.exact_duplicates) == (2, 0, 1)
+
+
+def test_labels_too_rare_to_learn_stay_and_both_sides_of_a_split_get_some() -> None:
+    timed = many(400, timed=True) + [record(1000 + i, f"odd {i}", f"x{i}", time=4.0 * i) for i in range(100)]
+    for rows in (timed, [replace(r, time=None) for r in timed]):
+        found = curate(rows, None)
+        assert (len(found), found.labels) == (500, ("label-0", "label-1", "label-2"))
+        assert {r.label for r, y in zip(found.records, found.y, strict=True) if y == NO_LABEL} == {
+            f"x{i}" for i in range(100)
+        }
+        assert found.counts.rare_labels == 100
+        parts = split(found, 0.25)
+        assert (found.y[parts.calibration] == NO_LABEL).mean() == pytest.approx(0.2, abs=0.05)
+
+
+def test_a_session_too_big_to_keep_together_is_counted_with_its_records() -> None:
+    rows = [replace(r, session="big") if i < 60 else r for i, r in enumerate(many(400))]
+    rows = [replace(r, session=f"s{i // 5}") if i >= 60 else r for i, r in enumerate(rows)]
+    counts = curate(rows, None).counts
+    assert (counts.ignored_sessions, counts.ignored_session_records) == (1, 60)
 
 
 def test_labels_without_end_are_refused_unless_those_that_count_are_listed() -> None:
@@ -68,7 +92,8 @@ def test_labels_without_end_are_refused_unless_those_that_count_are_listed() -> 
     with pytest.raises(RetrainRefused, match=r"1,002 different labels, and at most 1,000 .* 'x1"):
         curate(rows + invented, None)
     found = curate(rows + invented, LABELS)
-    assert (len(found), found.counts.off_contract) == (8, 2 * MAX_LABELS)
+    assert (len(found), found.counts.off_contract) == (8 + 2 * MAX_LABELS, 2 * MAX_LABELS)
+    assert ((found.y >= 0).sum(), found.labels) == (8, LABELS.labels)
 
 
 def test_a_session_and_near_copies_are_one_group() -> None:
@@ -108,7 +133,8 @@ def test_every_record_is_accounted_for(rows: list[tuple[str, str, str | None]]) 
     assert c.seen == len(rows)
     assert c.kept == len(found)
     # a contradiction is a text: the records beyond its first are exact duplicates
-    assert c.seen == c.kept + c.exact_duplicates + c.conflicts + c.off_contract + c.rare_labels
+    assert c.seen == c.kept + c.exact_duplicates + c.conflicts
+    assert (found.y == NO_LABEL).sum() == c.off_contract + c.rare_labels
 
 
 def test_a_split_by_time_certifies_on_the_newest() -> None:
