@@ -27,7 +27,7 @@ from training.node_rungs import encoders_of
 from training.offline import OfflineNode
 from training.own_validators import Refusals, refusals
 from training.replay import decision_text
-from training.rollout_place import rollout_place
+from training.rollout_place import PulledBack, pulled_back, rollout_place
 from training.validator_record import ValidatorRecord
 
 Progress = Callable[[str], None]
@@ -71,6 +71,8 @@ class NodeReport:
         Of the last seven days of decisions; None likewise, when there are none of this bundle.
     place : sequence of str
         Who gets its answers now; empty in the report that is kept in the bundle.
+    pulled_back : PulledBack, optional
+        Who pulled it back, and why; None where nobody did.
     """
 
     node: str
@@ -87,6 +89,7 @@ class NodeReport:
     to_label: list[ToLabel] | None = None
     ledger: Ledger | None = None
     place: Sequence[str] = ()
+    pulled_back: PulledBack | None = None
 
     @property
     def saved(self) -> bool:
@@ -110,6 +113,7 @@ class NodeReport:
             "version": self.version,
             "traffic": self.traffic,
             "place": list(self.place),
+            "pulled_back": None if self.pulled_back is None else vars(self.pulled_back),
             "standing": self.standing.to_json(),
             **{key: self.manifest.get(key) for key in keys},
             "alternatives": [vars(row) for row in self.rows],
@@ -157,6 +161,7 @@ def gather(
         node.name, node.bundle.version, manifest, thresholds, held_out, rows, judged, confusions,
         store.counts(node.name), standing(config, node.name, node.folder, manifest, store), journal, to_label,
         ledger, rollout_place(config, node.name, node.bundle.version, store),
+        pulled_back(config, node.name, node.bundle.version, store),
     )  # fmt: skip
 
 
