@@ -86,7 +86,8 @@ def learning(manifest: Mapping[str, Any]) -> list[Block]:
     """Give the learning curve and the forecast, where the retraining made one."""
     forecast = manifest.get("forecast")
     if not forecast:
-        return [Text("The retraining made no forecast for this bundle.", "note")]
+        why = "there were too few records for one, or too few of their answers could be proven"
+        return [Text(f"The retraining made no forecast: {why}.", "note")]
     return [
         Text(sentence(forecast["sentence"])),
         Plot(
