@@ -73,6 +73,11 @@ class NodeReport:
         Who gets its answers now; empty in the report that is kept in the bundle.
     pulled_back : PulledBack, optional
         Who pulled it back, and why; None where nobody did.
+    teacher_call : (usd, source), optional
+        What an answer of the teacher costs now, as `teacher_price` gives it; None for what the retraining
+        took it at.
+    wrong_answer : float, optional
+        Dollars of harm, where the configuration prices it.
     """
 
     node: str
@@ -90,6 +95,8 @@ class NodeReport:
     ledger: Ledger | None = None
     place: Sequence[str] = ()
     pulled_back: PulledBack | None = None
+    teacher_call: tuple[float, str] | None = None
+    wrong_answer: float | None = None
 
     @property
     def saved(self) -> bool:
@@ -134,9 +141,10 @@ def gather(
     progress("reading traffic")
     known = store.training_records(node.name)
     held_out = read_held_out(node.folder, manifest)
-    price, _ = teacher_price(
+    teacher_call = teacher_price(
         config, node.name, price_texts(known), node.bundle.contract.labels, store.teacher_means(node.name)
     )
+    price = teacher_call[0]
     rows: list[Row] = []
     judged: list[ValidatorRecord] = []
     confusions: list[Confusion] = []
@@ -161,7 +169,7 @@ def gather(
         node.name, node.bundle.version, manifest, thresholds, held_out, rows, judged, confusions,
         store.counts(node.name), standing(config, node.name, node.folder, manifest, store), journal, to_label,
         ledger, rollout_place(config, node.name, node.bundle.version, store),
-        pulled_back(config, node.name, node.bundle.version, store),
+        pulled_back(config, node.name, node.bundle.version, store), teacher_call, config.costs.wrong_answer,
     )  # fmt: skip
 
 
@@ -191,7 +199,7 @@ def report_of_retraining(
     return NodeReport(
         name, "", manifest, thresholds, HeldOut(np.zeros(0, dtype=np.uint64), scored),
         compare(scored, thresholds), judged, confusions_of(scored, thresholds, labels, {}), {},
-        Standing((), None), [],
+        Standing((), None), [], wrong_answer=config.costs.wrong_answer,
     )  # fmt: skip
 
 

@@ -73,9 +73,14 @@ def confusions(report: NodeReport) -> list[Block]:
         )
     ]
     for confusion in report.confusions[:6]:
+        pair = f"teacher: {confusion.truth} · answered: {confusion.answer}"
         times = counted(confusion.count, "record")
-        about = f"teacher: {confusion.truth} · answered: {confusion.answer} · {times}"
-        blocks += [Quote(shortened(text), about) for text in confusion.examples[:2]]
+        about = f"{pair} · {times} of this pair"
+        shown = confusion.examples[:2]  # how many there are is said once: said beside each, they add up
+        blocks += [
+            Quote(shortened(text), about if at == 0 else f"{pair} · another of them")
+            for at, text in enumerate(shown)
+        ]
         if not confusion.examples:
             lost = "" if report.saved else "; their texts are no longer in the traffic"
             blocks.append(Text(f"{about}{lost}.", "note"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from training.certificate import Certificate
 from training.document import Block, Facts, Text
+from training.expected_cost import expected
 from training.node_report import NodeReport
 from training.wording import dollars, sentence
 
@@ -37,8 +38,8 @@ def _facts(report: NodeReport, settles: bool) -> list[tuple[str, str]]:
     share = f"{proof.n_settled / max(proof.n_held_out, 1):.0%}"
     overall = (report.manifest["certificate"].get("end_to_end") or {}).get("disagreement")
     differ = None if overall is None else f"{1000 * overall:.0f} in 1,000"
-    economy = report.manifest.get("economy") or {}
-    saved = dollars(1000 * economy["cost"]["net"]) if economy else None
+    money = expected(report)
+    saved = None if money is None else dollars(1000 * money.cost.net)
     bar, sure = f"{proof.bar:.1%}", f"at confidence {1 - proof.delta:.0%}"
     facts: list[tuple[str | None, str]]
     if settles:
