@@ -28,6 +28,7 @@ from training.offline import OfflineNode
 from training.own_validators import Refusals, refusals
 from training.replay import decision_text
 from training.rollout_place import PulledBack, pulled_back, rollout_place
+from training.rung_alone import RungAlone, rung_alone
 from training.validator_record import ValidatorRecord
 
 Progress = Callable[[str], None]
@@ -78,6 +79,8 @@ class NodeReport:
         took it at.
     wrong_answer : float, optional
         Dollars of harm, where the configuration prices it.
+    teacher : str
+        The rung's name in the configuration.
     """
 
     node: str
@@ -97,14 +100,23 @@ class NodeReport:
     pulled_back: PulledBack | None = None
     teacher_call: tuple[float, str] | None = None
     wrong_answer: float | None = None
+    teacher: str = "frontier"
 
     @property
     def saved(self) -> bool:
         """Whether this is the report that a retraining keeps in its bundle."""
         return self.ledger is None
 
+    @property
+    def better_alone(self) -> RungAlone | None:
+        """The rung that settles as much as the whole ladder and is right more often; None where none is."""
+        if self.held_out is None or not self.manifest["certificate"]["valid"]:
+            return None
+        return rung_alone(self.held_out.scored, self.thresholds)
+
     def to_json(self) -> dict[str, Any]:
         """Give everything as JSON values."""
+        alone = self.better_alone
         keys = (
             "certificate",
             "metrics",
@@ -123,6 +135,7 @@ class NodeReport:
             "pulled_back": None if self.pulled_back is None else vars(self.pulled_back),
             "standing": self.standing.to_json(),
             **{key: self.manifest.get(key) for key in keys},
+            "better_alone": None if alone is None else alone.to_json(),
             "alternatives": [vars(row) for row in self.rows],
             "validators": [record.to_json() for record in self.validators],
             "confusions": [vars(confusion) for confusion in self.confusions],
@@ -170,6 +183,7 @@ def gather(
         store.counts(node.name), standing(config, node.name, node.folder, manifest, store), journal, to_label,
         ledger, rollout_place(config, node.name, node.bundle.version, store),
         pulled_back(config, node.name, node.bundle.version, store), teacher_call, config.costs.wrong_answer,
+        config.nodes[node.name].ladder[-1],
     )  # fmt: skip
 
 
@@ -200,6 +214,7 @@ def report_of_retraining(
         name, "", manifest, thresholds, HeldOut(np.zeros(0, dtype=np.uint64), scored),
         compare(scored, thresholds), judged, confusions_of(scored, thresholds, labels, {}), {},
         Standing((), None), [], wrong_answer=config.costs.wrong_answer,
+        teacher=config.nodes[name].ladder[-1],
     )  # fmt: skip
 
 
