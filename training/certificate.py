@@ -76,6 +76,9 @@ LEVELS: NDArray[np.float64] = 1.0 - np.geomspace(2e-4, 0.7, 150)
 STARTS = ((0.0, 0.15), (0.5, 0.85))
 """Chains: from which settled share on, and with which part of delta. Fixed before any traffic is seen."""
 
+PLENTY = 5000
+"""Records from which on it is not said that more of them make better models."""
+
 SINGLE_CHAIN = ((0.0, 1.0),)
 """Plain fixed-sequence testing."""
 
@@ -139,16 +142,20 @@ def learn_then_test(
             f"with confidence {1 - delta:.0%}, at least {bar:.1%} of the answers settled locally agree with "
             f"the teacher: on {n} held-out records {s} were settled and {w} of them disagreed",
         )  # fmt: skip
-    more = _more_records(settled, wrong, n, bar, alpha)
+    more, rate = _more_records(settled, wrong, n, bar, alpha)
     if more > 0:
         more = math.ceil(more / held_out_share)
+    records = n / held_out_share
     need = (
         f"about {more:,} more records are needed"
         if more >= 0
         else "holding out more would not prove it: these models disagree with the teacher too often even "
-        "where they are surest. It takes better ones, from more records (plan for 2,000 to 5,000), or "
-        "another rung"
+        "where they are surest. It takes better ones, "
+        + ("from more records (plan for 2,000 to 5,000), " if records < PLENTY else "steadier labels, ")
+        + "or another rung"
     )
+    if more >= 0 and rate is not None:  # what refused them is that this is not sure
+        need += f", if no more than {rate:.1%} of the surest answers go on being wrong ({1 - bar:.1%} may be)"
     return Certificate(
         False, bar, delta, 2.0, n, 0, 0, 0.0, more,
         f"agreement of {bar:.1%} cannot be proven with confidence {1 - delta:.0%} "
@@ -241,24 +248,30 @@ def counts_by_slice(
 
 def _more_records(
     settled: NDArray[np.int64], wrong: NDArray[np.int64], n: int, bar: float, delta: float
-) -> int:
-    """Estimate how many more records a proof takes, were the error rates to stay as they were seen.
+) -> tuple[int, float | None]:
+    """Estimate how many more records a proof takes, and at which error rate, were it to stay as it was seen.
 
     The rate at a level is taken with one more wrong record than was seen, so that luck at the top of a
     small sample does not promise too much.
+
+    Returns
+    -------
+    more : int
+        -1 where no number would do: also where enough records were there, and none of their answers may
+        settle, because their slices are fenced or something refuses them all.
+    rate : float or None
+        None where nothing settled that it could be taken from.
     """
-    if n == 0:
-        return first_count(bar, delta)
+    first = first_count(bar, delta)
     usable = settled >= min(30, max(settled.max(initial=0) // 2, 1))
-    if not usable.any():
-        return first_count(bar, delta)
+    if n == 0 or not usable.any():
+        return (first if n < first else -1), None
     rate = (wrong[usable] + 1) / (settled[usable] + 1)
     share = settled[usable] / n
     for factor in np.geomspace(1, 100, 60):
         accepted = np.floor(share * n * factor)
-        if np.any(
-            (accepted >= first_count(bar, delta))
-            & (binom.cdf(np.ceil(rate * accepted), accepted, 1 - bar) <= delta)
-        ):
-            return int(max(math.ceil(n * (factor - 1)), math.ceil(n / 10)))  # less would be false precision
-    return -1
+        enough = (accepted >= first) & (binom.cdf(np.ceil(rate * accepted), accepted, 1 - bar) <= delta)
+        if enough.any():
+            more = max(math.ceil(n * (factor - 1)), math.ceil(n / 10))  # less would be false precision
+            return more, float(rate[enough].max())
+    return -1, None

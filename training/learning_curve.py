@@ -146,7 +146,8 @@ def forecast(
     Returns
     -------
     Forecast or None
-        None where there are too few records for three subsets, or nearly all of them are refused.
+        None where there are too few records for three subsets, or nearly all of them are refused, and after
+        a refusal where the proof of what comes next would be refused again more often than not.
     """
     y, embedding, encoder, linear = fitted.y, fitted.embedding, fitted.encoder, fitted.linear
     n, n_labels = len(y), fitted.opinions.scores[0].shape[1]
@@ -280,6 +281,9 @@ def _extrapolate(
     totals, drawn = totals[usable], drawn[usable]
     law = _fit_law(totals, drawn.mean(axis=1))
     now, later = float(records), float(records + next_records)
+    refused_later = float((proofs[1] == 0).mean()) if len(proofs) > 1 else 0.0
+    if settled_now == 0 and refused_later > 0.5:  # what could settle in hindsight is luck then
+        return None
     kept_now, kept_later, noise = _kept_back(drawn[-1], proofs)
     gap_now = 1 - settled_now if settled_now > 0 else min(_gap(law, now) + kept_now, 1.0)
 
@@ -297,6 +301,8 @@ def _extrapolate(
     # luck of the records held out then, and of those that were held out now
     spread += rng.choice(noise, N_DRAWS) - rng.choice(noise, N_DRAWS)
     low, high = (float(np.clip(q, 0, 1)) for q in np.quantile(spread, tails))
+    if settled_now == 0 and refused_later > tails[0]:
+        low = 0.0
     return Forecast(
         records, next_records, settled_now, following, min(low, following), max(high, following), points, *law
     )

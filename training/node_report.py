@@ -28,7 +28,8 @@ from training.node_rungs import encoders_of
 from training.offline import OfflineNode
 from training.own_validators import Refusals, refusals
 from training.replay import decision_text
-from training.rollout_place import rollout_place
+from training.rollout_place import PulledBack, pulled_back, rollout_place
+from training.rung_alone import RungAlone, rung_alone
 from training.validator_record import ValidatorRecord
 
 Progress = Callable[[str], None]
@@ -74,6 +75,15 @@ class NodeReport:
         What is to be said with the verdict: see `training.caveats`.
     place : sequence of str
         Who gets its answers now; empty in the report that is kept in the bundle.
+    pulled_back : PulledBack, optional
+        Who pulled it back, and why; None where nobody did.
+    teacher_call : (usd, source), optional
+        What an answer of the teacher costs now, as `teacher_price` gives it; None for what the retraining
+        took it at.
+    wrong_answer : float, optional
+        Dollars of harm, where the configuration prices it.
+    teacher : str
+        The rung's name in the configuration.
     """
 
     node: str
@@ -90,6 +100,10 @@ class NodeReport:
     to_label: list[ToLabel] | None = None
     ledger: Ledger | None = None
     place: Sequence[str] = ()
+    pulled_back: PulledBack | None = None
+    teacher_call: tuple[float, str] | None = None
+    wrong_answer: float | None = None
+    teacher: str = "frontier"
     caveats: Sequence[str] = ()
 
     @property
@@ -97,8 +111,16 @@ class NodeReport:
         """Whether this is the report that a retraining keeps in its bundle."""
         return self.ledger is None
 
+    @property
+    def better_alone(self) -> RungAlone | None:
+        """The rung that settles as much as the whole ladder and is right more often; None where none is."""
+        if self.held_out is None or not self.manifest["certificate"]["valid"]:
+            return None
+        return rung_alone(self.held_out.scored, self.thresholds)
+
     def to_json(self) -> dict[str, Any]:
         """Give everything as JSON values."""
+        alone = self.better_alone
         keys = (
             "certificate",
             "metrics",
@@ -115,8 +137,10 @@ class NodeReport:
             "traffic": self.traffic,
             "place": list(self.place),
             "caveats": list(self.caveats),
+            "pulled_back": None if self.pulled_back is None else vars(self.pulled_back),
             "standing": self.standing.to_json(),
             **{key: self.manifest.get(key) for key in keys},
+            "better_alone": None if alone is None else alone.to_json(),
             "alternatives": [vars(row) for row in self.rows],
             "validators": [record.to_json() for record in self.validators],
             "confusions": [vars(confusion) for confusion in self.confusions],
@@ -135,9 +159,10 @@ def gather(
     progress("reading traffic")
     known = store.training_records(node.name)
     held_out = read_held_out(node.folder, manifest)
-    price, _ = teacher_price(
+    teacher_call = teacher_price(
         config, node.name, price_texts(known), node.bundle.contract.labels, store.teacher_means(node.name)
     )
+    price = teacher_call[0]
     rows: list[Row] = []
     judged: list[ValidatorRecord] = []
     confusions: list[Confusion] = []
@@ -162,7 +187,8 @@ def gather(
         node.name, node.bundle.version, manifest, thresholds, held_out, rows, judged, confusions,
         store.counts(node.name), standing(config, node.name, node.folder, manifest, store), journal, to_label,
         ledger, rollout_place(config, node.name, node.bundle.version, store),
-        caveats(manifest, _before(journal, node.bundle.version)),
+        pulled_back(config, node.name, node.bundle.version, store), teacher_call, config.costs.wrong_answer,
+        config.nodes[node.name].ladder[-1], caveats(manifest, _before(journal, node.bundle.version)),
     )  # fmt: skip
 
 
@@ -195,7 +221,8 @@ def report_of_retraining(
     return NodeReport(
         name, "", manifest, thresholds, HeldOut(np.zeros(0, dtype=np.uint64), scored),
         compare(scored, thresholds), judged, confusions_of(scored, thresholds, labels, {}), {},
-        Standing((), None), [], caveats=said_with_it,
+        Standing((), None), [], wrong_answer=config.costs.wrong_answer,
+        teacher=config.nodes[name].ladder[-1], caveats=said_with_it,
     )  # fmt: skip
 
 

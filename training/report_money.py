@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from training.document import Block, Rows, Text
+from training.expected_cost import Expected, expected
 from training.node_report import NodeReport
 from training.wording import amount, dollars
+
+SOURCES = {
+    "traffic": "what it cost in this traffic",
+    "price list": "its price per token and the length of the texts, because no answer of it with a price was "
+    "in the traffic",
+}
 
 
 def money(report: NodeReport) -> list[Block]:
     """Give the expected net saving and the ledger of the last week."""
     blocks: list[Block] = []
-    economy = report.manifest.get("economy")
-    if economy:
-        cost, prices = economy["cost"], economy["prices"]
-        source = "what it cost in this traffic" if economy["teacher_price_from"] == "traffic" else (
-            "its price per token and the length of the texts, because no answer of it is in the traffic"
-        )  # fmt: skip
+    found = expected(report)
+    if found is not None:
+        cost, prices = found.cost, found.prices
         lines = [
-            ("teacher calls spared", cost["spared"]), ("local answers that settled", -cost["drafts"]),
-            ("local answers that did not (failed drafts)", -cost["failed_drafts"]),
-            ("audits", -cost["audits"]), ("retraining", -cost["retraining"]), ("net", cost["net"]),
+            ("teacher calls spared", cost.spared), ("local answers that settled", -cost.drafts),
+            ("local answers that did not (failed drafts)", -cost.failed_drafts),
+            ("audits", -cost.audits), ("retraining", -cost.retraining), ("net", cost.net),
+            *_harm(report, cost.net),
         ]  # fmt: skip
         blocks += [
             Text("Expected, from the held-out records:"),
@@ -27,15 +32,20 @@ def money(report: NodeReport) -> list[Block]:
                 ("per 1,000 requests", "$"), [(name, amount(1000 * usd, signed=True)) for name, usd in lines]
             ),
             Text(
-                f"A teacher's answer is taken at {dollars(prices['teacher_call'])}, from {source}; a CPU "
-                f"hour at {dollars(prices['cpu_hour'])}; {prices['audit_share']:.0%} of what settles is "
-                f"audited; a retraining, {dollars(prices['retraining'])}, is spread over "
-                f"{prices['decisions_per_retraining']:,.0f} decisions.",
+                f"A teacher's answer is taken at {dollars(prices.teacher_call)}, from "
+                f"{SOURCES[found.price_from]}{_then(found)}; a CPU "
+                f"hour at {dollars(prices.cpu_hour)}; {prices.audit_share:.0%} of what settles is "
+                f"audited; a retraining, {dollars(prices.retraining)}, is spread over "
+                f"{prices.decisions_per_retraining:,.0f} decisions.",
                 "note",
             ),
         ]
-        if economy["too_dear"]:
-            blocks.append(Text(f"It does not pay: {economy['too_dear']}.", "bad"))
+        too_dear = report.manifest["economy"]["too_dear"]
+        if too_dear:
+            better = "; at today's price of the teacher it would: retrain" if cost.net > 0 else ""
+            blocks.append(Text(f"It does not pay: {too_dear}{better}.", "bad"))
+        elif cost.net <= 0 < prices.teacher_call:
+            blocks.append(Text("At today's price of the teacher it does not pay.", "bad"))
     else:
         blocks.append(Text("This bundle holds no measured cost; retrain to get one that does.", "note"))
     ledger = report.ledger
@@ -58,4 +68,24 @@ def money(report: NodeReport) -> list[Block]:
         Rows(("", "$"), [(name, amount(usd, signed=True)) for name, usd in rows]),
         Text(f"Net, 95 % interval: {dollars(ledger.net_low)} to {dollars(ledger.net_high)}.", "note"),
         *unresolved,
+    ]
+
+
+def _then(found: Expected) -> str:
+    """Say at what price the retraining took an answer, where that is another."""
+    if dollars(found.then) == dollars(found.prices.teacher_call):
+        return ""
+    source = f", from {SOURCES[found.then_from]}" if found.then_from != found.price_from else ""
+    return f" (the retraining took it at {dollars(found.then)}{source})"
+
+
+def _harm(report: NodeReport, net: float) -> list[tuple[str, float]]:
+    """Give the expected harm of wrong answers, where the configuration prices one."""
+    if report.wrong_answer is None:
+        return []
+    certificate = report.manifest["certificate"]
+    harm = report.wrong_answer * certificate["n_wrong"] / max(certificate["n_held_out"], 1)
+    return [
+        (f"harm of wrong answers, {dollars(report.wrong_answer)} each", -harm),
+        ("net of that harm", net - harm),
     ]

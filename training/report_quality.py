@@ -10,7 +10,7 @@ from training.evaluate import Row, calibration_error, settle
 from training.node_report import NodeReport
 from training.plots import draw_learning_curve, draw_reliability, draw_tradeoff, draw_wrong_pairs
 from training.report_verdict import certificate_of
-from training.wording import OLD_BUNDLE, amount, counted, sentence, share_text, shortened
+from training.wording import OLD_BUNDLE, amount, counted, dollars, sentence, share_text, shortened
 
 
 def alternatives(report: NodeReport) -> list[Block]:
@@ -22,11 +22,32 @@ def alternatives(report: NodeReport) -> list[Block]:
     return [
         Rows(header, [_row(row) for row in report.rows]),
         Text("Held-out records; in brackets, 95 % intervals. Cost is of the answers alone.", "note"),
+        *_better_alone(report),
         Plot(
             "tradeoff",
             "Agreement with the teacher against the share settled locally",
             lambda figure: draw_tradeoff(figure, scored, proof),
         ),
+    ]
+
+
+def _better_alone(report: NodeReport) -> list[Block]:
+    """Say it where the ladder is dominated by one of its own rungs."""
+    found = report.better_alone
+    if found is None:
+        return []
+    usd = 1000 * found.usd
+    price = f"{dollars(usd)} more" if usd >= 0 else f"{dollars(-usd)} less"
+    return [
+        Text(
+            f"The {found.rung} rung alone would settle as much ({found.settled:.1%} against "
+            f"{found.ladder_settled:.1%}) and be right more often: {found.agreement:.1%} against "
+            f"{found.ladder_agreement:.1%}, for {price} per 1,000. Of the records that both settle, it alone "
+            f"is right on {found.better:,}, and the ladder alone on {found.worse:,} (exact McNemar test, "
+            f"p = {found.p_value:.2g}). Put `ladder: [{found.rung}, {report.teacher}]` into the "
+            "configuration and retrain: that proves it, or not.",
+            "bad",
+        )
     ]
 
 
@@ -73,9 +94,14 @@ def confusions(report: NodeReport) -> list[Block]:
         )
     ]
     for confusion in report.confusions[:6]:
+        pair = f"teacher: {confusion.truth} · answered: {confusion.answer}"
         times = counted(confusion.count, "record")
-        about = f"teacher: {confusion.truth} · answered: {confusion.answer} · {times}"
-        blocks += [Quote(shortened(text), about) for text in confusion.examples[:2]]
+        about = f"{pair} · {times} of this pair"
+        shown = confusion.examples[:2]  # how many there are is said once: said beside each, they add up
+        blocks += [
+            Quote(shortened(text), about if at == 0 else f"{pair} · another of them")
+            for at, text in enumerate(shown)
+        ]
         if not confusion.examples:
             lost = "" if report.saved else "; their texts are no longer in the traffic"
             blocks.append(Text(f"{about}{lost}.", "note"))
@@ -86,7 +112,8 @@ def learning(manifest: Mapping[str, Any]) -> list[Block]:
     """Give the learning curve and the forecast, where the retraining made one."""
     forecast = manifest.get("forecast")
     if not forecast:
-        return [Text("The retraining made no forecast for this bundle.", "note")]
+        why = "there were too few records for one, or too few of their answers could be proven"
+        return [Text(f"The retraining made no forecast: {why}.", "note")]
     return [
         Text(sentence(forecast["sentence"])),
         Plot(

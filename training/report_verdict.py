@@ -7,6 +7,7 @@ from typing import Any
 
 from training.certificate import Certificate
 from training.document import Block, Facts, Text
+from training.expected_cost import expected
 from training.node_report import NodeReport
 from training.wording import dollars, sentence
 
@@ -24,27 +25,51 @@ def certificate_of(manifest: Mapping[str, Any]) -> Certificate:
 
 def headline(report: NodeReport) -> list[Block]:
     """Give the verdict, what is to be said with it, and the few numbers that matter."""
-    proof = certificate_of(report.manifest)
-    economy = report.manifest.get("economy") or {}
-    verdict, tone = _verdict(report, proof)
-    facts = [
-        (f"{proof.n_settled / max(proof.n_held_out, 1):.0%}", "of requests answered locally"),
-        (f"{proof.bar:.1%}", f"agreement proven, at confidence {1 - proof.delta:.0%}"),
-    ]
-    overall = (report.manifest["certificate"].get("end_to_end") or {}).get("disagreement")
-    if overall is not None:
-        facts.append((f"{1000 * overall:.0f} in 1,000", "of all answers differ from the teacher's"))
-    if economy:
-        facts.append((dollars(1000 * economy["cost"]["net"]), "saved per 1,000 requests, net"))
-    place = [Text(" ".join(report.place))] if report.place else []
+    verdict, tone = _verdict(report, certificate_of(report.manifest))
     said_with_it = [Text(line, "bad") for line in report.caveats]
-    return [Text(verdict, "good" if tone else "bad"), *said_with_it, *place, Facts(facts)]
+    place = [Text(" ".join(report.place))] if report.place else []
+    return [Text(verdict, "good" if tone else "bad"), *said_with_it, *place, Facts(_facts(report, tone))]
+
+
+def _facts(report: NodeReport, settles: bool) -> list[tuple[str, str]]:
+    """Give the numbers under the verdict; what does not hold now is told as what would, or was."""
+    proof = certificate_of(report.manifest)
+    if not proof.valid:
+        return [("0%", "of requests answered locally"), (f"{proof.bar:.1%}", "is the bar, not proven")]
+    share = f"{proof.n_settled / max(proof.n_held_out, 1):.0%}"
+    overall = (report.manifest["certificate"].get("end_to_end") or {}).get("disagreement")
+    differ = None if overall is None else f"{1000 * overall:.0f} in 1,000"
+    money = expected(report)
+    saved = None if money is None else dollars(1000 * money.cost.net)
+    bar, sure = f"{proof.bar:.1%}", f"at confidence {1 - proof.delta:.0%}"
+    facts: list[tuple[str | None, str]]
+    if settles:
+        facts = [
+            (share, "of requests answered locally"),
+            (bar, f"agreement proven, {sure}"),
+            (differ, "of all answers differ from the teacher's"),
+            (saved, "saved per 1,000 requests, net"),
+        ]
+    else:
+        facts = [
+            ("0%", "of requests answered locally now"),
+            (share, "of the held-out records it would have answered locally"),
+            (bar, f"agreement was proven for traffic like them, {sure}"),
+            (differ, "of all answers to them would have differed from the teacher's"),
+            (saved, "would be saved per 1,000 requests like them, net"),
+        ]
+    return [(number, what) for number, what in facts if number is not None]
 
 
 def _verdict(report: NodeReport, proof: Certificate) -> tuple[str, bool]:
+    """Say it in a sentence, and whether it settles anything where it serves."""
     economy = report.manifest.get("economy") or {}
     if not proof.valid:
         return f"No: {proof.reason}. The teacher answers everything.", False
+    back = report.pulled_back
+    if back is not None:
+        begin = "No: the guard pulled it back" if back.by_guard else f"Not now: {back.who} pulled it back"
+        return sentence(f"{begin}: {back.why}" if back.why else begin), False
     if report.standing.fences:
         return f"Not now: {'; '.join(report.standing.fences)}. The teacher answers everything.", False
     if economy.get("too_dear"):
@@ -62,27 +87,7 @@ def _verdict(report: NodeReport, proof: Certificate) -> tuple[str, bool]:
 def safety(report: NodeReport) -> list[Block]:
     """Say in plain words what was proven, on what, and when it no longer holds."""
     found = report.manifest["certificate"]
-    proof = certificate_of(report.manifest)
-    wrong = 100 * proof.n_wrong / max(proof.n_settled, 1)
-    blocks: list[Block] = [
-        Text(
-            f"It was tried on {proof.n_held_out:,} records that no model had seen. It would have answered "
-            f"{proof.n_settled:,} of them itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were "
-            "not what the teacher said. All the others go to the teacher, as before."
-        ),
-        Text(
-            f"From that follows, with confidence {1 - proof.delta:.0%}, an agreement of at least "
-            f"{proof.agreement_lower:.2%} among the answers that it gives itself; the bar is {proof.bar:.1%}."
-        ),
-    ]
-    overall = found.get("end_to_end")
-    if overall:
-        blocks.append(
-            Text(
-                f"Over everything, the teacher's own answers included, {overall['disagreement']:.1%} of the "
-                f"answers would differ from the teacher's ({overall['low']:.1%} to {overall['high']:.1%})."
-            )
-        )
+    blocks = _proven(report) if certificate_of(report.manifest).valid else _not_proven(report)
     noise = found.get("teacher_noise")
     if noise:
         blocks.append(
@@ -99,6 +104,8 @@ def safety(report: NodeReport) -> list[Block]:
         Text(f"It {reason}.", "bad") for reason in report.standing.lines() if reason.startswith("settles")
     ]
     blocks += [Text(sentence(line)) for line in report.standing.lines() if not line.startswith("settles")]
+    if not certificate_of(report.manifest).valid:
+        return blocks
     teacher = found.get("teacher")
     named = f" than {teacher['model']}" if isinstance(teacher, dict) and teacher.get("model") else ""
     blocks.append(
@@ -109,4 +116,40 @@ def safety(report: NodeReport) -> list[Block]:
             "note",
         )
     )
+    return blocks
+
+
+def _not_proven(report: NodeReport) -> list[Block]:
+    proof = certificate_of(report.manifest)
+    return [
+        Text(
+            f"It was tried on {proof.n_held_out:,} records that no model had seen, and the bar of "
+            f"{proof.bar:.1%} could not be proven on them. So it may answer none itself: all go to the "
+            "teacher, as before."
+        )
+    ]
+
+
+def _proven(report: NodeReport) -> list[Block]:
+    proof = certificate_of(report.manifest)
+    wrong = 100 * proof.n_wrong / max(proof.n_settled, 1)
+    blocks: list[Block] = [
+        Text(
+            f"It was tried on {proof.n_held_out:,} records that no model had seen. It would have answered "
+            f"{proof.n_settled:,} of them itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were "
+            "not what the teacher said. All the others go to the teacher, as before."
+        ),
+        Text(
+            f"From that follows, with confidence {1 - proof.delta:.0%}, an agreement of at least "
+            f"{proof.agreement_lower:.2%} among the answers that it gives itself; the bar is {proof.bar:.1%}."
+        ),
+    ]
+    overall = report.manifest["certificate"].get("end_to_end")
+    if overall:
+        blocks.append(
+            Text(
+                f"Over everything, the teacher's own answers included, {overall['disagreement']:.1%} of the "
+                f"answers would differ from the teacher's ({overall['low']:.1%} to {overall['high']:.1%})."
+            )
+        )
     return blocks

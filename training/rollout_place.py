@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 from cascade.config import Config
 from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.state import GUARD
 from cascade.rollout.verbs import Verbs
 from cascade.traffic import TrafficStore
 from training.write_bundle import versions
+
+
+@dataclass(frozen=True)
+class PulledBack:
+    """Who pulled a bundle back, and why.
+
+    Attributes
+    ----------
+    who : str
+        A person's name, or `guard`.
+    why : str
+        One sentence; empty where a person gave none.
+    """
+
+    who: str
+    why: str
+
+    @property
+    def by_guard(self) -> bool:
+        """Whether evidence did it, and no person."""
+        return self.who == GUARD
+
+
+def pulled_back(config: Config, node: str, version: str, store: TrafficStore) -> PulledBack | None:
+    """Give who pulled a bundle back, and why; None where it is not barred now.
+
+    Raises
+    ------
+    StoreError
+    """
+    verbs = Verbs(config, DatabaseRolloutStore(store))
+    if version not in verbs.state(node).barred:
+        return None
+    ended = [event for event in verbs.history(node) if event.what == "rollback" and event.bundle == version]
+    return PulledBack(ended[-1].who, ended[-1].why)
 
 
 def rollout_place(config: Config, node: str, version: str, store: TrafficStore) -> list[str]:
@@ -30,13 +69,12 @@ def rollout_place(config: Config, node: str, version: str, store: TrafficStore) 
 
 
 def _who(
-    stable: str, candidate: str, percent: int, rolled_back: dict[str, str], node: str, version: str
+    stable: str, candidate: str, percent: int, rolled_back: Collection[str], node: str, version: str
 ) -> str:
     begin = f"cascade rollout start {node} --bundle {version}"
     share = f"live for {percent} % of the keys" if percent else "in shadow"
     if version in rolled_back:
-        why = rolled_back[version]
-        return f"Nobody gets its answers: it was rolled back ({why}). `{begin} --force` begins anew."
+        return f"Nobody gets its answers: it was rolled back. `{begin} --force` begins anew."
     if version == candidate:
         return f"It is on its way up: {share}; `cascade rollout status {node}` says what it waits for."
     if version == stable and candidate:

@@ -111,6 +111,9 @@ def _from_log(path: Path, format_: LogFormat) -> list[Any]:
     from cascade.traffic.logs import Format, read_log
     from cascade.traffic.logs.reading import detect
 
+    with path.open("rb") as file:
+        if not any(line.strip() for line in file):
+            raise InvalidInput("from", f"{path} is empty")
     kind = detect(path) if format_ is LogFormat.AUTO else cast(Format, format_.value)
     if kind == "jsonl":
         raise InvalidInput(

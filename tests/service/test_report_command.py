@@ -17,13 +17,14 @@ from cascade.demo.bundle_copies import copy_bundle
 from cascade.pointer import POINTER
 from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.records import BROKEN, Audit, AuditResult
+from cascade.rollout.state import GUARD, Event
 from cascade.rollout.verbs import Verbs
 from cascade.server.engine import Engine
 from cascade.traffic import Labelled, open_store
 from tests.conftest import NODE, ROOT, sample
 from training.node_rungs import encoders_of
 from training.retrain import retrain
-from training.rollout_place import rollout_place
+from training.rollout_place import pulled_back, rollout_place
 
 BAD_TEXT = "<script>alert(1)</script> where is my refund"
 
@@ -220,8 +221,21 @@ def test_the_report_follows_the_rollout(path: Path) -> None:
             "It is on its way up: live for 5 % of the keys"
         )
         verbs.rollback(NODE, "ada", "wrong refunds")
-        assert "it was rolled back (wrong refunds)" in rollout_place(config, NODE, new, store)[0]
+        assert "it was rolled back. `" in rollout_place(config, NODE, new, store)[0]
         assert rollout_place(config, NODE, old, store)[1].startswith("A newer bundle was rolled back: ")
+        assert pulled_back(config, NODE, old, store) is None
+        shown = run(path, "--bundle", new, "--format", "md").output
+        assert "**Not now: ada pulled it back: wrong refunds.**" in shown
+        found = json.loads(run(path, "--bundle", new, "--json").stdout)
+        assert found["pulled_back"] == {"who": "ada", "why": "wrong refunds"}
+        verbs.start(NODE, "ada", bundle=new, percent=5, force=True)
+        assert pulled_back(config, NODE, new, store) is None
+        seq = verbs.state(NODE).seq + 1
+        broken = "18 of 18 audited answers disagreed with the teacher"
+        assert verbs.store.append(Event(NODE, seq, time.time(), GUARD, "rollback", broken, new))
+        shown = run(path, "--bundle", new, "--format", "md").output
+        assert f"**No: the guard pulled it back: {broken}.**" in shown
+        assert "**0%** of requests answered locally now" in shown
     finally:
         store.close()
         shutil.rmtree(models / new)

@@ -79,7 +79,11 @@ def test_a_bar_that_cannot_be_proven_is_refused_and_what_serves_stays(
     assert not result.certificate.valid
     assert result.version == ""
     assert "more records" in result.certificate.reason
-    assert result.report.read_text().startswith("# ")
+    report = result.report.read_text()
+    assert report.startswith("# ")
+    assert "**98.5%** is the bar, not proven" in report
+    assert "agreement proven" not in report
+    assert "From that follows" not in report
     assert serving_version(config.models_path, NODE) == served
     assert files(config.models_path / NODE / served) == before
     assert not [p for p in (config.models_path / NODE).iterdir() if p.name.startswith(".new")]

@@ -1,5 +1,7 @@
 """The certificate keeps its promise, and refuses where it cannot."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -109,6 +111,27 @@ def test_a_bad_model_is_refused_and_told_that_it_has_to_be_a_better_one() -> Non
     assert certificate.more_records == -1
     assert "holding out more would not prove it" in certificate.reason
     assert "better ones, from more records (plan for 2,000 to 5,000)" in certificate.reason
+
+
+@pytest.mark.parametrize("n", [180, 375, 6000])
+def test_where_every_answer_is_fenced_no_number_of_records_is_invented(n: int) -> None:
+    confidence, right = traffic(n, 6)
+    certificate = learn_then_test(confidence, right, 0.95, 0.05, allowed=np.zeros_like(right))
+    assert not certificate.valid
+    assert certificate.more_records == -1
+    assert "holding out more would not prove it" in certificate.reason
+    assert ("plan for 2,000 to 5,000" in certificate.reason) == (n < 5000)
+
+
+def test_the_number_of_records_says_which_error_rate_it_takes_for_granted() -> None:
+    rng = np.random.default_rng(1)  # 4 % wrong: too near to the bar for 300 records
+    certificate = learn_then_test(rng.random((300, 1)), rng.random((300, 1)) >= 0.04, 0.95, 0.05)
+    assert certificate.more_records > 0
+    found = re.search(
+        r"if no more than (\d\.\d)% of the surest answers go on being wrong", certificate.reason
+    )
+    assert found is not None
+    assert 0 < float(found[1]) < 5.0
 
 
 def test_no_records_at_all_are_refused() -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from benchmarks.chatter import chatter
+from cascade.cli import app
 from cascade.config import load_config
 from cascade.gateway.fixed_part import fingerprint
 from cascade.traffic import Call
@@ -234,3 +236,13 @@ def test_the_stanza_is_a_configuration_that_loads_and_recognises_the_calls(tmp_p
     small = yaml.safe_load(stanzas(found.candidates, "frontier", None, ["linear"], 0.95))["nodes"]
     assert small[found.candidates[0].name]["ladder"] == ["linear", "frontier"]
     assert small[found.candidates[0].name]["bar"]["agreement"] == 0.95
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_an_empty_log_is_told_to_be_empty_and_not_to_be_something_else(tmp_path: Path, text: str) -> None:
+    (tmp_path / "e.jsonl").write_text(text)
+    done = CliRunner().invoke(
+        app, ["discover", "--from", str(tmp_path / "e.jsonl"), "-c", str(ROOT / "cascade.yaml")]
+    )
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'e.jsonl'} is empty" in done.output.replace("\n", "")

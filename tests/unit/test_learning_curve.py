@@ -1,6 +1,7 @@
 """What the next records would bring."""
 
 import numpy as np
+import pytest
 
 from training.learning_curve import N_DRAWS, _extrapolate, _fit_law
 
@@ -68,3 +69,23 @@ def test_after_a_refusal_the_forecast_starts_from_the_curve_less_what_a_proof_ke
     found = _extrapolate(TOTALS, could, 0.0, 4000, 1000, np.random.default_rng(0), kept)
     assert found is not None
     assert abs(found.settled_next - 0.85) < 0.01
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.4])
+def test_after_a_refusal_that_would_come_again_there_is_no_forecast(share: float) -> None:
+    """Of random labels the luckiest prefix can settle 2 % in hindsight, and no proof ever will."""
+    lucky = np.full((4, N_DRAWS), 0.02)
+    later = np.where(np.arange(N_DRAWS) < share * N_DRAWS, 0.02, 0.0)
+    proofs = [np.zeros(N_DRAWS), later]
+    assert _extrapolate(TOTALS, lucky, 0.0, 4000, 1000, np.random.default_rng(0), proofs) is None
+    assert _extrapolate(TOTALS, lucky, 0.5, 4000, 1000, np.random.default_rng(0), proofs) is not None
+
+
+def test_where_the_next_proof_may_fail_again_the_interval_says_so() -> None:
+    could = np.full((4, N_DRAWS), 0.9)
+    later = np.where(np.arange(N_DRAWS) < 0.8 * N_DRAWS, 0.85, 0.0)
+    kept = [np.full(N_DRAWS, 0.8), later]
+    found = _extrapolate(TOTALS, could, 0.0, 4000, 1000, np.random.default_rng(0), kept)
+    assert found is not None
+    assert found.low == 0
+    assert found.settled_next > 0.8
