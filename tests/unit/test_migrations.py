@@ -46,7 +46,6 @@ def test_a_database_of_the_first_version_is_migrated_with_its_data(v1: Path, tmp
         }  # fmt: skip
         assert [(r.id, r.output, r.source) for r in store.training_records("n")] == [
             ("i1", "a", "import"),
-            ("d1", "b", "outcome"),
             ("d2", "a", "teacher"),
         ]
         found = store.find("n", "r1")
