@@ -98,19 +98,17 @@ class DatabaseRolloutStore:
         """See `RolloutStore.finish_audits`."""
         with self._database.writing() as connection:
             for result in results:
-                judged = result.right is not None
-                counts = judged or result.answered
-                if counts:  # what a caller reported is a verdict, also where the teacher's answer gives none
-                    reported = connection.execute(sql.SELECT_REPORT, (result.audit.decision_id,)).fetchone()
-                    if reported is not None:
-                        result = replace(result, right=bool(reported[0]))
                 row = sql.finish_row(result, self._rows)
+                counts = result.right is not None or result.answered
                 if connection.execute(sql.FINISH_AUDIT, row).rowcount == 1 and counts:
-                    _add(connection, _evidence_of_audit(result))
-                    self._add_beside(connection, result, judged)
+                    evidence = _evidence_of_audit(result)
+                    if evidence.right and _called_wrong(connection, evidence.decision_id):
+                        evidence = replace(evidence, right=False)
+                    _add(connection, evidence)
+                    self._add_beside(connection, result)
 
-    def _add_beside(self, connection: Connection, result: AuditResult, judged: bool) -> None:
-        audit = result.audit
+    def _add_beside(self, connection: Connection, result: AuditResult) -> None:
+        audit, judged = result.audit, result.right is not None
         found = connection.execute(sql.SELECT_BESIDE, (audit.decision_id, audit.bundle)).fetchall()
         for node, bundle, step, answer, slices in found:
             theirs = self._rows.value_of(answer, sql.BESIDE, audit.decision_id)
@@ -188,6 +186,16 @@ class DatabaseRolloutStore:
 
 def _add(connection: Connection, evidence: Evidence) -> None:
     connection.execute(sql.INSERT_EVIDENCE, sql.evidence_row(evidence))
+
+
+def _called_wrong(connection: Connection, decision_id: str) -> bool:
+    """Whether the last report on a decision calls its answer wrong.
+
+    Nothing else that is reported is heeded here. Those who report are no random sample: "right" would outvote
+    the teacher, and a verdict where the teacher gave none would count the wrong ones above all.
+    """
+    reported = connection.execute(sql.SELECT_REPORT, (decision_id,)).fetchone()
+    return reported is not None and not reported[0]
 
 
 def _evidence_of_shadow(run: ShadowRun) -> Evidence:

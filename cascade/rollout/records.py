@@ -134,8 +134,8 @@ class Evidence:
     time : float
         Unix seconds.
     right : bool
-        Whether it equals the teacher's answer, or what was reported where that was known by then; False
-        without a meaning where there is no verdict.
+        Whether it equals the teacher's answer and was not reported wrong by then; False without a meaning
+        where there is no verdict.
     propensity : float
         With which probability the decision came to be looked at, in (0, 1].
     slices : tuple of str

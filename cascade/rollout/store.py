@@ -49,8 +49,9 @@ class RolloutStore(Protocol):
     def finish_audits(self, results: Sequence[AuditResult]) -> None:
         """Write results, and the evidence that follows from them, in one transaction.
 
-        Where a report on the decision is there already, it says whether the answer was right. What a
-        candidate answered beside the audited decision becomes evidence on the candidate as well.
+        Where the last report on the decision calls the answer wrong, it is wrong, though the teacher agrees;
+        no report makes an answer right or gives a verdict that is missing. What a candidate answered beside
+        the audited decision becomes evidence on the candidate as well.
         """
 
     def evidence(self, node: str, bundle: str, after: int, limit: int = 5000) -> list[Evidence]:

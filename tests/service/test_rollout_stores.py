@@ -88,17 +88,18 @@ def test_a_given_up_audit_is_no_evidence_but_costs_what_it_cost(store: DatabaseR
     assert store.audit_spending(NODE, 0.0)[0] == pytest.approx(0.001)
 
 
-def test_an_audit_without_a_verdict_is_kept_as_such_unless_a_caller_gave_one(
+def test_an_audit_without_a_verdict_is_kept_as_such_and_no_caller_gives_one(
     store: DatabaseRolloutStore,
 ) -> None:
-    store.add_reports([Report("d2", NODE, OLD, 1e9, False)])
-    store.add_audits([audit("d1"), audit("d2")], "me", 2e9)
-    store.finish_audits([done(d, right=None, error=BROKEN, answered=True) for d in ("d1", "d2")])
+    store.add_reports([Report("d2", NODE, OLD, 1e9, False), Report("d3", NODE, OLD, 1e9, True)])
+    store.add_audits([audit("d1"), audit("d2"), audit("d3")], "me", 2e9)
+    store.finish_audits([done(d, right=None, error=BROKEN, answered=True) for d in ("d1", "d2", "d3")])
     assert [(e.decision_id, e.right, e.source) for e in store.evidence(NODE, OLD, after=0)] == [
         ("d1", False, "no-verdict"),
-        ("d2", False, "audit"),
+        ("d2", False, "no-verdict"),
+        ("d3", False, "no-verdict"),
     ]
-    assert store.audit_spending(NODE, 0.0) == (pytest.approx(0.002), 2)
+    assert store.audit_spending(NODE, 0.0) == (pytest.approx(0.003), 3)
 
 
 def test_only_audits_whose_lease_ended_are_taken_over_and_by_one(store: DatabaseRolloutStore) -> None:
@@ -111,11 +112,23 @@ def test_only_audits_whose_lease_ended_are_taken_over_and_by_one(store: Database
     assert store.claim_audits([NODE], "heir", 1500.0, 1600.0, 1)[0] in (audit("d1"), audit("d2"))
 
 
-def test_a_report_says_whether_an_audited_answer_was_right(store: DatabaseRolloutStore) -> None:
-    store.add_reports([Report("d1", NODE, OLD, 1e9, True), Report("d1", NODE, OLD, 1e9, False)])
+@pytest.mark.parametrize(
+    ("teacher", "reports", "right"),
+    [
+        (True, [True, False], False), (True, [False, True], True), (True, [True], True), (True, [], True),
+        (False, [True], False), (False, [False, True], False), (False, [False], False),
+    ],
+)  # fmt: skip
+def test_a_report_turns_right_into_wrong_and_never_wrong_into_right(
+    traffic: TrafficStore, store: DatabaseRolloutStore, teacher: bool, reports: list[bool], right: bool
+) -> None:
+    store.add_reports([Report("d1", NODE, OLD, 1e9, said) for said in reports])
     store.add_audits([audit("d1")], "me", 2e9)
-    store.finish_audits([done("d1", right=True)])
-    assert [e.right for e in store.evidence(NODE, OLD, after=0)] == [False], "the last report counts"
+    store.finish_audits([done("d1", right=teacher)])
+    assert [e.right for e in store.evidence(NODE, OLD, after=0)] == [right]
+    with traffic.database.reading() as connection:
+        ((kept,),) = connection.execute("SELECT is_right FROM audits").fetchall()
+    assert bool(kept) == teacher, "the audit keeps what the teacher said"
 
 
 def test_what_a_candidate_answered_beside_an_audit_is_evidence_on_it(store: DatabaseRolloutStore) -> None:
