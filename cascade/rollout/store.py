@@ -33,7 +33,10 @@ class RolloutStore(Protocol):
         """Give the last place of every node that has events."""
 
     def add_shadows(self, runs: Sequence[ShadowRun]) -> None:
-        """Write what candidates answered beside, and the evidence that follows where the teacher answered."""
+        """Write what candidates answered beside, and the evidence that follows where the teacher answered.
+
+        That is: answered the caller, or an audit that has ended already.
+        """
 
     def add_audits(self, audits: Sequence[Audit], owner: str, lease_until: float) -> None:
         """Write audits that wait for the teacher; one that is there already changes nothing."""
