@@ -295,11 +295,13 @@ def label_next(
     """Choose what of a node's newest traffic is worth most to label: see `training.label_next`."""
     judged = {record.id for record in known if record.source == "outcome"}
     answers = {record.id: record.output for record in known}
-    newest = deque(store.decisions(node.name), MAX_POOL)
+    # A label that is reported on what only a local rung answered teaches nothing: see `training_records`.
+    taught = (d for d in store.decisions(node.name) if d.decision_id in answers)
+    newest = deque(taught, MAX_POOL)
     pool = [
-        Candidate(d.decision_id, decision_text(d), answers.get(d.decision_id))
+        Candidate(d.decision_id, decision_text(d), answers[d.decision_id])
         for d in newest
-        if d.error is None and d.decision_id not in judged
+        if d.decision_id not in judged
     ]
     room = MAX_POOL - len(pool)
     imported = [r for r in known if r.source == "import"][-room:] if room > 0 else []

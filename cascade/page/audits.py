@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from cascade.rollout.sql import OUTPUT
+from cascade.rollout.state import Life
 from cascade.traffic.store import TrafficStore
 
 _MOST_EVIDENCE = 20_000
@@ -17,7 +18,7 @@ WHERE a.node = ? AND a.is_right = 0 AND a.status = 'done'{tenant} ORDER BY a.fin
 """
 _EVIDENCE = """
 SELECT e.is_right, e.propensity FROM evidence AS e{join}
-WHERE e.node = ? AND e.bundle_version = ? AND e.seq > ?
+WHERE e.node = ? AND e.bundle_version = ? AND e.seq > ? AND (e.life IS NULL OR e.life = ?)
     AND e.source {source} 'no-verdict'{tenant}
 ORDER BY e.seq LIMIT ?
 """
@@ -31,12 +32,12 @@ def audited(
     store: TrafficStore,
     node: str,
     version: str,
-    after: int,
+    life: Life,
     tenant: str | None = None,
     *,
     verdict: bool = True,
 ) -> list[tuple[bool, float]]:
-    """Give whether each audited answer of a bundle was right, and the probability it was drawn with.
+    """Give whether each audited answer of a bundle's life was right, and the probability it was drawn with.
 
     `verdict=False` gives those instead that nobody could judge, where "right" means nothing.
 
@@ -46,7 +47,9 @@ def audited(
     """
     query, of = _of(_EVIDENCE.replace("{source}", "<>" if verdict else "="), "e", tenant)
     with store.database.reading() as connection:
-        rows = connection.execute(query, (node, version, after, *of, _MOST_EVIDENCE)).fetchall()
+        rows = connection.execute(
+            query, (node, version, life.evidence, life.seq, *of, _MOST_EVIDENCE)
+        ).fetchall()
     return [(bool(right), float(propensity)) for right, propensity in rows]
 
 

@@ -14,6 +14,7 @@ from cascade.page.figures import answer_shift, traffic_figures
 from cascade.page.interval import weighted_share
 from cascade.rollout.alarm_board import shown_alarms
 from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.state import Life
 from cascade.rollout.verbs import Verbs
 from cascade.traffic.store import TrafficStore
 
@@ -83,7 +84,7 @@ class NodePages:
             "ladder": list(node.ladder),
             "rollout": rollout,
             "version": version,
-            "audited": self._audited(name, version, state.marks[0], tenant) if version else None,
+            "audited": self._audited(name, version, state.life_of(version), tenant) if version else None,
             "certificate": self._certificate(name, version),
             "traffic": traffic,
             "money": {"saved": saved, "audits": spent, "hours": hours},
@@ -96,13 +97,13 @@ class NodePages:
             ],
         }
 
-    def _audited(self, node: str, version: str, after: int, tenant: str | None) -> dict[str, Any] | None:
+    def _audited(self, node: str, version: str, life: Life, tenant: str | None) -> dict[str, Any] | None:
         """Give the agreement that audits found, with its interval; None before the first."""
-        evidence = audited(self._store, node, version, after, tenant)
+        evidence = audited(self._store, node, version, life, tenant)
         found = weighted_share([right for right, _ in evidence], [drawn for _, drawn in evidence])
         if found is None:
             return None
-        unjudged = audited(self._store, node, version, after, tenant, verdict=False)
+        unjudged = audited(self._store, node, version, life, tenant, verdict=False)
         return {
             "n": len(evidence),
             "without_verdict": len(unjudged),

@@ -18,7 +18,7 @@ class AuditRecord:
     seq : int
         Number under which it was committed; later commits have higher ones.
     agrees : bool
-        Whether the settled answer equals the teacher's, or the reported outcome where there is one by then.
+        Whether the settled answer equals the teacher's, and was not reported wrong by then.
     propensity : float
         The chance with which it was drawn, in (0, 1]; 1 in shadow mode.
     floor : float or None

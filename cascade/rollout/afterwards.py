@@ -26,8 +26,8 @@ class Afterwards:
     auditor : Auditor
     shadows : ShadowRunner
     alarms : AlarmBook
-    step_of : callable
-        Gives the rollout's step of a node's bundle.
+    place_of : callable
+        Gives the rollout's step of a node's bundle, and which life it is in.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class Afterwards:
         auditor: Auditor,
         shadows: ShadowRunner,
         alarms: AlarmBook,
-        step_of: Callable[[str, str], int],
+        place_of: Callable[[str, str], tuple[int, int]],
     ) -> None:
         self._judge = judge
         self._auditor = auditor
         self._shadows = shadows
         self._alarms = alarms
-        self._step_of = step_of
+        self._place_of = place_of
 
     def walked(
         self,
@@ -80,19 +80,21 @@ class Afterwards:
         bundle, beside, node = served.bundle, served.shadow, ask.node
         drawn = rate > 0 and coin(decided.decision_id) < rate
         if bundle is not None and drawn and not by_teacher:
+            step, life = self._place_of(node, bundle.version)
             self._auditor.offer(
                 Audit(
-                    decided.decision_id, node, bundle.version, self._step_of(node, bundle.version),
-                    time.time(), rate, decided.rung, bundle.guarded_slices.of(decided.output, ask.context),
-                    ask.audit_teacher is not None,
+                    decided.decision_id, node, bundle.version, step, time.time(), rate, decided.rung,
+                    bundle.guarded_slices.of(decided.output, ask.context), ask.audit_teacher is not None,
+                    life,
                 ),
                 ask, decided.output,
             )  # fmt: skip
         if beside is not None:
+            step, life = self._place_of(node, beside.version)
             self._shadows.offer(
                 Beside(
-                    decided.decision_id, ask, beside, self._step_of(node, beside.version), by_teacher,
-                    decided.output, rate if drawn else 0.0,
+                    decided.decision_id, ask, beside, step, by_teacher, decided.output,
+                    rate if drawn else 0.0, life,
                 )
             )  # fmt: skip
 

@@ -72,6 +72,8 @@ class DatabaseRolloutStore:
                 connection.execute(sql.INSERT_SHADOW, sql.shadow_row(run, self._rows))
                 if run.right is not None and run.propensity > 0:
                     _add(connection, _evidence_of_shadow(run))
+                elif run.rung:
+                    self._add_of_finished(connection, run)
 
     def add_audits(self, audits: Sequence[Audit], owner: str, lease_until: float) -> None:
         """See `RolloutStore.add_audits`."""
@@ -103,31 +105,41 @@ class DatabaseRolloutStore:
         """See `RolloutStore.finish_audits`."""
         with self._database.writing() as connection:
             for result in results:
-                judged = result.right is not None
-                counts = judged or result.answered
-                if counts:  # what a caller reported is a verdict, also where the teacher's answer gives none
-                    reported = connection.execute(sql.SELECT_REPORT, (result.audit.decision_id,)).fetchone()
-                    if reported is not None:
-                        result = replace(result, right=bool(reported[0]))
                 row = sql.finish_row(result, self._rows)
+                counts = result.right is not None or result.answered
                 if connection.execute(sql.FINISH_AUDIT, row).rowcount == 1 and counts:
-                    _add(connection, _evidence_of_audit(result))
-                    self._add_beside(connection, result, judged)
+                    evidence = _evidence_of_audit(result)
+                    if evidence.right and _called_wrong(connection, evidence.decision_id):
+                        evidence = replace(evidence, right=False)
+                    _add(connection, evidence)
+                    self._add_beside(connection, result)
 
-    def _add_beside(self, connection: Connection, result: AuditResult, judged: bool) -> None:
+    def _add_beside(self, connection: Connection, result: AuditResult) -> None:
+        """Add evidence on what candidates answered beside an audit that ends."""
         audit = result.audit
         found = connection.execute(sql.SELECT_BESIDE, (audit.decision_id, audit.bundle)).fetchall()
-        for node, bundle, step, answer, slices in found:
+        for node, bundle, step, answer, slices, life in found:
             theirs = self._rows.value_of(answer, sql.BESIDE, audit.decision_id)
-            right = judged and theirs == result.output
-            source: EvidenceSource = "audit" if judged else NO_VERDICT
-            _add(
-                connection,
-                Evidence(
-                    0, audit.decision_id, node, bundle, step, source, result.time, right, audit.propensity,
-                    tuple(json.loads(slices)),
-                ),
+            run = ShadowRun(
+                audit.decision_id, node, bundle, step, result.time, theirs, "", None, 0.0,
+                tuple(json.loads(slices)), life=life,
             )  # fmt: skip
+            _add(connection, _evidence_beside(run, result))
+
+    def _add_of_finished(self, connection: Connection, run: ShadowRun) -> None:
+        """Add evidence on what a candidate answered beside, where the audit has ended already.
+
+        Were it lost, a candidate that runs late would be judged by what the teacher answered, the hard part.
+        """
+        row = connection.execute(sql.SELECT_FINISHED, (run.decision_id, run.bundle)).fetchone()
+        if row is None:
+            return
+        *columns, status, output, finished = row
+        judged = status == "done"
+        answer = self._rows.value_of(output, sql.OUTPUT, run.decision_id) if judged else None
+        # Whether the audited answer was right is of no interest here, but that it could be said is.
+        result = AuditResult(sql.audit_of(tuple(columns)), finished, answer, True if judged else None)
+        _add(connection, _evidence_beside(run, result))
 
     def evidence(self, node: str, bundle: str, after: int, limit: int = 5000) -> list[Evidence]:
         """See `RolloutStore.evidence`."""
@@ -195,10 +207,29 @@ def _add(connection: Connection, evidence: Evidence) -> None:
     connection.execute(sql.INSERT_EVIDENCE, sql.evidence_row(evidence))
 
 
+def _called_wrong(connection: Connection, decision_id: str) -> bool:
+    """Whether the last report on a decision calls its answer wrong.
+
+    Nothing else that is reported is heeded here. Those who report are no random sample: "right" would outvote
+    the teacher, and a verdict where the teacher gave none would count the wrong ones above all.
+    """
+    reported = connection.execute(sql.SELECT_REPORT, (decision_id,)).fetchone()
+    return reported is not None and not reported[0]
+
+
 def _evidence_of_shadow(run: ShadowRun) -> Evidence:
     return Evidence(
         0, run.decision_id, run.node, run.bundle, run.step, "shadow", run.time, bool(run.right),
-        run.propensity, run.slices,
+        run.propensity, run.slices, run.life,
+    )  # fmt: skip
+
+
+def _evidence_beside(run: ShadowRun, result: AuditResult) -> Evidence:
+    """Give what an audit says about a candidate's answer to the same request."""
+    judged = result.right is not None
+    return Evidence(
+        0, run.decision_id, run.node, run.bundle, run.step, "audit" if judged else NO_VERDICT, result.time,
+        judged and run.answer == result.output, result.audit.propensity, run.slices, run.life,
     )  # fmt: skip
 
 
@@ -207,5 +238,5 @@ def _evidence_of_audit(result: AuditResult) -> Evidence:
     return Evidence(
         0, audit.decision_id, audit.node, audit.bundle, audit.step,
         NO_VERDICT if result.right is None else "audit", result.time, bool(result.right), audit.propensity,
-        audit.slices,
+        audit.slices, audit.life,
     )  # fmt: skip

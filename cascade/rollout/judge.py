@@ -29,7 +29,7 @@ from cascade.rollout.follow import Follower
 from cascade.rollout.pace import DaySpending, SettledRate
 from cascade.rollout.records import SavedGuard
 from cascade.rollout.reported import Reported
-from cascade.rollout.state import GUARD, Event, NodeRollout
+from cascade.rollout.state import GUARD, Event, Life, NodeRollout
 from cascade.rollout.store import RolloutStore
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def audit_settings(config: AuditConfig) -> AuditSettings:
 class _Watched:
     """A bundle that the guard watches, and what it has taken in."""
 
-    life: int
+    life: Life
     settings: GuardSettings
     state: GuardState
     read: int
@@ -162,35 +162,34 @@ class Judge:
         return written
 
     def _take_in(self, node: str, version: str, bundle: Bundle, state: NodeRollout) -> _Watched:
-        ours = state.rollout is not None and state.rollout.bundle == version
-        life, marks = (state.life, state.marks) if ours else (0, (0, 0))
+        life = state.life_of(version)
         watched = self._watched.get((node, version))
         if watched is None or watched.life != life:
             shares = state.rollout.shares if state.rollout is not None else steps.SHARES
             settings = guard_settings(self.bars[node], shares, bundle.guarded_slices)
-            watched = self._restore(node, version, life, settings, marks)
+            watched = self._restore(node, version, life, settings)
             self._watched[node, version] = watched
         evidence = self.store.evidence(node, version, watched.read, _AT_ONCE)
         for each in evidence:
+            watched.read = each.seq
+            if each.life not in (None, life.seq):  # it was settled before the last start, and audited after
+                continue
             record = AuditRecord(
                 each.seq, each.right, each.propensity, None, each.slices, each.step,
                 verdict=each.source != "no-verdict",
             )  # fmt: skip
             watched.state = observe(watched.settings, watched.state, record)
-            watched.read = each.seq
         if watched.read - watched.saved >= _SAVE_EVERY:
             self._save(node, version, watched)
         return watched
 
-    def _restore(
-        self, node: str, version: str, life: int, settings: GuardSettings, marks: tuple[int, int]
-    ) -> _Watched:
-        after, decisions = marks
-        reported = Reported(self.store, node, version, decisions)
+    def _restore(self, node: str, version: str, life: Life, settings: GuardSettings) -> _Watched:
+        after = life.evidence
+        reported = Reported(self.store, node, version, life.decisions)
         # Requests ask for the rate while the guard still reads: nothing is known, and all would be too much.
         rate = self.config.audit.ceiling
         saved = self.store.guard(node, version)
-        if saved is not None and saved.state.get("life") == life:
+        if saved is not None and saved.state.get("life") == life.seq:
             try:
                 state = GuardState.from_json(settings, saved.state)
                 return _Watched(life, settings, state, saved.seq, saved.seq, rate, reported)
@@ -199,7 +198,7 @@ class Judge:
         return _Watched(life, settings, new_guard(settings), after, after, rate, reported)
 
     def _save(self, node: str, version: str, watched: _Watched) -> None:
-        data = watched.state.to_json(watched.settings) | {"life": watched.life}
+        data = watched.state.to_json(watched.settings) | {"life": watched.life.seq}
         try:
             self.store.save_guard(SavedGuard(node, version, watched.read, data))
         except StoreError as error:  # only spares a replay

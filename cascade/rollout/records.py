@@ -35,6 +35,9 @@ class Audit:
     own_words : bool
         Whether the teacher is to be asked in the caller's own words, which are not on disk: only the process
         that answered the caller can do so.
+    life : int, optional
+        The life that the bundle was in then: `cascade.rollout.state.Life.seq`. None where an older Cascade
+        wrote it, which did not say.
     """
 
     decision_id: str
@@ -46,6 +49,7 @@ class Audit:
     rung: str
     slices: tuple[str, ...] = ()
     own_words: bool = False
+    life: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ class ShadowRun:
         Whether it equals the teacher's answer, where the teacher answered and it would have settled.
     propensity : float
         With which probability this decision counts as evidence; 0 where it does not.
+    life : int, optional
+        The candidate's, as an audit's.
     """
 
     decision_id: str
@@ -117,6 +123,7 @@ class ShadowRun:
     slices: tuple[str, ...] = ()
     right: bool | None = None
     propensity: float = 0.0
+    life: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +141,13 @@ class Evidence:
     time : float
         Unix seconds.
     right : bool
-        Whether it equals the teacher's answer, or what was reported where that was known by then; False
-        without a meaning where there is no verdict.
+        Whether it equals the teacher's answer and was not reported wrong by then; False without a meaning
+        where there is no verdict.
     propensity : float
         With which probability the decision came to be looked at, in (0, 1].
     slices : tuple of str
+    life : int, optional
+        The life in which the bundle settled it, as an audit's.
     """
 
     seq: int
@@ -151,6 +160,7 @@ class Evidence:
     right: bool
     propensity: float
     slices: tuple[str, ...] = ()
+    life: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class Beside:
         What the caller was answered.
     propensity : float
         With which probability this request counts as evidence on the candidate; 0 where it does not.
+    life : int, optional
+        The life that the candidate is in.
     """
 
     decision_id: str
@@ -68,6 +70,7 @@ class Beside:
     by_teacher: bool
     output: JsonValue
     propensity: float
+    life: int | None = None
 
 
 @dataclass(slots=True)
@@ -189,6 +192,7 @@ class ShadowRunner:
                     slices.of(walk.output, beside.ask.context) if walk.rung else (),
                     right=walk.output == beside.output if compared else None,
                     propensity=beside.propensity if compared else 0.0,
+                    life=beside.life,
                 )
             )
         self.counts.run += len(batch)

@@ -12,8 +12,8 @@ from cascade.traffic.rows import Rows
 Row = tuple[Any, ...]
 
 EVENT_COLUMNS = "node, seq, time, who, what, why, bundle_version, data"
-AUDIT_COLUMNS = "decision_id, node, bundle_version, step, time, propensity, rung, slices, own_words"
-EVIDENCE_COLUMNS = "decision_id, node, bundle_version, step, source, time, is_right, propensity, slices"
+AUDIT_COLUMNS = "decision_id, node, bundle_version, step, time, propensity, rung, slices, own_words, life"
+EVIDENCE_COLUMNS = "decision_id, node, bundle_version, step, source, time, is_right, propensity, slices, life"
 
 SELECT_HEAD = "SELECT coalesce(max(seq), 0) FROM rollout_events WHERE node = ?"
 INSERT_EVENT = (
@@ -25,13 +25,13 @@ SELECT_HEADS = "SELECT node, max(seq) FROM rollout_events GROUP BY node"
 
 INSERT_SHADOW = (
     "INSERT INTO shadow_runs (decision_id, node, bundle_version, step, time, answer, rung, confidence, "
-    "latency_ms, slices, is_right, propensity) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "latency_ms, slices, is_right, propensity, life) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (decision_id, bundle_version) DO NOTHING"
 )
 
 INSERT_AUDIT = (
     f"INSERT INTO audits ({AUDIT_COLUMNS}, status, owner, lease_until, usd, input_tokens, output_tokens) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?, 0, 0, 0) ON CONFLICT (decision_id) DO NOTHING"
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?, 0, 0, 0) ON CONFLICT (decision_id) DO NOTHING"
 )
 SELECT_ORPHANS = (
     f"SELECT {AUDIT_COLUMNS} FROM audits WHERE status = 'waiting' AND lease_until < ? AND node = ? "
@@ -53,12 +53,16 @@ SPENDING = (
 )
 
 INSERT_EVIDENCE = (
-    f"INSERT INTO evidence ({EVIDENCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    f"INSERT INTO evidence ({EVIDENCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (decision_id, bundle_version) DO NOTHING"
 )
 SELECT_BESIDE = (
-    "SELECT node, bundle_version, step, answer, slices FROM shadow_runs "
+    "SELECT node, bundle_version, step, answer, slices, life FROM shadow_runs "
     "WHERE decision_id = ? AND bundle_version <> ? AND rung <> ''"
+)
+SELECT_FINISHED = (
+    f"SELECT {AUDIT_COLUMNS}, status, output, finished FROM audits "
+    "WHERE decision_id = ? AND bundle_version <> ? AND status IN ('done', 'no-verdict')"
 )
 SELECT_EVIDENCE = (
     f"SELECT seq, {EVIDENCE_COLUMNS} FROM evidence WHERE node = ? AND bundle_version = ? AND seq > ? "
@@ -123,7 +127,7 @@ def shadow_row(run: ShadowRun, rows: Rows) -> Row:
     return (
         run.decision_id, run.node, run.bundle, run.step, run.time,
         rows.sealed(run.answer, BESIDE, run.decision_id), run.rung, run.confidence, run.latency_ms,
-        to_json(run.slices), None if run.right is None else int(run.right), run.propensity,
+        to_json(run.slices), None if run.right is None else int(run.right), run.propensity, run.life,
     )  # fmt: skip
 
 
@@ -131,15 +135,15 @@ def audit_row(audit: Audit, owner: str, lease_until: float) -> Row:
     """Give the values of `INSERT_AUDIT`."""
     return (
         audit.decision_id, audit.node, audit.bundle, audit.step, audit.time, audit.propensity, audit.rung,
-        to_json(audit.slices), int(audit.own_words), owner, lease_until,
+        to_json(audit.slices), int(audit.own_words), audit.life, owner, lease_until,
     )  # fmt: skip
 
 
 def audit_of(row: Row) -> Audit:
     """Give the audit in a row of `AUDIT_COLUMNS`."""
-    id_, node, bundle, step, time, propensity, rung, slices, own_words = row
+    id_, node, bundle, step, time, propensity, rung, slices, own_words, life = row
     parts = tuple(json.loads(slices))
-    return Audit(id_, node, bundle, step, time, propensity, rung, parts, bool(own_words))
+    return Audit(id_, node, bundle, step, time, propensity, rung, parts, bool(own_words), life)
 
 
 def finish_row(result: AuditResult, rows: Rows) -> Row:
@@ -157,13 +161,12 @@ def evidence_row(evidence: Evidence) -> Row:
     """Give the values of `INSERT_EVIDENCE`."""
     return (
         evidence.decision_id, evidence.node, evidence.bundle, evidence.step, evidence.source, evidence.time,
-        int(evidence.right), evidence.propensity, to_json(evidence.slices),
+        int(evidence.right), evidence.propensity, to_json(evidence.slices), evidence.life,
     )  # fmt: skip
 
 
 def evidence_of(row: Row) -> Evidence:
     """Give the evidence in a row of `seq` and `EVIDENCE_COLUMNS`."""
-    seq, id_, node, bundle, step, source, time, right, propensity, slices = row
-    return Evidence(
-        seq, id_, node, bundle, step, source, time, bool(right), propensity, tuple(json.loads(slices))
-    )
+    seq, id_, node, bundle, step, source, time, right, propensity, slices, life = row
+    parts = tuple(json.loads(slices))
+    return Evidence(seq, id_, node, bundle, step, source, time, bool(right), propensity, parts, life)

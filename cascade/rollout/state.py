@@ -59,6 +59,23 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Life:
+    """What of a bundle's evidence counts: what came of decisions since it was last started.
+
+    Attributes
+    ----------
+    seq : int
+        The event that started it; 0 where none ever did, and all of its evidence counts.
+    evidence, decisions : int
+        The last evidence and the last decision before that.
+    """
+
+    seq: int = 0
+    evidence: int = 0
+    decisions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRollout:
     """Where a node's rollout stands.
 
@@ -79,11 +96,8 @@ class NodeRollout:
         When the present step began, in Unix seconds.
     step_seq : int
         The event that began the present step.
-    life : int
-        The event that started the rollout.
-    marks : tuple of int
-        The last evidence and the last decision before the rollout was started: what came before is no
-        evidence about it.
+    lives : mapping of str to Life
+        Of each version that was ever started, whoever is being rolled out now; see `life_of`.
     last : Event, optional
         The last event.
     """
@@ -96,8 +110,7 @@ class NodeRollout:
     barred: Mapping[str, str] = field(default_factory=dict)
     since: float = 0.0
     step_seq: int = 0
-    life: int = 0
-    marks: tuple[int, int] = (0, 0)
+    lives: Mapping[str, Life] = field(default_factory=dict)
     last: Event | None = None
 
     @property
@@ -130,6 +143,10 @@ class NodeRollout:
         """
         full = self.rollout.bundle if self.rollout is not None and self.rollout.full else ""
         return full if full != pointer and self.stable(pointer) == full else ""
+
+    def life_of(self, bundle: str) -> Life:
+        """Give the life that a bundle is in."""
+        return self.lives.get(bundle, Life())
 
     def step_of(self, bundle: str) -> int:
         """Give the step of a bundle: of what is not on its way up, the last one, which leads nowhere."""
@@ -189,9 +206,11 @@ def _begun(state: NodeRollout, event: Event) -> NodeRollout:
         replaced = (*replaced, state.before)
     replaced = tuple(v for v in dict.fromkeys(replaced) if v not in (stable, event.bundle))
     marks = event.data.get("marks")
+    evidence, decisions = marks[:2] if isinstance(marks, list | tuple) and len(marks) >= 2 else (0, 0)
+    life = Life(event.seq, _int(evidence, 0), _int(decisions, 0))
     return replace(
-        state, before=stable, replaced=replaced, since=event.time, step_seq=event.seq, life=event.seq,
-        marks=(_int(marks[0], 0), _int(marks[1], 0)) if isinstance(marks, list | tuple) else (0, 0),
+        state, before=stable, replaced=replaced, since=event.time, step_seq=event.seq,
+        lives={**state.lives, event.bundle: life},
     )  # fmt: skip
 
 

@@ -37,7 +37,10 @@ class RolloutStore(Protocol):
         """Give the last place of every node that has events."""
 
     def add_shadows(self, runs: Sequence[ShadowRun]) -> None:
-        """Write what candidates answered beside, and the evidence that follows where the teacher answered."""
+        """Write what candidates answered beside, and the evidence that follows where the teacher answered.
+
+        That is: answered the caller, or an audit that has ended already.
+        """
 
     def add_audits(self, audits: Sequence[Audit], owner: str, lease_until: float) -> None:
         """Write audits that wait for the teacher; one that is there already changes nothing."""
@@ -53,8 +56,9 @@ class RolloutStore(Protocol):
     def finish_audits(self, results: Sequence[AuditResult]) -> None:
         """Write results, and the evidence that follows from them, in one transaction.
 
-        Where a report on the decision is there already, it says whether the answer was right. What a
-        candidate answered beside the audited decision becomes evidence on the candidate as well.
+        Where the last report on the decision calls the answer wrong, it is wrong, though the teacher agrees;
+        no report makes an answer right or gives a verdict that is missing. What a candidate answered beside
+        the audited decision becomes evidence on the candidate as well.
         """
 
     def evidence(self, node: str, bundle: str, after: int, limit: int = 5000) -> list[Evidence]:

@@ -56,7 +56,7 @@ class Rollouts:
             settings.audit.daily_usd,
         )
         self.shadows = ShadowRunner(self._walk, self.store, settings.max_shadows_waiting)
-        self.afterwards = Afterwards(self.judge, self.auditor, self.shadows, self.alarms, self._step_of)
+        self.afterwards = Afterwards(self.judge, self.auditor, self.shadows, self.alarms, self._place_of)
         self.watch = Watch(
             self.follower,
             self.judge,
@@ -125,8 +125,9 @@ class Rollouts:
         if self.follower.known:
             refresh(self.nodes[node], self._models, self.follower.state(node), again)
 
-    def _step_of(self, node: str, bundle: str) -> int:
-        return self.follower.state(node).step_of(bundle)
+    def _place_of(self, node: str, bundle: str) -> tuple[int, int]:
+        state = self.follower.state(node)
+        return state.step_of(bundle), state.life_of(bundle).seq
 
     def _walk(self, node: str, asks: Sequence[Ask], bundle: Bundle) -> list[Walk]:
         found = self.nodes[node]

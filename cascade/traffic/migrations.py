@@ -269,6 +269,14 @@ STEPS: tuple[Step, ...] = (
             )""",
         ),
     ),
+    Step(
+        "in which life a bundle settled what audits and shadow runs are about",
+        (
+            "ALTER TABLE audits ADD COLUMN life BIGINT",
+            "ALTER TABLE shadow_runs ADD COLUMN life BIGINT",
+            "ALTER TABLE evidence ADD COLUMN life BIGINT",
+        ),
+    ),
 )
 """All steps, oldest first. Append yours; the number of a step is its place, from 1."""
 

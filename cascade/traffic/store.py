@@ -81,10 +81,11 @@ class TrafficStore(Protocol):
     def training_records(self, node: str) -> list[TrainingRecord]:
         """All inputs of a node whose right output is known, from what is on disk, by time and id.
 
-        Imported records; decisions the teacher answered, be it in an audit; decisions with an outcome, which
-        wins over the teacher. A locally settled decision without either is no truth and is left out, and so
-        is a decision reported wrong without the right output. Of several outcomes, the last committed counts.
-        Imported records without a time come first.
+        Imported records, and decisions the teacher answered, be it in an audit. An outcome that names the
+        right output wins over the teacher's; one that only says right or wrong changes no output. No outcome
+        makes a record of a decision that the teacher did not answer, or takes one away: people choose what
+        they report on. Of several outcomes, the last committed counts. Imported records without a time come
+        first.
 
         Raises
         ------

@@ -11,9 +11,12 @@ from cascade.traffic.rows import Rows
 
 _IMPORTED = "SELECT id, time, text, messages, output, session, tenant, context FROM labelled WHERE node = ?"
 
+# The teacher's answers and the draw of audits alone say which decisions are here. People choose what they
+# report on, mostly by whether it was right: a report that brought in a settled answer, or took an audited one
+# out, would leave held-out records that are right more often than the traffic.
 # An outcome that says neither what nor whether it was right tells nothing and hides no earlier one.
 _DECIDED = """
-SELECT d.decision_id, d.time, d.text, d.messages, d.output, d.context, d.by_teacher, d.error IS NULL,
+SELECT d.decision_id, d.time, d.text, d.messages, d.output, d.context, d.by_teacher,
     o.output, o.is_right, o.outcome_id, a.output, a.propensity, d.attempts
 FROM decisions AS d
 LEFT JOIN audits AS a ON a.decision_id = d.decision_id AND a.status = 'done'
@@ -21,7 +24,7 @@ LEFT JOIN outcomes AS o ON o.seq = (
     SELECT max(seq) FROM outcomes
     WHERE decision_id = d.decision_id AND (output IS NOT NULL OR is_right IS NOT NULL)
 )
-WHERE d.node = ? AND (o.seq IS NOT NULL OR a.id IS NOT NULL OR (d.by_teacher = 1 AND d.error IS NULL))
+WHERE d.node = ? AND (a.id IS NOT NULL OR (d.by_teacher = 1 AND d.error IS NULL))
 """
 
 
@@ -56,20 +59,14 @@ def _imported(connection: Connection, rows: Rows, node: str) -> list[TrainingRec
 def _decided(connection: Connection, rows: Rows, node: str) -> list[TrainingRecord]:
     records = []
     for row in connection.execute(_DECIDED, (node,)):
-        id_, time, text, messages, answer, context, by_teacher, answered, reported, right, outcome_id = row[
-            :11
-        ]
-        audited, propensity, attempts = row[11:]
+        id_, time, text, messages, answer, context, by_teacher, reported, right, outcome_id = row[:10]
+        audited, propensity, attempts = row[10:]
         if reported is not None:
             output, from_outcome = rows.value_of(reported, "output", outcome_id), True
-        elif right and answered:
-            output, from_outcome = rows.value_of(answer, "output", id_), True
-        elif right is None and by_teacher and answered:
-            output, from_outcome = rows.value_of(answer, "output", id_), False
-        elif right is None and audited is not None:
+        elif by_teacher:
+            output, from_outcome = rows.value_of(answer, "output", id_), bool(right)
+        else:  # that a settled answer is right, or wrong, is no answer: the audit's stands
             output, from_outcome = rows.value_of(audited, "audit.output", id_), False
-        else:
-            continue
         about = rows.value_of(context, "context", id_)
         flat, chat = _question(rows, text, messages, id_)
         records.append(
@@ -82,7 +79,7 @@ def _decided(connection: Connection, rows: Rows, node: str) -> list[TrainingReco
                 session=about.get("session"),
                 time=time,
                 context=about,
-                propensity=1.0 if propensity is None or from_outcome else float(propensity),
+                propensity=1.0 if propensity is None else float(propensity),
                 teacher=_teacher(rows.value_of(attempts, "attempts", id_)) if by_teacher else "",
             )
         )

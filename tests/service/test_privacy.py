@@ -49,7 +49,7 @@ def fill(store: TrafficStore, said: str = SECRET) -> None:
         )
     )
     store.record(decision("d2", text=None, messages=(("user", said),), by_teacher=True, output={"a": said}))
-    store.report(outcome("o1", "d1", output=said)).result(60)
+    store.report(outcome("o1", "d2", output=said)).result(60)
     store.record_call(
         Call("c1", 1.0, "t", None, "m", [{"role": "user", "content": said}], None, None, {"content": said})
     )
@@ -70,7 +70,7 @@ def test_what_was_said_is_stored_encrypted_and_read_with_the_key_only(url: str) 
     assert found is not None
     assert (found.text, found.context, found.error) == (SECRET, {"user": SECRET}, SECRET)
     assert next(store.calls()).output == {"content": SECRET}
-    assert {r.id for r in store.training_records("n")} == {"d1", "d2", "i1", "i2"}
+    assert {r.id for r in store.training_records("n")} == {"d2", "i1", "i2"}
     store.close()
     blind = open_store(url)
     assert blind.counts("n")["decisions"] == 2

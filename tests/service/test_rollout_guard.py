@@ -152,6 +152,30 @@ def test_outcomes_that_callers_report_can_pull_a_bundle_back(
     assert "reported wrong" in engine.rollouts.follower.state(NODE).barred[stable]
 
 
+def test_callers_who_report_all_right_neither_promote_a_bad_bundle_nor_mute_the_guard(
+    world: World, unseen: list[dict[str, Any]]
+) -> None:
+    world.unpoint()
+    engine = world.worker(rollout={"steps": [10, 50, 100]})
+    bad = world.copy(2, wrong=0.6)
+    world.verbs(engine).start(NODE, "ada", bundle=bad, percent=25)
+    engine.refresh()
+    reported = 0
+    for sent in range(0, 1500, 100):
+        decided = send(engine, unseen, 100, sent)
+        engine._store.flush(10)
+        for each in decided:
+            if each.bundle_version == bad and each.rung != "frontier":
+                engine.report(each.decision_id, None, True, None)
+                reported += 1
+        settle(engine)
+        if bad in engine.rollouts.follower.state(NODE).barred:
+            break
+    assert reported
+    assert "disagreed with the teacher" in engine.rollouts.follower.state(NODE).barred[bad]
+    assert [e.what for e in world.verbs(engine).history(NODE)] == ["start", "rollback"]
+
+
 def test_what_escalates_is_counted_before_the_teacher_is_waited_for(
     world: World, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,17 +88,18 @@ def test_a_given_up_audit_is_no_evidence_but_costs_what_it_cost(store: DatabaseR
     assert store.audit_spending(NODE, 0.0)[0] == pytest.approx(0.001)
 
 
-def test_an_audit_without_a_verdict_is_kept_as_such_unless_a_caller_gave_one(
+def test_an_audit_without_a_verdict_is_kept_as_such_and_no_caller_gives_one(
     store: DatabaseRolloutStore,
 ) -> None:
-    store.add_reports([Report("d2", NODE, OLD, 1e9, False)])
-    store.add_audits([audit("d1"), audit("d2")], "me", 2e9)
-    store.finish_audits([done(d, right=None, error=BROKEN, answered=True) for d in ("d1", "d2")])
+    store.add_reports([Report("d2", NODE, OLD, 1e9, False), Report("d3", NODE, OLD, 1e9, True)])
+    store.add_audits([audit("d1"), audit("d2"), audit("d3")], "me", 2e9)
+    store.finish_audits([done(d, right=None, error=BROKEN, answered=True) for d in ("d1", "d2", "d3")])
     assert [(e.decision_id, e.right, e.source) for e in store.evidence(NODE, OLD, after=0)] == [
         ("d1", False, "no-verdict"),
-        ("d2", False, "audit"),
+        ("d2", False, "no-verdict"),
+        ("d3", False, "no-verdict"),
     ]
-    assert store.audit_spending(NODE, 0.0) == (pytest.approx(0.002), 2)
+    assert store.audit_spending(NODE, 0.0) == (pytest.approx(0.003), 3)
 
 
 def test_only_audits_whose_lease_ended_are_taken_over_and_by_one(store: DatabaseRolloutStore) -> None:
@@ -111,27 +112,69 @@ def test_only_audits_whose_lease_ended_are_taken_over_and_by_one(store: Database
     assert store.claim_audits([NODE], "heir", 1500.0, 1600.0, 1)[0] in (audit("d1"), audit("d2"))
 
 
-def test_a_report_says_whether_an_audited_answer_was_right(store: DatabaseRolloutStore) -> None:
-    store.add_reports([Report("d1", NODE, OLD, 1e9, True), Report("d1", NODE, OLD, 1e9, False)])
+@pytest.mark.parametrize(
+    ("teacher", "reports", "right"),
+    [
+        (True, [True, False], False), (True, [False, True], True), (True, [True], True), (True, [], True),
+        (False, [True], False), (False, [False, True], False), (False, [False], False),
+    ],
+)  # fmt: skip
+def test_a_report_turns_right_into_wrong_and_never_wrong_into_right(
+    traffic: TrafficStore, store: DatabaseRolloutStore, teacher: bool, reports: list[bool], right: bool
+) -> None:
+    store.add_reports([Report("d1", NODE, OLD, 1e9, said) for said in reports])
     store.add_audits([audit("d1")], "me", 2e9)
-    store.finish_audits([done("d1", right=True)])
-    assert [e.right for e in store.evidence(NODE, OLD, after=0)] == [False], "the last report counts"
+    store.finish_audits([done("d1", right=teacher)])
+    assert [e.right for e in store.evidence(NODE, OLD, after=0)] == [right]
+    with traffic.database.reading() as connection:
+        ((kept,),) = connection.execute("SELECT is_right FROM audits").fetchall()
+    assert bool(kept) == teacher, "the audit keeps what the teacher said"
 
 
-def test_what_a_candidate_answered_beside_an_audit_is_evidence_on_it(store: DatabaseRolloutStore) -> None:
-    run = ShadowRun("d1", NODE, NEW, 0, 1e9, "b", "encoder", 0.9, 1.0, ("label=b",))
-    store.add_shadows([run, replace(run, decision_id="d2", rung="", answer=None)])
-    assert store.evidence(NODE, NEW, after=0) == []
-    store.add_audits([audit("d1"), audit("d2")], "me", 2e9)
-    store.finish_audits([done("d1"), done("d2")])
+@pytest.mark.parametrize("first", ["shadows", "audits"])
+def test_what_a_candidate_answered_beside_an_audit_is_evidence_on_it(
+    store: DatabaseRolloutStore, first: str
+) -> None:
+    run = ShadowRun("d1", NODE, NEW, 0, 1e9, "b", "encoder", 0.9, 1.0, ("label=b",), life=7)
+    runs = [run, replace(run, decision_id="d2", rung="", answer=None)]
+    runs += [replace(run, decision_id=f"d{n}") for n in (3, 4, 5)]
+    runs += [replace(run, decision_id="d6", answer="a"), replace(run, decision_id="d7", bundle=OLD)]
+
+    def run_beside() -> None:
+        store.add_shadows(runs)
+
+    def finish() -> None:
+        audits = {n: audit(f"d{n}", life=3) for n in range(1, 8)}
+        store.add_audits(list(audits.values()), "me", 2e9)
+        broken: dict[str, Any] = {"right": None, "error": BROKEN}
+        store.finish_audits([
+            done("d1", audit=audits[1]), done("d2", audit=audits[2]),
+            done("d3", audit=audits[3], answered=True, **broken), done("d4", audit=audits[4], **broken),
+            done("d6", audit=audits[6], right=False), done("d7", audit=audits[7]),
+        ])  # fmt: skip
+
+    # Which of the two is written first is a matter of who was quicker, and chooses nothing.
+    for write in (run_beside, finish) if first == "shadows" else (finish, run_beside):
+        assert store.evidence(NODE, NEW, after=0) == []
+        write()
     found = store.evidence(NODE, NEW, after=0)
-    assert [(e.decision_id, e.right, e.propensity, e.step) for e in found] == [("d1", False, 0.25, 0)]
+    assert [
+        (e.decision_id, e.right, e.propensity, e.step, e.source, e.time, e.slices, e.life) for e in found
+    ] == [
+        ("d1", False, 0.25, 0, "audit", 1e9 + 5, ("label=b",), 7),
+        ("d3", False, 0.25, 0, "no-verdict", 1e9 + 5, ("label=b",), 7),
+        ("d6", True, 0.25, 0, "audit", 1e9 + 5, ("label=b",), 7),
+    ]  # fmt: skip
+    assert [(e.decision_id, e.life) for e in store.evidence(NODE, OLD, after=0)] == [
+        ("d1", 3), ("d2", 3), ("d3", 3), ("d6", 3), ("d7", 3),
+    ]  # fmt: skip
 
 
 def test_a_shadow_run_beside_the_teacher_is_evidence_at_once(store: DatabaseRolloutStore) -> None:
-    run = ShadowRun("d1", NODE, NEW, 0, 1e9, "b", "encoder", right=True, propensity=1.0)
+    run = ShadowRun("d1", NODE, NEW, 0, 1e9, "b", "encoder", right=True, propensity=1.0, life=7)
     store.add_shadows([run, run, replace(run, decision_id="d2", propensity=0.0)])
-    assert [(e.decision_id, e.source) for e in store.evidence(NODE, NEW, after=0)] == [("d1", "shadow")]
+    found = store.evidence(NODE, NEW, after=0)
+    assert [(e.decision_id, e.source, e.life) for e in found] == [("d1", "shadow", 7)]
 
 
 def test_a_guards_state_only_goes_forward(store: DatabaseRolloutStore) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from traffic_records import decision, outcome
 
+from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.records import Audit, AuditResult
 from cascade.traffic import Call, Labelled, sql_store
 from cascade.traffic.sql_store import SqlStore
 from tests.service.store_places import Place
@@ -32,6 +34,45 @@ def test_import_is_whole_or_not_at_all(store: SqlStore) -> None:
     assert store.counts("n")["imported"] == 3
 
 
+def audited(store: SqlStore, answers: dict[str, str]) -> None:
+    """Have decisions audited, one in four of which was drawn; the teacher says `answers`."""
+    audits = [Audit(id_, "n", "v1", 4, 1.0, 0.25, "linear") for id_ in answers]
+    shared = DatabaseRolloutStore(store)
+    shared.add_audits(audits, "me", 9e9)
+    shared.finish_audits(
+        [AuditResult(a, 2.0, answers[a.decision_id], answers[a.decision_id] == "l") for a in audits]
+    )
+
+
+def test_reports_bring_no_settled_answer_into_training_and_take_no_audited_one_out(store: SqlStore) -> None:
+    """Else truthful thumbs up and down would leave held-out records right more often than the traffic."""
+    said = {"up": True, "down": False, "none": None}
+    for id_ in said:
+        for kind in ("right", "wrong", "unaudited"):
+            store.record(decision(f"{kind}-{id_}", output="l"))
+    assert store.flush()
+    audited(store, {f"{kind}-{id_}": a for kind, a in (("right", "l"), ("wrong", "t")) for id_ in said})
+
+    def known() -> list[tuple[Any, ...]]:
+        return [(r.id, r.output, r.source, r.propensity) for r in store.training_records("n")]
+
+    before = known()
+    assert before == sorted(
+        (f"{kind}-{id_}", answer, "teacher", 0.25)
+        for kind, answer in (("right", "l"), ("wrong", "t")) for id_ in said
+    )  # fmt: skip
+    for kind in ("right", "wrong", "unaudited"):
+        for id_, right in said.items():
+            store.report(outcome(f"{kind}-{id_}", f"{kind}-{id_}", right=right)).result(10)
+    assert known() == before
+    # What names the right answer replaces the teacher's, and not how the record came to be known.
+    for kind in ("wrong", "unaudited"):
+        store.report(outcome(f"label-{kind}", f"{kind}-up", output="c")).result(10)
+    assert known() == [
+        ("wrong-up", "c", "outcome", 0.25) if r[0] == "wrong-up" else r for r in before
+    ]  # fmt: skip
+
+
 def test_training_records(store: SqlStore) -> None:
     chat = (("user", "u"), ("assistant", "a"))
     decisions = [
@@ -45,6 +86,8 @@ def test_training_records(store: SqlStore) -> None:
         decision("teacher-wrong", by_teacher=True, output="t"),
         decision("wrong-then-right", time=6.0, output="l"),
         decision("says-nothing", time=5.0, by_teacher=True, output="t"),
+        decision("teacher-confirmed", time=4.0, by_teacher=True, output="t"),
+        decision("failed-corrected", by_teacher=True, output=None, error="no answer"),
         decision("elsewhere", node="m", by_teacher=True),
     ]
     for each in decisions:
@@ -59,6 +102,8 @@ def test_training_records(store: SqlStore) -> None:
         outcome("7", "wrong-then-right"),
         outcome("8", "says-nothing"),
         outcome("9", "failed-right", right=True),
+        outcome("10", "teacher-confirmed", right=True),
+        outcome("11", "failed-corrected", output="l"),
     ]
     for report in reports:
         store.report(report)
@@ -69,21 +114,20 @@ def test_training_records(store: SqlStore) -> None:
     records = store.training_records("n")
     assert [(r.id, r.output, r.source, r.session, r.time) for r in records] == [
         ("z", "i", "import", None, None),
+        ("teacher-wrong", "t", "teacher", "s", 1.0),
+        ("teacher-confirmed", "t", "outcome", "s", 4.0),
         ("says-nothing", "t", "teacher", "s", 5.0),
-        ("wrong-then-right", "l", "outcome", "s", 6.0),
         ("teacher-corrected", 0, "outcome", "s", 7.0),
-        ("local-corrected", ["c"], "outcome", "s", 8.0),
-        ("local-right", "l", "outcome", None, 8.0),
         ("y", "i", "import", "q", 8.0),
         ("teacher", "t", "teacher", "s", 9.0),
     ]
     assert (records[-1].text, records[-1].messages) == ("user: u\nassistant: a", chat)
     assert (records[0].text, records[0].messages) == ("imported", None)
     assert store.counts("n") == {
-        "decisions": 10,
-        "by_teacher": 6,
-        "errors": 2,
-        "outcomes": 9,
+        "decisions": 12,
+        "by_teacher": 8,
+        "errors": 3,
+        "outcomes": 11,
         "imported": 2,
     }
     times = store.last_times("n")

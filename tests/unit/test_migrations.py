@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from cascade.errors import StoreError
+from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.records import AuditResult
+from cascade.rollout.state import Life, NodeRollout, fold
 from cascade.traffic import SqliteStore, migrations, schema
 from cascade.traffic.migrations import STEPS, VERSION, Step
 
@@ -46,7 +49,6 @@ def test_a_database_of_the_first_version_is_migrated_with_its_data(v1: Path, tmp
         }  # fmt: skip
         assert [(r.id, r.output, r.source) for r in store.training_records("n")] == [
             ("i1", "a", "import"),
-            ("d1", "b", "outcome"),
             ("d2", "a", "teacher"),
         ]
         found = store.find("n", "r1")
@@ -73,6 +75,31 @@ def test_each_step_is_applied_once_and_later_ones_to_what_is_there(
     assert tables(path)["more"] == "CREATE TABLE more (seq INTEGER PRIMARY KEY, x TEXT)"
     assert version(path) == VERSION + 1
     assert list(later[-1].sql("postgresql")) == ["CREATE TABLE pg (x TEXT)"]
+
+
+def test_evidence_and_audits_of_before_lives_were_told_apart_are_read_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.db"
+    before = next(n for n, step in enumerate(STEPS) if "in which life" in step.name)
+    with monkeypatch.context() as older:
+        older.setattr(schema, "STEPS", STEPS[:before])
+        older.setattr(schema, "VERSION", before)
+        SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as other:
+        other.executescript("""
+            INSERT INTO audits VALUES (1, 'd1', 'n', 'v', 4, 1.0, 0.5, 'linear', '[]', 'waiting', 'dead', 1.0,
+                NULL, NULL, 0.0, 0, 0, NULL, NULL, 0);
+            INSERT INTO evidence VALUES (1, 'd0', 'n', 'v', 4, 'audit', 1.0, 1, 0.5, '[]');
+            INSERT INTO rollout_events VALUES (1, 'n', 1, 1.0, 'ada', 'start', '', 'v', '{"shares": [0, 9]}');
+        """)
+    with SqliteStore(path) as store:
+        shared = DatabaseRolloutStore(store)
+        (audit,) = shared.claim_audits(["n"], "heir", 2.0, 3.0, 10)
+        assert (audit.decision_id, audit.life) == ("d1", None)
+        shared.finish_audits([AuditResult(audit, 2.0, "a", True)])
+        assert [(e.decision_id, e.life) for e in shared.evidence("n", "v", 0)] == [("d0", None), ("d1", None)]
+        assert fold(NodeRollout("n"), shared.events("n")).life_of("v") == Life(1, 0, 0)
 
 
 def test_a_step_that_fails_leaves_the_database_as_it_was(v1: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cascade.errors import RolloutRefused
 from cascade.policy.steps import Status
-from cascade.rollout.state import GUARD, Event, NodeRollout, What, apply, fold
+from cascade.rollout.state import GUARD, Event, Life, NodeRollout, What, apply, fold
 
 OLD, NEW, NEXT = "0001-aaaaaaaa", "0002-bbbbbbbb", "0003-cccccccc"
 
@@ -112,11 +112,21 @@ def test_starting_again_lifts_the_bar_and_begins_a_new_life() -> None:
     story = Story()
     story.start(stable=OLD)
     story.tell("rollback")
-    life = story.state.life
+    life = story.state.life_of(NEW)
     state = story.start(stable=OLD, marks=[17, 40])
     assert NEW not in state.barred
-    assert state.life > life
-    assert state.marks == (17, 40)
+    assert state.life_of(NEW) == Life(3, 17, 40)
+    assert life == Life(1, 0, 0)
+
+
+def test_a_bundle_keeps_its_life_whoever_is_rolled_out_after_it() -> None:
+    story = Story()
+    story.start(OLD, marks=[17, 40])
+    story.promote(4, OLD)
+    state = story.start(NEW, stable=OLD, marks=[90, 95])
+    assert state.life_of(OLD) == Life(1, 17, 40)
+    assert state.life_of(NEW) == Life(6, 90, 95)
+    assert state.life_of(NEXT) == Life(), "what was never started counts all of its evidence"
 
 
 def test_with_approval_the_guard_waits_for_a_person_and_can_doubt_again() -> None:
