@@ -35,6 +35,7 @@ from training.curate import NO_LABEL, Curated, big_sessions, curate, learned_fro
 from training.evaluate import Scored
 from training.exchangeability import compare_with_training
 from training.fit import FitSettings
+from training.full_disk import full_disk_told
 from training.held_out import write_held_out, write_trained
 from training.journal import journal, read_journal
 from training.judge_validators import judge_validators, measure_micros, stakes_of
@@ -155,6 +156,8 @@ def retrain(
         Nothing was changed.
     ConfigError
         The ladder has no local rung, or an encoder is missing.
+    NoSpace
+        A disk is full. Nothing was changed.
     """
     began = time.monotonic()
     node = config.nodes[name]
@@ -182,7 +185,8 @@ def retrain(
     asked, rung_usd = ask_chats(rungs, [queries[i] for i in parts.train], labels, open_chat, progress)
     share = node.out_of_scope.share
     settings = FitSettings(bar=bar, scope=share > 0, seed=seed)
-    fitted = fit(curated, parts.train, rungs, open_encoder, settings, progress, asked, Budget(budget))
+    with full_disk_told(config.models_path / name):
+        fitted = fit(curated, parts.train, rungs, open_encoder, settings, progress, asked, Budget(budget))
     train, held_out = parts.train, parts.calibration
     span = parts.held_out_span(curated)
     with scratch_bundle(config.models_path, name) as folder:

@@ -20,6 +20,7 @@ from cascade.manifest import MANIFEST, SCHEMA, content_hash, sha256, verify_file
 from cascade.rungs.local_chat import OpenChat
 from training import first_pass, head, linear
 from training.fit import FittedLadder
+from training.full_disk import full_disk_told
 from training.trees import export_trees
 
 N_GOLDEN = 16
@@ -30,13 +31,19 @@ def scratch_bundle(models: Path, node: str) -> Iterator[Path]:
     """Give an empty directory beside the node's bundles, removed again whatever happens.
 
     Its name starts with a dot, so that nothing takes it for a bundle after a crash.
+
+    Raises
+    ------
+    NoSpace
+        The disk is full: what was written is removed again.
     """
-    (models / node).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=models / node))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with full_disk_told(models / node):
+        (models / node).mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=models / node))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def export_models(fitted: FittedLadder, folder: Path) -> None:

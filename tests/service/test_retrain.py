@@ -14,6 +14,7 @@ from cascade.manifest import read_manifest
 from cascade.pointer import serving_version
 from cascade.traffic import TrainingRecord
 from tests.conftest import NODE, sample
+from training.full_disk import NoSpace
 from training.node_rungs import encoders_of
 from training.retrain import retrain
 
@@ -115,7 +116,7 @@ def test_a_run_that_fails_midway_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("training.write_bundle.publish", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NoSpace, match=rf"^no space in \S+/{NODE}; nothing was changed$"):
         retrain(NODE, config, records(900), encoders_of(config))
     assert serving_version(config.models_path, NODE) == served
     assert sorted(p.name for p in (config.models_path / NODE).iterdir()) == sorted([str(served), "serving"])
