@@ -150,6 +150,7 @@ class AlarmBook:
                 alarms.drifts[name] = drift = alarms.drifts[name].take(values)
                 if drift.raised is not None:
                     up.append(drift.raised)
+            counts.values.clear()  # they may wait for the teacher, and for nothing of this
             if up:
                 found[version] = up
         return found

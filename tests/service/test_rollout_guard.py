@@ -262,3 +262,34 @@ def test_a_rung_that_fails_for_a_second_pulls_back_nothing_that_serves(
     assert [each.name for each in shown_alarms(engine._store, NODE, time.time())] == ["errors"]
     engine.rollouts.turn()
     assert engine.rollouts.follower.state(NODE).barred == {}
+
+
+def test_a_rung_that_goes_on_failing_brings_the_bundle_before_back(
+    world: World, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = world.worker(rollout={"audit": {"daily_usd": 0.0}})
+    before, version = engine.nodes[NODE].serving.plan.stable, world.copy(2)
+    verbs, now = world.verbs(engine), [1_000.0]
+    verbs.start(NODE, "ada", bundle=version, percent=25)
+    verbs.approve(NODE, "ada", force=True)
+    engine.refresh()
+    monkeypatch.setattr(engine.rollouts.alarms, "_clock", lambda: now[0])
+    bundle = engine.nodes[NODE].bundle
+    assert bundle is not None
+    assert bundle.version == version
+
+    def broken(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(bundle.ladder, "run", broken)
+    answers_with(engine, monkeypatch, Answer("refund_status"))
+    barred: list[bool] = []
+    for i in range(0, 400, 40):
+        engine.decide_many([Ask(NODE, record["text"]) for record in unseen[i : i + 40]])
+        engine.rollouts.turn()
+        barred.append(version in engine.rollouts.follower.state(NODE).barred)
+        now[0] += 16
+    assert barred.index(True) >= 6, "it was raised by 80, and again by what came a minute later"
+    assert "met a failing local rung" in engine.rollouts.follower.state(NODE).barred[version]
+    assert engine.nodes[NODE].serving.plan.stable == before
+    assert {d.rung for d in send(engine, unseen, 20)} > {"linear"}
