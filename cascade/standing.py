@@ -12,7 +12,9 @@ from cascade.bundle import REFERENCE, load_array
 from cascade.config import Config
 from cascade.fences import teacher_fence, teacher_of
 from cascade.policy.exchangeability import LiveTest
-from cascade.server.exchangeability import WINDOW_SECONDS, feed, named_scores, sampled
+from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.state import NodeRollout, fold
+from cascade.server.exchangeability import WINDOW_SECONDS, feed, named_scores, sampled, since
 from cascade.traffic import TrafficStore
 from cascade.validators import import_validators, validators_fence
 
@@ -98,10 +100,23 @@ def standing(
     ]
     live = None
     if (folder / REFERENCE).exists():
-        level = config.nodes[node].exchangeability.level
-        test = LiveTest(load_array(folder / REFERENCE).tolist(), level)
-        until = int(time.time() // WINDOW_SECONDS) + 1  # the window that is not over yet, too
-        feed(test, sampled(store, node, manifest["version"], 0, until, named_scores))
-        live = Live(test.n, test.p_value, level, test.alarm)
-        fences.append(test.reason())
+        state = fold(NodeRollout(node), DatabaseRolloutStore(store).events(node))
+        live, reason = _live(config, node, folder, manifest["version"], store, state)
+        fences.append(reason)
     return Standing(tuple(reason for reason in fences if reason), live)
+
+
+def _live(
+    config: Config, node: str, folder: Path, version: str, store: TrafficStore, state: NodeRollout
+) -> tuple[Live, str]:
+    """Give what the test of live traffic says, and why it fences the bundle off; empty where it does not."""
+    fenced = state.fenced.get(version)
+    if fenced is not None:  # by the service, which has had no scores since then to test anew
+        n, p, level = (float(str(fenced.data.get(key, 0))) for key in ("n", "p_value", "level"))
+        return Live(int(n), p, level, True), fenced.why
+    level, now = config.nodes[node].exchangeability.level, time.time()
+    test = LiveTest(load_array(folder / REFERENCE).tolist(), level)
+    until = int(now // WINDOW_SECONDS) + 1  # the window that is not over yet, too
+    begin = since(state.starts.get(version), now)
+    feed(test, sampled(store, node, version, begin, until, named_scores))
+    return Live(test.n, test.p_value, level, test.alarm), test.reason()

@@ -149,7 +149,9 @@ def start(
     ] = "",
     force: Annotated[
         bool,
-        typer.Option("--force", help="Even if it was rolled back or serves, or another is under way."),
+        typer.Option(
+            "--force", help="Even if it was rolled back, is fenced off or serves, or another is under way."
+        ),
     ] = False,
     **by: str,
 ) -> dict[str, Any]:

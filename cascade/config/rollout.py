@@ -35,7 +35,7 @@ class AuditConfig(Section):
 
 
 class AlarmsConfig(Section):
-    """`alarms`: what pulls a bundle back without asking the teacher.
+    """`alarms`: what pulls a candidate back without asking the teacher.
 
     `storm` is by how much more may escalate than the bundle's certificate saw; `errors` the share of requests
     that may meet a failing local rung; `latency_ms` how long a settled answer may take (none: no such alarm),

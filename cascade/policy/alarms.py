@@ -1,4 +1,4 @@
-"""Alarms about a bundle that need no teacher: escalation storm, errors, latency; drift is in `drift`.
+"""Alarms about a bundle that ask no teacher: escalation storm, errors, latency; drift is in `drift`.
 
 Each is a rate that must stay below a ceiling: the share of requests that escalate, that fail, that are slower
 than a limit, that fall into a bin of scores or inputs. A betting test with restarts
@@ -8,14 +8,22 @@ flapping at a threshold.
 
 **False alarms.** While the chance of each request, given the past, is at most the ceiling, an alarm is raised
 with a chance of at most `alpha` in its whole life, however often one looks; and once lowered, again at most
-`alpha` until the next. Bursts (many requests that fail together) break that premise for their duration, so
-ceilings leave room.
+`alpha` until the next. Bursts (many requests that fail together) break that premise while they last, and no
+ceiling leaves room for them: after an hour without a failure, eight failing requests in a row are evidence
+enough. So an alarm may ask for a least number of hits, and what an alarm does depends on what would follow.
+
+**What it does.** A bundle that is pulled back is barred until a person starts it again, and what it settled
+goes to the bundle before, else to the teacher. Of a candidate that costs little: an alarm pulls it back at
+once. A bundle that everybody is served by, with nothing to take its place, is pulled back by no alarm: what
+escalates, fails or is slow would only be joined by all the rest. Where another can take its place, only
+`errors` pulls it back, and only where it lasts (`cascade.policy.lasting`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +31,18 @@ import numpy as np
 
 from cascade.policy.eprocess import BettingTest, Stretch, Wealth
 from cascade.policy.guard import Action, Raised
+
+
+class Place(StrEnum):
+    """What a bundle is to its node, as far as it matters for what an alarm does.
+
+    A candidate on its way up; what others are served by, where another bundle could take its place; and what
+    only the teacher could take the place of.
+    """
+
+    CANDIDATE = "candidate"
+    REPLACEABLE = "replaceable"
+    ALONE = "alone"
 
 
 @dataclass(frozen=True)
@@ -38,13 +58,18 @@ class AlarmSettings:
     ceilings : tuple of float
         The largest share allowed, in (0, 1): one, or one for each bin.
     action : Action
-        What the guard does while it is raised.
+        What the guard does with a candidate while it is raised; anything else it leaves alone, but see
+        `beyond`.
     alpha : float
         Allowed chance of a false alarm.
     min_count : int
         Requests it takes at least to raise or to lower.
     bins : tuple of str
         What the bins are called; empty where there is one ceiling.
+    min_hits : int
+        Hits it takes at least to raise, since it looks bad.
+    beyond : bool
+        Whether, where it lasts, it does the same with what another bundle can take the place of.
     """
 
     name: str
@@ -54,6 +79,8 @@ class AlarmSettings:
     alpha: float = 0.001
     min_count: int = 50
     bins: tuple[str, ...] = ()
+    min_hits: int = 0
+    beyond: bool = False
 
     def __post_init__(self) -> None:
         if not self.ceilings or not all(0 < ceiling < 1 for ceiling in self.ceilings):
@@ -75,7 +102,9 @@ class AlarmSettings:
 
 
 def storm(expected: float, tolerance: float = 1.5, room: float = 0.05) -> AlarmSettings:
-    """Too much escalates: protects the teacher's rate limit and the wallet.
+    """Too much escalates: a candidate would cost more than it promised, in money and in the teacher's limits.
+
+    What serves everybody is not pulled back for it: then all would escalate, and cost the more.
 
     Parameters
     ----------
@@ -90,7 +119,9 @@ def storm(expected: float, tolerance: float = 1.5, room: float = 0.05) -> AlarmS
 
 def errors(ceiling: float = 0.02) -> AlarmSettings:
     """Too many local rungs fail; a teacher that is down must not be counted."""
-    return AlarmSettings("errors", "met a failing local rung", (ceiling,), Action.ROLL_BACK)
+    return AlarmSettings(
+        "errors", "met a failing local rung", (ceiling,), Action.ROLL_BACK, min_hits=20, beyond=True
+    )
 
 
 def latency(limit_ms: float, share: float = 0.05) -> AlarmSettings:
@@ -189,6 +220,8 @@ def count(settings: AlarmSettings, state: AlarmState, seq: int, n: int, hits: Se
         return state
     if state.raised:
         return new_alarm(settings, seq)
+    if max(stretch.hits for stretch in state.stretches) < settings.min_hits:
+        return state
     return replace(
         new_alarm(settings, seq, raised=True), reason=_reason(settings, state, int(values.argmax()))
     )
@@ -204,6 +237,21 @@ def _reason(settings: AlarmSettings, state: AlarmState, worst: int) -> str:
     )
 
 
-def raised(settings: AlarmSettings, state: AlarmState) -> Raised | None:
-    """Give the alarm as the guard takes it; None while it is not raised."""
-    return Raised(settings.name, state.reason, settings.action) if state.raised else None
+def raised(
+    settings: AlarmSettings, state: AlarmState, place: Place = Place.CANDIDATE, lasts: bool = False
+) -> Raised | None:
+    """Give the alarm as the guard takes it; None while it is not raised.
+
+    Parameters
+    ----------
+    settings : AlarmSettings
+    state : AlarmState
+    place : Place
+        What the bundle is to its node now.
+    lasts : bool
+        Whether it was raised again by what came later: see `cascade.policy.lasting`.
+    """
+    if not state.raised:
+        return None
+    acts = place is Place.CANDIDATE or (place is Place.REPLACEABLE and settings.beyond and lasts)
+    return Raised(settings.name, state.reason, settings.action if acts else Action.HOLD)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from cascade.ask import Ask, Attempt, Decided
 from cascade.bundle import Bundle
 from cascade.rollout.alarm_book import AlarmBook
+from cascade.rollout.alarm_counts import Escalation
 from cascade.rollout.audit import Auditor, coin
 from cascade.rollout.judge import Judge
 from cascade.rollout.records import Audit, Report
@@ -49,15 +50,17 @@ class Afterwards:
         node: str,
         bundle: Bundle,
         requests: Sequence[Sequence[Attempt]],
+        texts: Sequence[str],
         settled: bool,
         in_time: Sequence[bool],
-    ) -> None:
+    ) -> list[Escalation]:
         """Count what requests met on a bundle's local rungs: the attempts of each; see `AlarmBook.count`.
 
         To be called before the teacher is waited for: counted after its answer, those that escalate would
-        all come late, and the last ones of a burst would look like a storm.
+        all come late, and the last ones of a burst would look like a storm. What is given back is to be told
+        of its answer.
         """
-        self._alarms.count(node, bundle, requests, settled, in_time)
+        return self._alarms.count(node, bundle, requests, texts, settled, in_time)
 
     def rate(self, node: str, served: Served) -> float:
         """Give the share of a node's decisions that are audited, or compared, now; 0 where nothing can be."""

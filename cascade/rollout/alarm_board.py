@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cascade.policy.guard import Raised
 from cascade.traffic import TrafficStore
+
+_log = logging.getLogger(__name__)
 
 TELL_EVERY = 10.0
 """Seconds after which a process says again that an alarm is still raised."""
@@ -18,7 +21,7 @@ _UPSERT = """
 INSERT INTO alarms (node, bundle_version, name, owner, reason, action, since, seen)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (node, bundle_version, name, owner)
-DO UPDATE SET reason = excluded.reason, since = excluded.since, seen = excluded.seen
+DO UPDATE SET reason = excluded.reason, action = excluded.action, since = excluded.since, seen = excluded.seen
 """
 _LOWER = "DELETE FROM alarms WHERE node = ? AND bundle_version = ? AND name = ? AND owner = ?"
 _FORGET = "DELETE FROM alarms WHERE node = ? AND seen < ?"
@@ -36,7 +39,8 @@ class ShownAlarm:
     ----------
     bundle, name : str
     action : str
-        What the guard does while it is raised: `hold` or `roll back`.
+        What the guard does while it is raised: `hold` (of a bundle on its way up; any other it leaves alone)
+        or `roll back`.
     since : float
         Unix seconds, of the process that raised it first.
     processes : int
@@ -98,6 +102,9 @@ class AlarmBoard:
             connection.execute(_FORGET, (node, now - 2 * STALE))
         for key in down:
             del self._since[key]
+            _log.info("node %s: bundle %s: the alarm %s is raised no longer", *key)
+        for key in new:
+            _log.warning("node %s: bundle %s: the alarm %s is raised: %s", *key, up[key].reason)
         self._since |= since
         self._told[node] = now
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cascade.ask import Mode
@@ -29,6 +30,8 @@ class Plan:
         What was stable before; kept in memory so that a rollback is at once.
     step : int
         The candidate's step, as the guard counts them.
+    fenced : mapping of str to str
+        Versions that settle nothing since their live traffic changed, and the test's sentence.
     known : bool
         Whether the shared state has been read. Until then the teacher answers, for what the pointer or a
         flag names may have been rolled back.
@@ -41,6 +44,7 @@ class Plan:
     barred: frozenset[str] = field(default_factory=frozenset)
     spare: str = ""
     step: int = 0
+    fenced: Mapping[str, str] = field(default_factory=dict)
     known: bool = True
 
 

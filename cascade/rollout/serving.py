@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from cascade.ask import Mode
 from cascade.bundle import Bundle
+from cascade.fences import TRAFFIC
 from cascade.flags import Flags
 from cascade.heap import trim
 from cascade.rollout.choice import Plan, bucket, choose
@@ -211,6 +212,9 @@ class Serving:
         bundles = {v: b for v in self.shelf.versions() if (b := self.shelf.get(v)) is not None}
         if plan.stable and plan.stable not in bundles and last in bundles and last not in plan.barred:
             plan = replace(plan, stable=last)
+        for version, reason in plan.fenced.items():  # before it serves; `LiveWatch` takes it down
+            if version in bundles:
+                bundles[version].fences.set(TRAFFIC, reason)
         available = frozenset(v for v, bundle in bundles.items() if bundle.policy.certified)
         self._now = _Now(plan, bundles, available)
 

@@ -12,13 +12,14 @@ from cascade.policy import steps
 from cascade.policy.guard import Action
 from cascade.rollout.choice import Plan
 
-What = Literal["start", "promote", "doubt", "approve", "hold", "rollback"]
+What = Literal["start", "promote", "doubt", "approve", "hold", "rollback", "fence"]
 """What happens to a rollout.
 
 start: a bundle begins, by a person. promote: the guard has the evidence to leave the present step; the next
 one begins, or a person is waited for. doubt: while a person is waited for, the guard no longer finds the
 evidence good. approve: a person lets it go on. hold: a person keeps it where it is. rollback: a bundle is
-pulled back and barred, by the guard or a person.
+pulled back and barred, by the guard or a person. fence: live traffic is not like the records that a bundle
+was certified on, so it settles nothing until it is started again.
 """
 WHATS: tuple[What, ...] = get_args(What)
 GUARD = "guard"
@@ -45,7 +46,8 @@ class Event:
         The version it is about.
     data : mapping
         start: `stable` (what serves the others), `shares`, `step`, `automatic`, `marks`. approve: `force`.
-        promote and doubt: `step`. What the decision was made on, such as `evidence`, may stand beside.
+        promote and doubt: `step`. fence: `n`, `p_value`, `level` of the test. What the decision was made on,
+        such as `evidence`, may stand beside.
     """
 
     node: str
@@ -92,6 +94,10 @@ class NodeRollout:
         Versions that completed rollouts replaced, the latest last.
     barred : mapping of str to str
         Versions that were rolled back, and why.
+    fenced : mapping of str to Event
+        Versions whose live traffic changed since they were started last, and the event that says so.
+    starts : mapping of str to Event
+        The last start of each version.
     since : float
         When the present step began, in Unix seconds.
     step_seq : int
@@ -108,6 +114,8 @@ class NodeRollout:
     before: str = ""
     replaced: tuple[str, ...] = ()
     barred: Mapping[str, str] = field(default_factory=dict)
+    fenced: Mapping[str, Event] = field(default_factory=dict)
+    starts: Mapping[str, Event] = field(default_factory=dict)
     since: float = 0.0
     step_seq: int = 0
     lives: Mapping[str, Life] = field(default_factory=dict)
@@ -166,6 +174,7 @@ class NodeRollout:
             shadow=bool(candidate) and share == 0,
             barred=frozenset(self.barred),
             spare=self.before if not candidate and self.before not in self.barred else "",
+            fenced={version: event.why for version, event in self.fenced.items()},
             step=self.step_of(candidate),
         )
 
@@ -182,12 +191,16 @@ def apply(state: NodeRollout, event: Event) -> NodeRollout:
     """
     if event.seq != state.seq + 1:
         raise ValueError(f"event {event.seq} of node {event.node} does not follow event {state.seq}")
-    barred = dict(state.barred)
+    if event.what == "fence":  # it is about the bundle, wherever its rollout stands
+        return replace(state, seq=event.seq, fenced={**state.fenced, event.bundle: event}, last=event)
+    barred, fenced, starts = dict(state.barred), state.fenced, state.starts
     if event.what == "rollback":
         barred[event.bundle] = event.why or f"{event.who} rolled it back"
     if event.what == "start":
         barred.pop(event.bundle, None)
-    after = replace(state, seq=event.seq, barred=barred, last=event)
+        fenced = {version: each for version, each in fenced.items() if version != event.bundle}
+        starts = {**starts, event.bundle: event}
+    after = replace(state, seq=event.seq, barred=barred, fenced=fenced, starts=starts, last=event)
     rollout, step = state.rollout, _step_of(state, event)
     if step is None:  # about another bundle than the one that is being rolled out
         return after

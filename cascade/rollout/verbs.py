@@ -81,8 +81,8 @@ class Verbs:
         approval : str
             `automatic` or `manual`; empty for what the configuration says.
         force : bool
-            Whether one that was rolled back may begin again, one that serves be taken off the traffic for
-            it, or the one under way be given up.
+            Whether one that was rolled back, or is fenced off since its live traffic changed, may begin
+            again, one that serves be taken off the traffic for it, or the one under way be given up.
 
         Raises
         ------
@@ -107,6 +107,11 @@ class Verbs:
             if version in state.barred and not force:
                 raise RolloutRefused(
                     f"{version} was rolled back ({state.barred[version]}); start with --force to try it again"
+                )
+            if version in state.fenced and not force:
+                raise RolloutRefused(
+                    f"{version} is fenced off ({state.fenced[version].why}); start with --force to settle "
+                    "by it again, and have its live traffic tested anew from then on"
                 )
             stable = state.stable(pointer_of(self.config.models_path, node))
             if stable == version and not force:

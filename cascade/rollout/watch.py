@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from cascade.errors import CascadeError, StoreError
 from cascade.policy import steps
+from cascade.policy.alarms import Place
 from cascade.policy.guard import Raised
 from cascade.rollout.alarm_board import AlarmBoard
 from cascade.rollout.alarm_book import AlarmBook
@@ -127,7 +128,7 @@ class Watch:
         if not self._follower.known:
             return []
         try:
-            raised = self._alarms.look(node)
+            raised = self._alarms.look(node, self._places(node))
             events = self._judge.look(node, self._servings[node].bundles, raised)
         except StoreError as error:
             self._complain("the guard cannot see its evidence; nothing changes meanwhile: %s", error)
@@ -141,6 +142,24 @@ class Watch:
             self._to_load.set()
         self._show(node, raised)
         return events
+
+    def _places(self, node: str) -> dict[str, Place]:
+        """Say what a node's bundles are to it, and what could take their place if they were pulled back."""
+        serving = self._servings[node]
+        bundles, plan = serving.bundles, serving.plan
+        places = {}
+        for version in bundles:
+            other = bundles.get(plan.spare if version == plan.stable else plan.stable)
+            if version == plan.candidate:
+                places[version] = Place.CANDIDATE
+            elif (
+                other is not None and other.version not in plan.barred | {version}
+                and other.policy.certified and not other.fences.reason and not other.policy.too_dear
+            ):  # fmt: skip
+                places[version] = Place.REPLACEABLE
+            else:
+                places[version] = Place.ALONE
+        return places
 
     def _show(self, node: str, raised: Mapping[str, list[Raised]]) -> None:
         # What was pulled back serves nobody: why it was is in the events.

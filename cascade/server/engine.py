@@ -74,7 +74,7 @@ class Engine:
         self._many = threading.Lock()
         self.rollouts = Rollouts(config, store, self.nodes)
         self.refresh()
-        self.live_watch = LiveWatch(store, self._loaded)
+        self.live_watch = LiveWatch(store, self._loaded, self.rollouts.known, self.rollouts.store.append)
         if watched:
             self.rollouts.start()
             self.live_watch.start()

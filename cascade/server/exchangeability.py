@@ -1,8 +1,11 @@
 """Watches live traffic for changes that void a certificate, and fences the bundle off then.
 
-It reads the traffic log, so all workers come to the same verdict, and a restarted one comes to it again. It
-runs in a thread of its own, off the requests' way; a store that cannot be read leaves the fences as they are.
-A busy node's traffic is sampled: every row that is read takes the interpreter from those that decide.
+It reads the traffic log, so all workers come to the same verdict. The first one writes it down as an event of
+the node's rollouts, where all read it, and those that start later: while the fence is up nothing has a score,
+so the log alone would soon hold none of what raised the alarm. It stays until the bundle is started again.
+The test runs in a thread of its own, off the requests' way; a store that cannot be read leaves the fences as
+they are. A busy node's traffic is sampled: every row that is read takes the interpreter from those that
+decide.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from cascade.bundle import Bundle
 from cascade.errors import StoreError
 from cascade.fences import TRAFFIC
 from cascade.policy.exchangeability import LiveTest, failed, name_of, score_of
+from cascade.rollout.state import GUARD, Event, NodeRollout
 from cascade.text import flatten_messages
 from cascade.traffic import Decision, TrafficStore
 
@@ -46,7 +50,12 @@ Kept = TypeVar("Kept")
 
 MEMORY_SECONDS = 7 * 86_400.0
 MOST_AT_ONCE = 5_000
-"""How far back is read when a bundle begins to be watched: so long, or so many decisions."""
+MOST_READ = 50_000
+"""How far back is read when a bundle begins to be watched: so long, so many decisions that have a score, or
+so many in all."""
+
+Known = Callable[[str], NodeRollout | None]
+"""Gives where a node's rollouts stand; None while nobody knows."""
 
 
 class LiveWatch:
@@ -57,15 +66,26 @@ class LiveWatch:
     store : TrafficStore
     bundles : callable
         Gives the loaded bundles, each with the level of its node and the seconds between two looks.
+    known : callable
+        See `Known`.
+    write : callable
+        Writes an event at its place, durably; False where the place was taken.
     """
 
     def __init__(
-        self, store: TrafficStore, bundles: Callable[[], Iterable[tuple[Bundle, float, float]]]
+        self,
+        store: TrafficStore,
+        bundles: Callable[[], Iterable[tuple[Bundle, float, float]]],
+        known: Known = lambda node: None,
+        write: Callable[[Event], bool] = lambda event: False,
     ) -> None:
         self._store = store
         self._bundles = bundles
+        self._known = known
+        self._write = write
         self._tests: dict[tuple[str, str], LiveTest] = {}
         self._read_until: dict[tuple[str, str], int] = {}
+        self._lives: dict[tuple[str, str], tuple[int, int]] = {}  # the start, and the first window since
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -91,32 +111,79 @@ class LiveWatch:
         now : float, optional
             Unix seconds.
         """
-        until = last_window(time.time() if now is None else now)
+        now = time.time() if now is None else now
         bundles = list(self._bundles())
-        for gone in self._tests.keys() - {(bundle.node, bundle.version) for bundle, _, _ in bundles}:
-            del self._tests[gone]
-            self._read_until.pop(gone, None)
+        for gone in self._lives.keys() - {(bundle.node, bundle.version) for bundle, _, _ in bundles}:
+            self._forget(gone)
         for bundle, level, _ in bundles:
             if bundle.reference is None:
                 continue
-            key = (bundle.node, bundle.version)
-            test = self._tests.get(key)
-            if test is None:
-                test = self._tests[key] = LiveTest(bundle.reference.tolist(), level)
-            try:
-                new = sampled(self._store, *key, self._read_until.get(key, 0), until, named_scores, SHARE)
-            except StoreError:
-                if self._stop.is_set():  # the store was closed while this read it, piece by piece
-                    return
-                _log.warning("node %s: live traffic cannot be read", bundle.node, exc_info=True)
-                continue
-            feed(test, new)
-            self._read_until[key] = until
-            reason = test.reason()
-            if reason and not bundle.fences.has(TRAFFIC):
-                _log.warning("node %s: bundle %s settles nothing: %s", bundle.node, bundle.version, reason)
-            if reason:
-                bundle.fences.set(TRAFFIC, reason)
+            # Known before anything is read: what is written follows from it, or finds its place taken.
+            state = self._known(bundle.node)
+            if self._begin(bundle, state, now):
+                try:
+                    self._test(bundle, level, state, last_window(now), now)
+                except StoreError:
+                    if self._stop.is_set():  # the store was closed while this read it, piece by piece
+                        return
+                    _log.warning("node %s: live traffic cannot be read", bundle.node, exc_info=True)
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        self._tests.pop(key, None)
+        self._read_until.pop(key, None)
+        self._lives.pop(key, None)
+
+    def _begin(self, bundle: Bundle, state: NodeRollout | None, now: float) -> bool:
+        """Follow what is known of a bundle's fence; say whether its traffic is to be tested."""
+        key = (bundle.node, bundle.version)
+        started = None if state is None else state.starts.get(bundle.version)
+        life = 0 if started is None else started.seq
+        fenced = None if state is None else state.fenced.get(bundle.version)
+        before = self._lives.get(key)
+        if before is None or before[0] != life:
+            self._forget(key)
+            self._read_until[key] = first = since(started, now)
+            self._lives[key] = life, first
+            bundle.fences.set(TRAFFIC, "" if fenced is None else fenced.why)
+        if fenced is None:
+            return True
+        bundle.fences.set(TRAFFIC, fenced.why)
+        self._tests.pop(key, None)
+        return False
+
+    def _test(self, bundle: Bundle, level: float, state: NodeRollout | None, until: int, now: float) -> None:
+        assert bundle.reference is not None
+        key = (bundle.node, bundle.version)
+        test = self._tests.get(key)
+        if test is None:
+            test = self._tests[key] = LiveTest(bundle.reference.tolist(), level)
+        feed(test, sampled(self._store, *key, self._read_until[key], until, named_scores, SHARE))
+        self._read_until[key] = max(until, self._lives[key][1])
+        reason = test.reason()
+        if not reason:
+            return
+        if not bundle.fences.has(TRAFFIC):
+            _log.warning("node %s: bundle %s settles nothing: %s", bundle.node, bundle.version, reason)
+        bundle.fences.set(TRAFFIC, reason)
+        if state is None:
+            return
+        found = {"n": test.n, "p_value": test.p_value, "level": level}
+        event = Event(bundle.node, state.seq + 1, now, GUARD, "fence", reason, bundle.version, found)
+        try:
+            self._write(event)  # where its place was taken, the next look sees by what
+        except StoreError:
+            text = (
+                "node %s: that bundle %s is fenced off cannot be written; a restarted process may not know it"
+            )
+            _log.warning(text, bundle.node, bundle.version, exc_info=True)
+
+
+def since(started: Event | None, now: float) -> int:
+    """Give the first window whose decisions are tested: the first whole one since a bundle was started last.
+
+    Not later than now, where whoever started it had a clock that is ahead.
+    """
+    return 0 if started is None else int(min(started.time, now) // WINDOW_SECONDS) + 1
 
 
 def last_window(now: float) -> int:
@@ -139,7 +206,7 @@ def sampled(
     ----------
     since, until : int
         Numbers of windows, `until` left out. Not all back to `since` where that is longer ago than
-        `MEMORY_SECONDS`, or more than `MOST_AT_ONCE`.
+        `MEMORY_SECONDS`, or more than `MOST_AT_ONCE` are kept, or than `MOST_READ` read.
     keep : callable
         Gives what is kept of a window's decisions. Windows are found from the newest one on, so something of
         each is held until the last is read: held whole, thousands of decisions take tens of megabytes, which
@@ -154,13 +221,13 @@ def sampled(
     """
     windows: list[list[Kept]] = []
     since = max(since, until - int(MEMORY_SECONDS // WINDOW_SECONDS))
-    at, n = until - 1, 0
-    while at >= since and n < MOST_AT_ONCE:
+    at, n, read = until - 1, 0, 0
+    while at >= since and n < MOST_AT_ONCE and read < MOST_READ:
         begin = at * WINDOW_SECONDS
         found = store.sampled_decisions(node, version, begin, begin + WINDOW_SECONDS, MOST_IN_WINDOW, share)
         if found:
             windows.append(keep(found))
-            at, n = at - 1, n + len(found)
+            at, n, read = at - 1, n + len(windows[-1]), read + len(found)
             continue
         last = store.last_decision_time(node, begin)  # there may be nothing for days
         if last is None:

@@ -18,6 +18,7 @@ from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.follow import Follower
 from cascade.rollout.judge import Judge
 from cascade.rollout.shadow import ShadowRunner
+from cascade.rollout.state import NodeRollout
 from cascade.rollout.watch import Watch
 from cascade.server.latency import records
 from cascade.server.local import Walk, walk_local
@@ -80,6 +81,10 @@ class Rollouts:
         """Serve what pointers, flags and the shared state say now; takes as long as loading takes."""
         self.watch.follow()
         self.watch.load()
+
+    def known(self, node: str) -> NodeRollout | None:
+        """Give where a node's rollout stands, as far as it was read; None before the shared state was."""
+        return self.follower.state(node) if self.follower.known else None
 
     def turn(self) -> None:
         """Do now, once, all that the background does: for those who want no background."""

@@ -11,6 +11,7 @@ from cascade.ask import Ask, Decided
 from cascade.bundle import Bundle
 from cascade.errors import CascadeError
 from cascade.rollout.afterwards import Afterwards
+from cascade.rollout.alarm_counts import Escalation
 from cascade.rungs.protocol import Answer
 from cascade.server.decision_ids import new_decision_ids
 from cascade.server.decision_log import to_log
@@ -77,12 +78,7 @@ class Together:
                 up.remove(i)
                 self._finish([i], [walks[i]], no_longer_awaited(self._asks[i], walks[i]))
             # Counted before the teacher is waited for, see `Afterwards.walked`; asked before any is.
-            for i in up:
-                bundle = self._served[i].bundle
-                if bundle is not None:
-                    self._afterwards.walked(
-                        self._node.name, bundle, [walks[i].attempts], False, [walks[i].in_time]
-                    )
+            begun = {i: self._escalate(i, walks[i]) for i in up}
             asked = []
             for i in up:
                 try:
@@ -90,7 +86,8 @@ class Together:
                 except Exception as error:  # of this one, and those who are decided with it are not to blame
                     self._fail(error, [i])
             for i, started in asked:
-                when_answered(started, partial(later, partial(self._by_teacher, i, walks[i], started)))
+                answered = partial(self._by_teacher, i, walks[i], started, begun[i])
+                when_answered(started, partial(later, answered))
                 self._open.discard(i)
         except Exception as error:
             self._fail(error, sorted(self._open))
@@ -111,8 +108,10 @@ class Together:
             def settled(
                 among: Sequence[int], some: Sequence[Walk], at: list[int] = at, bundle: Bundle = bundle
             ) -> None:
-                in_time = [walk.in_time for walk in some]
-                self._afterwards.walked(node.name, bundle, [walk.attempts for walk in some], True, in_time)
+                self._afterwards.walked(
+                    node.name, bundle, [walk.attempts for walk in some], [asks[at[k]].text for k in among],
+                    True, [walk.in_time for walk in some],
+                )  # fmt: skip
                 self._finish([at[k] for k in among], some)
 
             some = walk_local(
@@ -122,9 +121,19 @@ class Together:
             walks.update(zip(at, some, strict=True))
         return walks
 
-    def _by_teacher(self, i: int, walk: Walk, started: Started) -> None:
+    def _escalate(self, i: int, walk: Walk) -> Sequence[Escalation]:
+        """Count a request that goes up to the teacher; give what is to be told what became of it."""
+        bundle, text = self._served[i].bundle, self._asks[i].text
+        if bundle is None:
+            return ()
+        node = self._node.name
+        return self._afterwards.walked(node, bundle, [walk.attempts], [text], False, [walk.in_time])
+
+    def _by_teacher(self, i: int, walk: Walk, started: Started, begun: Sequence[Escalation]) -> None:
         try:
             error, answer = teacher_answer(self._node, self._asks[i], walk, started)
+            for escalation in begun:
+                escalation.ended(error is None)
             self._finish([i], [walk], error, answer)
         except Exception as unforeseen:
             self._answer(i, known(unforeseen))

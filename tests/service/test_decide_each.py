@@ -3,7 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,11 +142,13 @@ def test_the_encoder_is_not_run_for_whom_nobody_waits_once_it_is_their_turn(
         left = Ask(NODE, text, deadline=time.monotonic() + 1.0)
     asks = [left] if who == "all left" else [left, *(Ask(NODE, text) for text in others)]
     counted: list[tuple[int, bool]] = []
-    monkeypatch.setattr(
-        engine.rollouts.alarms,
-        "count",
-        lambda _, __, some, settled, in_time: counted.append((sum(in_time), settled)),
-    )
+
+    def count(_: str, __: Any, ___: Any, texts: Sequence[str], settled: bool, in_time: Sequence[bool]) -> Any:
+        assert set(texts) <= {by_rung["encoder"], by_rung["frontier"]}
+        counted.append((sum(in_time), settled))
+        return ()
+
+    monkeypatch.setattr(engine.rollouts.alarms, "count", count)
     with ThreadPoolExecutor(1) as pool:
         with embed._running:  # the encoder runs for others
             result = pool.submit(engine.decide_many, asks)

@@ -13,9 +13,11 @@ import pytest
 
 from cascade.ask import Ask, Decided
 from cascade.config import Config
+from cascade.errors import RolloutRefused
 from cascade.manifest import MANIFEST, content_hash
 from cascade.pointer import POINTER
 from cascade.policy.slices import SliceRules
+from cascade.rollout.verbs import Verbs
 from cascade.rungs.breaker import CircuitBreaker
 from cascade.server import exchangeability
 from cascade.server.engine import Engine
@@ -112,9 +114,10 @@ def test_a_bundle_that_names_no_teacher_is_fenced_off(
     assert_fenced(engine, decide(engine, unseen), "the bundle names no teacher")
 
 
-def test_traffic_that_changed_fences_the_bundle_off_and_a_restart_does_not_forget(
-    start: Start, store: TrafficStore, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_traffic_that_changed_fences_the_bundle_off_for_all_until_a_person_starts_it_again(
+    start: Start, store: TrafficStore, models: Path, configure: Callable[..., Config],
+    unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setattr(exchangeability, "WINDOW_SECONDS", 1.0)
     monkeypatch.setattr(exchangeability, "MOST_IN_WINDOW", 1000)
 
@@ -134,9 +137,36 @@ def test_traffic_that_changed_fences_the_bundle_off_and_a_restart_does_not_forge
     look(engine)
     engine.nodes[NODE].teacher.breaker = CircuitBreaker()
     assert_fenced(engine, decide(engine, unseen), "the traffic changed")
-    again = start()
-    look(again)
-    assert "the traffic changed" in loaded(again).fences.reason
+    reason = loaded(engine).fences.reason
+    other = start()  # before any look of its own, and when another one reads what was written
+    assert_fenced(other, decide(other, unseen, 3), reason)
+    version, folder = loaded(engine).version, models / NODE / loaded(engine).version
+    manifest = json.loads((folder / MANIFEST).read_text())
+    config = configure()
+    said = standing(config, NODE, folder, manifest, store)
+    assert said.fences == (reason,)
+    assert said.live is not None
+    assert said.live.alarm
+    assert f"over {said.live.n:,} live requests" in reason
+
+    verbs = Verbs(config, engine.rollouts.store)
+    with pytest.raises(RolloutRefused, match="is fenced off \\(the traffic changed"):
+        verbs.start(NODE, "ada", bundle=version, percent=100)
+    time.sleep(1.0)  # nothing of the same second is tested again
+    verbs.start(NODE, "ada", "new customers, and the audits are fine", version, 100, force=True)
+    for each in (engine, other):
+        each.refresh()
+        look(each)
+        each.nodes[NODE].teacher.breaker = CircuitBreaker()
+        assert loaded(each).fences.reason == ""
+        assert {d.rung for d in decide(each, unseen)} > {"linear"}
+    assert loaded(start()).fences.reason == ""
+    monkeypatch.setattr("cascade.standing.WINDOW_SECONDS", 1.0)
+    assert store.flush(10)
+    now = standing(config, NODE, folder, manifest, store)
+    assert now.fences == ()
+    assert now.live is not None
+    assert 0 < now.live.n <= 30 < said.live.n
 
 
 def test_a_fenced_slice_goes_straight_to_the_teacher(start: Start, unseen: list[dict[str, Any]]) -> None:

@@ -189,12 +189,12 @@ def tell_of_drift(side: Side) -> Raised:
     return moved
 
 
-def raise_alarms(side: Side) -> None:
-    """Let the live requests of the rollout's bundle fail and escalate, as the guard counts them."""
-    bundle = side.engine.nodes[NODE].bundle
+def raise_alarms(side: Side, bundle: Any) -> None:
+    """Let the live requests of a bundle fail and escalate, as the guard counts them."""
     attempts = [Attempt("linear", 0.5, 0.5, reason="error: broken")]
-    for _ in range(400):
-        side.engine.rollouts.alarms.count(NODE, bundle, [attempts], False)
+    for i in range(400):
+        for escalation in side.engine.rollouts.alarms.count(NODE, bundle, [attempts], [f"text {i}"], False):
+            escalation.ended(True)
     side.engine.rollouts.watch.judge()
 
 
@@ -219,11 +219,12 @@ def test_an_alarm_that_live_requests_raise_reaches_the_page_and_the_metrics(star
     rollouts.refresh()
     rng = random.Random(0)
     for batch in range(60):
-        for _ in range(50):
-            score = rng.random() * (1.0 if batch < 30 else 0.3)
-            rollouts.alarms.count(
-                NODE, bundle, [[Attempt("linear", rng.random(), score)]], rng.random() < 0.8
-            )
+        for i in range(50):
+            score, text = rng.random() * (1.0 if batch < 30 else 0.3), f"text {batch} {i}"
+            for escalation in rollouts.alarms.count(
+                NODE, bundle, [[Attempt("linear", rng.random(), score)]], [text], rng.random() < 0.8
+            ):
+                escalation.ended(True)
         rollouts.watch.judge()
     (alarm,) = figures(side)["alarms"]
     assert (alarm["name"], alarm["bundle"], alarm["action"]) == ("drift of scores", bundle.version, "hold")
@@ -235,11 +236,24 @@ def test_an_alarm_that_live_requests_raise_reaches_the_page_and_the_metrics(star
 
 def test_what_an_alarm_pulled_back_is_in_the_events_and_no_alarm_any_more(start: Start) -> None:
     side = start()
-    raise_alarms(side)
+    bundle = side.engine.nodes[NODE].bundle
+    begin_rollout(side)
+    side.engine.rollouts.refresh()
+    raise_alarms(side, bundle)
     shown = figures(side)
     assert shown["events"][0]["what"] == "rollback"
     assert "400 requests" in shown["events"][0]["why"]
     assert shown["alarms"] == []
+
+
+def test_an_alarm_of_what_everybody_is_served_by_is_shown_and_pulls_nothing_back(start: Start) -> None:
+    side = start()
+    raise_alarms(side, side.engine.nodes[NODE].bundle)
+    shown = figures(side)
+    assert [(alarm["name"], alarm["action"]) for alarm in shown["alarms"]] == [
+        ("errors", "hold"), ("storm", "hold"),
+    ]  # fmt: skip
+    assert not any(event["what"] == "rollback" for event in shown["events"])
 
 
 AXE = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
@@ -300,7 +314,7 @@ def test_in_a_browser_figures_are_live_and_a_rollout_is_rolled_back_by_keyboard(
         assert said in text("main")
     tell_of_drift(side)
     wait.until(lambda _: "1 alarm" in text(".top"))
-    assert "90 of 100 requests got a low confidence; the rollout does not go on meanwhile" in text("main")
+    assert "90 of 100 requests got a low confidence; nothing is pulled back for it" in text("main")
     assert "drift of scores since " in text("main")
     browser.save_screenshot(str(shots / "page-desktop.png"))
     # It follows what happens, without being loaded again.

@@ -1,15 +1,19 @@
 """The guard on the real service: good bundles go up by evidence, bad ones are pulled back."""
 
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from cascade.ask import Ask
-from cascade.errors import BundleError, DeadlineExceeded, RolloutRefused
+from cascade.ask import Ask, Decided
+from cascade.errors import BundleError, DeadlineExceeded, RolloutRefused, TeacherUnavailable
 from cascade.pointer import POINTER
 from cascade.policy.steps import Status
+from cascade.rollout.alarm_board import shown_alarms
 from cascade.rollout.verbs import Verbs
+from cascade.rungs.protocol import Answer, Query
+from cascade.server.engine import Engine
 from cascade.server.teacher import teacher_answer
 from tests.conftest import NODE
 from tests.service.rollout_world import World, send, settle, until, until_changed
@@ -185,7 +189,7 @@ def test_what_escalates_is_counted_before_the_teacher_is_waited_for(
 
     def asked(*arguments: Any) -> Any:
         alarms = next(iter(engine.rollouts.alarms._alarms.values()))
-        counted.append(alarms.counts.n)
+        counted.append(alarms.counts.local + alarms.counts.waiting + alarms.counts.answered)
         return teacher_answer(*arguments)
 
     monkeypatch.setattr("cascade.server.together.teacher_answer", asked)
@@ -194,19 +198,122 @@ def test_what_escalates_is_counted_before_the_teacher_is_waited_for(
     assert set(counted) == {80}
 
 
-def test_an_escalation_storm_pulls_a_bundle_back_without_the_teacher(
-    world: World, unseen: list[dict[str, Any]]
+def escalate_most(engine: Engine, unseen: list[dict[str, Any]]) -> None:
+    """Allow few answers, so that the bundle settles few."""
+    choices = ("refund_status", "return_item")
+    for i in range(0, 400, 50):
+        asks = [Ask(NODE, f"{unseen[i + j]['text']} ", choices=choices) for j in range(50)]
+        assert len(engine.decide_many(asks)) == 50
+        engine.rollouts.turn()
+
+
+def answers_with(engine: Engine, monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
+    def submit(_: Query) -> Future[Answer]:
+        done: Future[Answer] = Future()
+        done.set_result(answer)
+        return done
+
+    monkeypatch.setattr(engine.nodes[NODE].teacher, "submit", submit)
+
+
+@pytest.mark.parametrize("place", ["candidate", "stable", "stable, with one before"])
+def test_an_escalation_storm_pulls_a_candidate_back_and_is_shown_of_what_everybody_is_served_by(
+    world: World, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     engine = world.worker(rollout={"audit": {"daily_usd": 0.0}})
-    stable = engine.nodes[NODE].serving.plan.stable
-    for i in range(0, 600, 50):
-        results = engine.decide_many(
-            [
-                Ask(NODE, unseen[i % 400 + j]["text"], choices=("refund_status", "return_item"))
-                for j in range(50)
-            ]
-        )
-        assert len(results) == 50
-        engine.rollouts.turn()
+    stable = version = engine.nodes[NODE].serving.plan.stable
+    if place != "stable":
+        version = world.copy(2)
+        verbs = world.verbs(engine)
+        verbs.start(NODE, "ada", bundle=version, percent=25)
+        engine.refresh()
+        if place == "stable, with one before":
+            verbs.approve(NODE, "ada", force=True)
+            engine.refresh()
+    answers_with(engine, monkeypatch, Answer("refund_status"))
+    escalate_most(engine, unseen)
     barred = engine.rollouts.follower.state(NODE).barred
-    assert "escalated to the teacher" in barred[stable]
+    if place == "candidate":
+        assert "escalated to the teacher" in barred[version]
+        assert engine.nodes[NODE].serving.plan.stable == stable
+        return
+    assert barred == {}
+    assert engine.nodes[NODE].serving.plan.stable == version
+    (alarm,) = [each for each in shown_alarms(engine._store, NODE, time.time()) if each.name == "storm"]
+    assert (alarm.bundle, alarm.action) == (version, "hold")
+
+
+def test_a_dead_teacher_and_callers_who_ask_again_pull_no_candidate_back(
+    world: World, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = world.worker(rollout={"audit": {"daily_usd": 0.0}})
+    version = world.copy(2)
+    world.flags(bundle=version)  # for everybody
+    world.verbs(engine).start(NODE, "ada", bundle=version, percent=25)
+    assert engine.flags.provider.look()  # type: ignore[attr-defined]
+    until_changed(engine, lambda: engine.flags.of(NODE, {}, "k").bundle == version)
+    engine.refresh()
+    answers_with(engine, monkeypatch, Answer(error=TeacherUnavailable("down")))
+    failed = 0
+    for i, record in enumerate(unseen[:300]):
+        for _ in range(3):  # as an OpenAI client does
+            (result,) = engine.decide_many([Ask(NODE, record["text"])])
+            if isinstance(result, Decided):
+                break
+            failed += 1
+        if i % 10 == 9:
+            engine.rollouts.turn()
+    assert failed > 90
+    assert engine.rollouts.follower.state(NODE).barred == {}
+
+
+def test_a_rung_that_fails_for_a_second_pulls_back_nothing_that_serves(
+    world: World, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = world.worker(rollout={"audit": {"daily_usd": 0.0}})
+    bundle = engine.nodes[NODE].bundle
+    assert bundle is not None
+    answers_with(engine, monkeypatch, Answer(error=TeacherUnavailable("down")))
+
+    def broken(*_: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle.ladder, "run", broken)
+        for i in range(0, 200, 20):
+            engine.decide_many([Ask(NODE, record["text"]) for record in unseen[i : i + 20]])
+            engine.rollouts.turn()
+    assert [each.name for each in shown_alarms(engine._store, NODE, time.time())] == ["errors"]
+    engine.rollouts.turn()
+    assert engine.rollouts.follower.state(NODE).barred == {}
+
+
+def test_a_rung_that_goes_on_failing_brings_the_bundle_before_back(
+    world: World, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = world.worker(rollout={"audit": {"daily_usd": 0.0}})
+    before, version = engine.nodes[NODE].serving.plan.stable, world.copy(2)
+    verbs, now = world.verbs(engine), [1_000.0]
+    verbs.start(NODE, "ada", bundle=version, percent=25)
+    verbs.approve(NODE, "ada", force=True)
+    engine.refresh()
+    monkeypatch.setattr(engine.rollouts.alarms, "_clock", lambda: now[0])
+    bundle = engine.nodes[NODE].bundle
+    assert bundle is not None
+    assert bundle.version == version
+
+    def broken(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(bundle.ladder, "run", broken)
+    answers_with(engine, monkeypatch, Answer("refund_status"))
+    barred: list[bool] = []
+    for i in range(0, 400, 40):
+        engine.decide_many([Ask(NODE, record["text"]) for record in unseen[i : i + 40]])
+        engine.rollouts.turn()
+        barred.append(version in engine.rollouts.follower.state(NODE).barred)
+        now[0] += 16
+    assert barred.index(True) >= 6, "it was raised by 80, and again by what came a minute later"
+    assert "met a failing local rung" in engine.rollouts.follower.state(NODE).barred[version]
+    assert engine.nodes[NODE].serving.plan.stable == before
+    assert {d.rung for d in send(engine, unseen, 20)} > {"linear"}

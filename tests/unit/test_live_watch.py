@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from cascade.fences import TRAFFIC, Fences
+from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.follow import Follower
+from cascade.rollout.state import Event
 from cascade.server import exchangeability
 from cascade.server.decision_ids import new_decision_ids
 from cascade.server.exchangeability import LiveWatch, last_window, sampled
@@ -29,8 +32,13 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
         yield opened
 
 
-def live(at: float, sure: float, version: str = "v1", late: bool = False) -> Decision:
-    attempts = [{"rung": "linear", "reason": "", "p_right_before": 0.9, "confidence_after": sure}]
+def live(at: float, sure: float, version: str = "v1", late: bool = False, fenced: bool = False) -> Decision:
+    attempts: list[dict[str, Any]] = [
+        {"rung": "linear", "reason": "", "p_right_before": 0.9, "confidence_after": sure}
+    ]
+    if fenced:
+        why = "uncertified: the traffic changed"
+        attempts = [{"rung": "linear", "reason": why, "p_right_before": None, "confidence_after": None}]
     if late:
         why = "deadline: too little time is left for this rung"
         attempts.append({"rung": "encoder", "reason": why, "p_right_before": 0.9, "confidence_after": None})
@@ -185,6 +193,135 @@ def test_few_failures_hide_no_change(store: SqliteStore) -> None:
     watched = bundle()
     LiveWatch(store, lambda: [(watched, 0.01, 30.0)]).look(NOW + exchangeability.LATE_SECONDS)
     assert watched.fences.has(TRAFFIC)
+
+
+class Worker:
+    """What of a process follows the fences: its bundle, its watch, and what it knows of the shared state."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.shared = DatabaseRolloutStore(store)
+        self.follower = Follower(self.shared, ["n"])
+        self.bundle = bundle()
+        self.watch = LiveWatch(
+            store, lambda: [(self.bundle, 0.01, 30.0)],
+            lambda node: self.follower.state(node) if self.follower.known else None, self.append,
+        )  # fmt: skip
+
+    def append(self, event: Event) -> bool:
+        return self.shared.append(event)
+
+    def look(self, at: float) -> str:
+        self.follower.poll()
+        self.watch.look(at + exchangeability.LATE_SECONDS)
+        return str(self.bundle.fences.reason)
+
+
+def changed(store: SqliteStore) -> float:
+    """Ten minutes like the held-out records, and five that are not; give when they are over."""
+    rng = random.Random(0)
+    usual = (live(NOW + i, 0.5 + rng.random() / 2) for i in range(600))
+    put(store, *usual, *(live(NOW + 600 + i, 0.1) for i in range(300)))
+    return NOW + 900
+
+
+def start_anew(store: SqliteStore, at: float) -> Event:
+    shared = DatabaseRolloutStore(store)
+    event = Event("n", shared.heads().get("n", 0) + 1, at, "ada", "start", "it is meant", "v1")
+    assert shared.append(event)
+    return event
+
+
+def test_a_fence_outlives_what_raised_it_in_all_workers_and_those_that_start_later(
+    store: SqliteStore,
+) -> None:
+    one, two = Worker(store), Worker(store)
+    at = changed(store)
+    said = one.look(at)
+    assert said.startswith("the traffic changed: over 900 live requests")
+    # all that a starting process reads is decided while the fence is up, and has no score
+    put(store, *(live(at + i / 4, 0.1, fenced=True) for i in range(4 * 60 * 40)))
+    later = at + 60 * 40
+    restarted = Worker(store)
+    assert [each.look(later) for each in (one, two, restarted)] == [said] * 3
+    assert [(e.what, e.who, e.bundle, e.why) for e in one.shared.events("n")] == [
+        ("fence", "guard", "v1", said)
+    ]
+    assert Worker(store).look(later + 30 * DAY) == said
+
+
+def test_two_workers_that_find_it_at_once_write_it_once(store: SqliteStore) -> None:
+    at = changed(store)
+    one, two = Worker(store), Worker(store)
+    one.follower.poll()
+    two.follower.poll()
+    for each in (one, two):  # neither has read what the other wrote
+        each.watch.look(at + exchangeability.LATE_SECONDS)
+    assert len(one.shared.events("n")) == 1
+    assert two.look(at) == one.look(at) == one.bundle.fences.reason
+    assert len(one.shared.events("n")) == 1
+
+
+def test_a_start_by_a_person_takes_the_fence_down_and_begins_the_test_anew(store: SqliteStore) -> None:
+    at = changed(store)
+    one, two = Worker(store), Worker(store)
+    assert one.look(at)
+    assert two.look(at)
+    start_anew(store, at + 30)
+    rng = random.Random(2)
+    put(store, *(live(at + 25 + i, 0.5 + rng.random() / 2) for i in range(300)))
+    for each in (one, two, Worker(store)):
+        assert each.look(at + 600) == ""
+        assert each.watch._tests["n", "v1"].n == 300 - 35  # since the first whole minute after the start
+    put(store, *(live(at + 600 + i, 0.1) for i in range(300)))
+    assert one.look(at + 900).startswith("the traffic changed")
+    assert two.look(at + 900) == one.bundle.fences.reason
+    assert [event.what for event in one.shared.events("n")] == ["fence", "start", "fence"]
+
+
+def test_a_start_by_a_clock_that_is_ahead_puts_the_test_off_for_no_longer_than_it_must(
+    store: SqliteStore,
+) -> None:
+    at = changed(store)
+    start_anew(store, at + 365 * DAY)
+    one = Worker(store)
+    assert one.look(at + 60) == ""
+    put(store, *(live(at + 300 + i, 0.1) for i in range(300)))
+    assert one.look(at + 600).startswith("the traffic changed")
+
+
+def test_a_fence_that_cannot_be_written_stands_here_and_is_written_by_a_later_look(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from cascade.errors import StoreError
+
+    at = changed(store)
+    one = Worker(store)
+
+    def full(event: Event) -> bool:
+        raise StoreError("no disk")
+
+    monkeypatch.setattr(one.watch, "_write", full)
+    assert one.look(at)
+    assert "cannot be written; a restarted process may not know it" in caplog.text
+    assert one.shared.events("n") == []
+    monkeypatch.setattr(one.watch, "_write", one.append)
+    assert one.look(at)
+    assert len(one.shared.events("n")) == 1
+
+
+def test_a_decision_without_a_score_is_none_of_those_that_are_read_at_a_start(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchangeability, "MOST_AT_ONCE", 500)
+    at = changed(store)
+    put(store, *(live(at + i, 0.1, fenced=True) for i in range(900)))
+    watched = bundle()
+    LiveWatch(store, lambda: [(watched, 0.01, 30.0)]).look(at + 900 + exchangeability.LATE_SECONDS)
+    assert watched.fences.has(TRAFFIC)
+    monkeypatch.setattr(exchangeability, "MOST_READ", 500)  # but not back for ever
+    watch = LiveWatch(store, lambda: [(bundle(), 0.01, 30.0)])
+    watch.look(at + 900 + exchangeability.LATE_SECONDS)
+    assert watch._tests["n", "v1"].n == 0
 
 
 def test_a_log_that_cannot_be_read_is_read_at_the_next_look(

@@ -172,9 +172,21 @@ def test_clocks_that_jump_do_not_change_the_order() -> None:
     assert fold(NodeRollout("node"), jumped).plan(OLD) == story.state.plan(OLD)
 
 
+def test_a_fence_leaves_the_rollout_where_it_is() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    before = story.promote(2)
+    for bundle in (OLD, NEW):
+        after = story.tell("fence", bundle, n=900, p_value=1e-9, level=0.01)
+        assert (after.rollout, after.since, after.step_seq) == (before.rollout, before.since, before.step_seq)
+    assert after.plan(OLD).fenced == {OLD: "because of fence", NEW: "because of fence"}
+    assert (after.plan(OLD).candidate, after.plan(OLD).share) == (NEW, 0.05)
+    assert story.start(stable=OLD).plan(OLD).fenced == {OLD: "because of fence"}
+
+
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["start", "promote", "doubt", "approve", "hold", "rollback"]),
+        st.sampled_from(["start", "promote", "doubt", "approve", "hold", "rollback", "fence"]),
         st.sampled_from([OLD, NEW, NEXT]), st.sampled_from([GUARD, "ada"]), st.booleans(),
         st.integers(0, 4),
     ),
@@ -200,6 +212,8 @@ def test_any_events_fold_and_what_was_rolled_back_last_is_served_to_nobody(
     assert fold(fold(NodeRollout("node"), events[:half]), events[half:]) == state
     plan = state.plan(pointer)
     assert not {plan.stable, plan.candidate, plan.spare} & set(plan.barred)
+    marked = {bundle: what for what, bundle, *_ in told if what in ("start", "fence")}
+    assert set(state.fenced) == set(plan.fenced) == {b for b, what in marked.items() if what == "fence"}
     last = {bundle: what for what, bundle, *_ in told if what in ("start", "rollback")}
     for bundle, what in last.items():
         assert (bundle in state.barred) == (what == "rollback")

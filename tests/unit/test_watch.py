@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cascade.rollout import watch as module
+from cascade.rollout.choice import Plan
 from cascade.rollout.watch import Watch
 
 
@@ -30,9 +31,9 @@ def test_the_shared_state_is_read_on_time_however_many_nodes_are_judged(
     parts: Any = SimpleNamespace(
         follower=SimpleNamespace(poll=poll, known=True, state=lambda _: SimpleNamespace(barred=())),
         judge=SimpleNamespace(look=look),
-        alarms=SimpleNamespace(look=lambda _: {}),
+        alarms=SimpleNamespace(look=lambda *_: {}),
         board=SimpleNamespace(tell=nothing),
-        servings={node: SimpleNamespace(bundles={}) for node in "abcd"},
+        servings={node: SimpleNamespace(bundles={}, plan=Plan()) for node in "abcd"},
     )
     Watch(
         parts.follower, parts.judge, parts.alarms, parts.board, parts.servings, nothing, nothing, nothing,

@@ -161,7 +161,7 @@ function alarmTone(node) {
 
 function alarms(node, now) {
   if (!node.alarms.length) return part("Alarms of the guard", el("p", { class: "soft" }, "None is raised: escalations, errors, latency and drift are as expected."));
-  const does = { "roll back": "it rolls back", hold: "the rollout does not go on meanwhile" };
+  const does = { "roll back": "it rolls back", hold: "nothing is pulled back for it; while the bundle is on its way up, its rollout does not go on" };
   return part("Alarms of the guard", el("ul", { class: "alarms" }, ...node.alarms.map((alarm) =>
     el("li", {}, el("strong", { class: alarm.action === "hold" ? "wait" : "bad" }, alarm.name), ` since ${when(alarm.since)} (${ago(now - alarm.since)}), bundle ${alarm.bundle}: ${alarm.reason}; ${does[alarm.action] || alarm.action}`))));
 }
