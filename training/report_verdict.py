@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cascade.manifest import settled_share
 from training.certificate import Certificate
 from training.document import Block, Facts, Text
 from training.node_report import NodeReport
@@ -28,7 +29,7 @@ def headline(report: NodeReport) -> list[Block]:
     economy = report.manifest.get("economy") or {}
     verdict, tone = _verdict(report, proof)
     facts = [
-        (f"{proof.n_settled / max(proof.n_held_out, 1):.0%}", "of requests answered locally"),
+        (f"{settled_share(dict(report.manifest)):.0%}", "of requests answered locally"),
         (f"{proof.bar:.1%}", f"agreement proven, at confidence {1 - proof.delta:.0%}"),
     ]
     overall = (report.manifest["certificate"].get("end_to_end") or {}).get("disagreement")
@@ -58,6 +59,17 @@ def _verdict(report: NodeReport, proof: Certificate) -> tuple[str, bool]:
     )
 
 
+def _tried_on(found: Mapping[str, Any], proof: Certificate) -> str:
+    records = found.get("held_out_records", proof.n_held_out)
+    if records == proof.n_held_out:
+        return f"{records:,} records that no model had seen"
+    return (
+        f"{proof.n_held_out:,} records that no model had seen: one, drawn at random, of each group of near "
+        f"copies and sessions among {records:,} held-out records, since the others of a group prove nothing "
+        "new"
+    )
+
+
 def safety(report: NodeReport) -> list[Block]:
     """Say in plain words what was proven, on what, and when it no longer holds."""
     found = report.manifest["certificate"]
@@ -65,9 +77,9 @@ def safety(report: NodeReport) -> list[Block]:
     wrong = 100 * proof.n_wrong / max(proof.n_settled, 1)
     blocks: list[Block] = [
         Text(
-            f"It was tried on {proof.n_held_out:,} records that no model had seen. It would have answered "
-            f"{proof.n_settled:,} of them itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were "
-            "not what the teacher said. All the others go to the teacher, as before."
+            f"It was tried on {_tried_on(found, proof)}. It would have answered {proof.n_settled:,} of them "
+            f"itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were not what the teacher said. All "
+            "the others go to the teacher, as before."
         ),
         Text(
             f"From that follows, with confidence {1 - proof.delta:.0%}, an agreement of at least "

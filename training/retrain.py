@@ -194,7 +194,7 @@ def retrain(
         slicing = slices_of(node, curated, train, held_out)
         proof = certify(
             fitted, seen, curated.y[held_out], rungs, bar, delta, teacher_means, slicing, rung_usd, share,
-            node.agreement, own.stops, of_training.any,
+            node.agreement, own.stops, of_training.any, curated.groups[held_out], seed,
         )  # fmt: skip
         alike = compare_with_training(
             curated.texts, curated.y, curated.groups, train, held_out, node.exchangeability.level, seed
@@ -222,6 +222,7 @@ def retrain(
                 "sha256": curated.dataset_hash,
                 "train": len(train),
                 "held_out": len(held_out),
+                "held_out_groups": certificate.n_held_out,
                 "split": parts.how,
                 "records": {"of_another_teacher": of_others}
                 | {key: int(value) for key, value in asdict(curated.counts).items()},
@@ -232,10 +233,7 @@ def retrain(
             "validators": [identity(validator) for validator in validators],
             "tried": [variant.to_json() for variant in fitted.tried],
             "forecast": None if curve is None else curve.to_json(),
-            "metrics": {
-                "settled": certificate.n_settled / max(certificate.n_held_out, 1),
-                "agreement": 1 - certificate.n_wrong / max(certificate.n_settled, 1),
-            },
+            "metrics": dict(zip(("settled", "agreement"), proof.settled(), strict=True)),
             "measured": [REPORT],
         }
         progress("measuring net cost")

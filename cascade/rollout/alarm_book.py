@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cascade.ask import Attempt
 from cascade.bundle import Bundle
 from cascade.config.rollout import AlarmsConfig
+from cascade.manifest import settled_share
 from cascade.policy.alarms import (
     AlarmSettings,
     AlarmState,
@@ -147,8 +148,7 @@ class AlarmBook:
 
 
 def _new(config: AlarmsConfig, bundle: Bundle) -> _Alarms:
-    certificate = bundle.manifest["certificate"]
-    promised = certificate["n_settled"] / max(certificate["n_held_out"], 1)
+    promised = settled_share(bundle.manifest)
     settings = {"storm": storm(1 - promised, config.storm), "errors": errors(config.errors)}
     if config.latency_ms is not None:
         settings["latency"] = latency(config.latency_ms, config.latency_share)
