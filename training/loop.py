@@ -23,6 +23,7 @@ from training.asking import open_chats
 from training.compare import Comparison, compare, outcome
 from training.curate import curate
 from training.journal import read_journal
+from training.live_sample import live_sample
 from training.net_cost import measure_ms
 from training.node_rungs import encoders_of, local_rungs
 from training.retrain import retrain
@@ -231,8 +232,9 @@ def _compared(
     settings = config.nodes[node]
     delta = round(1 - settings.bar.confidence, 9)
     curated = curate(records, settings.contract.load(config.base), seed)
-    share = calibration_share(len(curated.y), settings.bar.agreement, delta)
-    held_out = split(curated, share, MAX_CALIBRATION, seed=seed).calibration
+    sample = live_sample(records, curated)
+    share = calibration_share(len(sample), settings.bar.agreement, delta)
+    held_out = split(curated, share, MAX_CALIBRATION, seed=seed, sample=sample).calibration
     newest = [curated.records[i] for i in held_out]
     validators = import_validators(node, settings.validators)
     return compare(outcome(candidate, newest, validators), outcome(old, newest, validators), seed)

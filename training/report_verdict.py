@@ -78,8 +78,8 @@ def safety(report: NodeReport) -> list[Block]:
     blocks: list[Block] = [
         Text(
             f"It was tried on {_tried_on(found, proof)}. It would have answered {proof.n_settled:,} of them "
-            f"itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were not what the teacher said. All "
-            "the others go to the teacher, as before."
+            f"itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were not what the teacher said. "
+            "All the others go to the teacher, as before."
         ),
         Text(
             f"From that follows, with confidence {1 - proof.delta:.0%}, an agreement of at least "
@@ -101,6 +101,16 @@ def safety(report: NodeReport) -> list[Block]:
                 f"Asked twice, the teacher contradicted itself on {noise['disagreed']:,} of "
                 f"{noise['repeated']:,} repeated inputs. No model can agree with it on more than about "
                 f"{noise['ceiling']:.1%}."
+            )
+        )
+    live = found.get("live_sample")
+    if live and (live["audited"] or live["escalated"]):
+        blocks.append(
+            Text(
+                f"Of the held-out records {live['audited']:,} are answers that a serving ladder settled and "
+                f"an audit checked, {live['escalated']:,} were escalated by it and drawn as seldom as audits "
+                f"are, and {live['unselected']:,} are from traffic that the teacher answered all. "
+                f"{live['only_learned_from']:,} further answers were learned from and prove nothing."
             )
         )
     alike = found.get("exchangeability")

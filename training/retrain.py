@@ -38,6 +38,7 @@ from training.held_out import write_held_out, write_trained
 from training.journal import journal
 from training.judge_validators import judge_validators, measure_micros, stakes_of
 from training.learning_curve import Forecast, forecast
+from training.live_sample import live_sample, refuse_too_thin
 from training.net_cost import Economy, economy, measure_ms, teacher_price
 from training.node_report import price_texts, report_of_retraining
 from training.node_rungs import fit, local_rungs, rung_entries
@@ -171,7 +172,10 @@ def retrain(
     labels = Contract(labels=curated.labels) if len(curated.labels) >= 2 else None
     _refuse_too_few(name, curated, bar, delta, of_others)
     assert labels is not None
-    parts = split(curated, calibration_share(len(curated.y), bar, delta), MAX_CALIBRATION, seed=seed)
+    sample = live_sample(records, curated)
+    part = calibration_share(len(sample), bar, delta)
+    refuse_too_thin(name, sample, part, 2 * first_count(bar, delta))
+    parts = split(curated, part, MAX_CALIBRATION, seed=seed, sample=sample)
     queries = [Query(record.text, record.messages or ()) for record in curated.records]
     open_chat = open_chats(config, node)
     asked, rung_usd = ask_chats(rungs, [queries[i] for i in parts.train], labels, open_chat, progress)
@@ -197,13 +201,15 @@ def retrain(
             node.agreement, own.stops, of_training.any, curated.groups[held_out], seed,
         )  # fmt: skip
         alike = compare_with_training(
-            curated.texts, curated.y, curated.groups, train, held_out, node.exchangeability.level, seed
-        )
+            curated.texts, curated.y, curated.groups, train[sample.drawn[train]], held_out,
+            node.exchangeability.level, seed,
+        )  # fmt: skip
         if alike.failed:
             proof = proof.void(alike.reason)
         statement = proof.to_json() | {
             "teacher": teacher.to_json(),
             "exchangeability": alike.to_json(),
+            "live_sample": sample.told(held_out),
             "teacher_noise": None if noise is None else noise.to_json(),
         }
         certificate, scored, thresholds = proof.certificate, proof.scored, proof.thresholds

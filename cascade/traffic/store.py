@@ -83,8 +83,8 @@ class TrafficStore(Protocol):
 
         Imported records; decisions the teacher answered, be it in an audit; decisions with an outcome, which
         wins over the teacher. A locally settled decision without either is no truth and is left out, and so
-        is a decision reported wrong without the right output. Of several outcomes, the last committed counts.
-        Imported records without a time come first.
+        is a decision reported wrong, unless an audit's answer is another one. Of several outcomes, the last
+        committed counts. Imported records without a time come first.
 
         Raises
         ------

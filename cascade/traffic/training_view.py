@@ -6,15 +6,24 @@ from typing import Any
 
 from cascade.text import flatten_messages
 from cascade.traffic.database import Connection
-from cascade.traffic.records import Messages, TrainingRecord
+from cascade.traffic.live_share import CELL_SECONDS, Block, CellCount, blocks_of
+from cascade.traffic.records import LiveShare, Messages, TrainingRecord
 from cascade.traffic.rows import Rows
 
 _IMPORTED = "SELECT id, time, text, messages, output, session, tenant, context FROM labelled WHERE node = ?"
 
+# SQLite cuts here and PostgreSQL rounds: cells are compared with cells of the same database only.
+_CELL = f"CAST(d.time / {CELL_SECONDS} AS BIGINT)"
+_COUNTED = f"""
+SELECT d.bundle_version, {_CELL} AS cell, sum(1 - d.by_teacher), count(a.id), count(*) FROM decisions AS d
+LEFT JOIN audits AS a ON a.decision_id = d.decision_id AND a.status = 'done'
+WHERE d.node = ? AND d.error IS NULL AND d.bundle_version <> '' GROUP BY d.bundle_version, cell
+"""
+
 # An outcome that says neither what nor whether it was right tells nothing and hides no earlier one.
-_DECIDED = """
+_DECIDED = f"""
 SELECT d.decision_id, d.time, d.text, d.messages, d.output, d.context, d.by_teacher, d.error IS NULL,
-    o.output, o.is_right, o.outcome_id, a.output, a.propensity, d.attempts
+    o.output, o.is_right, o.outcome_id, a.output, a.propensity, d.attempts, d.bundle_version, {_CELL}
 FROM decisions AS d
 LEFT JOIN audits AS a ON a.decision_id = d.decision_id AND a.status = 'done'
 LEFT JOIN outcomes AS o ON o.seq = (
@@ -23,6 +32,8 @@ LEFT JOIN outcomes AS o ON o.seq = (
 )
 WHERE d.node = ? AND (o.seq IS NOT NULL OR a.id IS NOT NULL OR (d.by_teacher = 1 AND d.error IS NULL))
 """
+
+_REPORTED = LiveShare("settled", 0.0, 0.0)
 
 
 def read_training_records(connection: Connection, begin: str, rows: Rows, node: str) -> list[TrainingRecord]:
@@ -54,20 +65,24 @@ def _imported(connection: Connection, rows: Rows, node: str) -> list[TrainingRec
 
 
 def _decided(connection: Connection, rows: Rows, node: str) -> list[TrainingRecord]:
+    counted = connection.execute(_COUNTED, (node,))
+    blocks = blocks_of([CellCount((bundle, cell), *map(int, counts)) for bundle, cell, *counts in counted])
     records = []
     for row in connection.execute(_DECIDED, (node,)):
         id_, time, text, messages, answer, context, by_teacher, answered, reported, right, outcome_id = row[
             :11
         ]
-        audited, propensity, attempts = row[11:]
+        audit, propensity, attempts, bundle, cell = row[11:]
         if reported is not None:
             output, from_outcome = rows.value_of(reported, "output", outcome_id), True
         elif right and answered:
             output, from_outcome = rows.value_of(answer, "output", id_), True
         elif right is None and by_teacher and answered:
             output, from_outcome = rows.value_of(answer, "output", id_), False
-        elif right is None and audited is not None:
-            output, from_outcome = rows.value_of(audited, "audit.output", id_), False
+        elif audit is not None:
+            output, from_outcome = rows.value_of(audit, "audit.output", id_), False
+            if right is not None and output == rows.value_of(answer, "output", id_):
+                continue  # reported wrong, and the teacher says the same: nobody says what is right
         else:
             continue
         about = rows.value_of(context, "context", id_)
@@ -84,9 +99,19 @@ def _decided(connection: Connection, rows: Rows, node: str) -> list[TrainingReco
                 context=about,
                 propensity=1.0 if propensity is None or from_outcome else float(propensity),
                 teacher=_teacher(rows.value_of(attempts, "attempts", id_)) if by_teacher else "",
+                live=_live(blocks.get((bundle, cell)), bool(by_teacher), audit is not None),
             )
         )
     return records
+
+
+def _live(block: Block | None, by_teacher: bool, audited: bool) -> LiveShare:
+    """Say what a decision tells about live traffic; without a block no bundle served, or it has an error."""
+    if not by_teacher:
+        return LiveShare("settled", 1.0, block.of_settled if block else 1.0) if audited else _REPORTED
+    if block is None or not block.selected:
+        return LiveShare()
+    return LiveShare("escalated", block.chance, block.of_escalated)
 
 
 def _teacher(attempts: list[dict[str, Any]]) -> str:

@@ -1,26 +1,12 @@
 """Near copies and the records of a session are one draw: a proof counts one record of each group."""
 
-from functools import cache
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.certify import Proof, certify
-from training.fit import FitSettings, FittedLadder, fit_ladder
+from tests.unit.made_up_answers import BAR, DELTA, N_LABELS, certify_answers
+from training.certify import Proof
 from training.groups import one_a_group
-
-BAR, DELTA, N_LABELS = 0.95, 0.05, 4
-
-
-@cache
-def fitted() -> FittedLadder:
-    """Fit a linear rung on texts that it tells apart."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, N_LABELS, 400).astype(np.int64)
-    texts = [" ".join(f"label{label}word{k}" for k in rng.integers(0, 12, 5)) for label in y]
-    return fit_ladder(texts, y, np.arange(400), N_LABELS, ["linear"], None, FitSettings(scope=False))
 
 
 def prove(
@@ -32,13 +18,7 @@ def prove(
     y = rng.integers(0, N_LABELS, len(sizes))[groups]
     right = (rng.random(len(sizes)) < agreement)[groups]
     sure = (1 - 0.5 * rng.random(len(sizes)))[groups] + rng.normal(0, 0.02, len(groups))
-    seen: dict[str, NDArray[Any]] = {
-        "answer": np.where(right, y, (y + 1) % N_LABELS)[:, None],
-        "confidence": np.clip(sure, 0, 0.9999)[:, None],
-        "p_right": np.ones((len(y), 1)), "p_top": np.ones((len(y), 1)), "in_scope": np.ones((len(y), 1)),
-    }  # fmt: skip
-    rungs = [("linear", "linear")]
-    found = certify(fitted(), seen, y, rungs, BAR, DELTA, groups=groups if counted else None, seed=seed)
+    found = certify_answers(y, right, np.clip(sure, 0, 0.9999), groups if counted else None, seed)
     return found, groups
 
 
