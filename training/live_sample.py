@@ -149,6 +149,6 @@ def refuse_too_thin(name: str, sample: LiveSample, share: float, needed: int) ->
         f"{share:.0%} of it, some {requests:,} requests since {moment} (UTC), {inside:,} are, and {LEAST} "
         f"are needed; in all {len(sample):,} are, and {needed:,} are needed. What the ladder escalates "
         "counts no more often there than what it settles is audited; the other answers are learned from and "
-        "prove nothing. Raise `rollout.audit.floor` and `rollout.audit.ceiling` (and `rollout.audit.daily_usd`, "
-        f"where it is spent), or {wait}. Nothing was changed"
+        "prove nothing. Raise `rollout.audit.floor` and `rollout.audit.ceiling` (and where it is spent "
+        f"`rollout.audit.daily_usd`), or {wait}. Nothing was changed"
     )

@@ -59,7 +59,8 @@ def _verdict(report: NodeReport, proof: Certificate) -> tuple[str, bool]:
     )
 
 
-def _tried_on(found: Mapping[str, Any], proof: Certificate) -> str:
+def tried_on(found: Mapping[str, Any], proof: Certificate) -> str:
+    """Say on how many records a bundle was tried, and how many groups they are where that is fewer."""
     records = found.get("held_out_records", proof.n_held_out)
     if records == proof.n_held_out:
         return f"{records:,} records that no model had seen"
@@ -77,7 +78,7 @@ def safety(report: NodeReport) -> list[Block]:
     wrong = 100 * proof.n_wrong / max(proof.n_settled, 1)
     blocks: list[Block] = [
         Text(
-            f"It was tried on {_tried_on(found, proof)}. It would have answered {proof.n_settled:,} of them "
+            f"It was tried on {tried_on(found, proof)}. It would have answered {proof.n_settled:,} of them "
             f"itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were not what the teacher said. "
             "All the others go to the teacher, as before."
         ),

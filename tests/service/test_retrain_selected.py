@@ -127,6 +127,8 @@ def test_without_drift_a_retraining_after_a_ladder_served_is_not_refused(life: L
     assert live["only_learned_from"] > 0
     of_settled = live["audited"] / (live["audited"] + live["escalated"])
     assert abs(of_settled - settled) < 0.12, "the held-out mix is the live one"
+    said = f"{live['audited']:,} are answers that a serving ladder settled and an audit checked"
+    assert said in " ".join(again.report.read_text().split())
 
 
 def test_with_drift_it_still_is(life: Life) -> None:

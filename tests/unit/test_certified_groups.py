@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.unit.made_up_answers import BAR, DELTA, N_LABELS, certify_answers
+from tests.made_up_answers import BAR, DELTA, N_LABELS, certify_answers
 from training.certify import Proof
 from training.groups import one_a_group
+from training.report_verdict import tried_on
 
 
 def prove(
@@ -46,6 +47,9 @@ def test_what_is_counted_is_said_and_quality_is_of_all_records() -> None:
         proof.certificate.reason
     )
     assert proof.to_json()["held_out_records"] == len(groups) == len(proof.scored.y)
+    said = tried_on(proof.to_json(), proof.certificate)
+    assert said.startswith(f"{n:,} records")
+    assert f"among {len(groups):,} held-out records" in said
     settled, agreement = proof.settled()
     sure = proof.scored.confidence[:, 0] >= proof.thresholds[0]
     assert settled == sure.mean()

@@ -10,7 +10,7 @@ from cascade.errors import RetrainRefused
 from cascade.rollout.audit import coin
 from cascade.traffic.live_share import BLOCK, CellCount, blocks_of
 from cascade.traffic.records import LiveShare, TrainingRecord
-from tests.unit.made_up_answers import BAR, DELTA, N_LABELS, certify_answers
+from tests.made_up_answers import BAR, DELTA, N_LABELS, certify_answers
 from training.curate import Curated, CuratedRecord, CurationCounts, curate
 from training.live_sample import LEAST, live_sample, refuse_too_thin
 from training.split import split
