@@ -57,7 +57,10 @@ def retrained(
         ladder = assemble(folder, manifest, lambda _: (embed, embed))[0]
         seen = ladder.run_all([curated.records[i].text for i in parts.calibration])
         asked = ladder.run_all(test)
-    proof = certify(fitted, seen, curated.y[parts.calibration], RUNGS, BAR, DELTA)
+    proof = certify(
+        fitted, seen, curated.y[parts.calibration], RUNGS, BAR, DELTA,
+        groups=curated.groups[parts.calibration], seed=seed,
+    )  # fmt: skip
     certificate = proof.certificate
     settled = certificate.n_settled / max(certificate.n_held_out, 1)
     floors = np.array(proof.skip_below, dtype=np.float32)

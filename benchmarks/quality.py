@@ -139,7 +139,10 @@ def run_one(
     }  # fmt: skip
     for bar in bars:
         means = (TEACHER_USD, TEACHER_MS)
-        proof = certify(fitted, seen, held_out, RUNGS, bar, DELTA, means, out_of_scope=share)
+        proof = certify(
+            fitted, seen, held_out, RUNGS, bar, DELTA, means, out_of_scope=share,
+            groups=curated.groups[parts.calibration], seed=seed,
+        )  # fmt: skip
         proof = replace(proof, scored=replace(proof.scored, rung_ms=rung_ms))
         on_test = _on_test(fitted, asked, truth, proof, bar)
         rows = compare(on_test, proof.thresholds)
@@ -199,7 +202,10 @@ def score(data: Path, name: str, seed: int, encoder: ParallelEncoder) -> dict[st
         "train_answer": np.stack([s.argmax(axis=1) for s in fitted.opinions.scores], axis=1),
     }
     for bar in BARS:
-        proof = certify(fitted, seen, curated.y[parts.calibration], RUNGS, bar, DELTA)
+        proof = certify(
+            fitted, seen, curated.y[parts.calibration], RUNGS, bar, DELTA,
+            groups=curated.groups[parts.calibration], seed=seed,
+        )  # fmt: skip
         on_test = _on_test(fitted, asked, truth, proof, bar)
         out["right"] = np.vstack([proof.scored.right, on_test.right])
         out[f"levels_{bar:.2f}"] = np.vstack([_levels(proof.scored, proof), _levels(on_test, proof)])

@@ -44,6 +44,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def settled_share(manifest: dict[str, Any]) -> float:
+    """Give the share of requests that a bundle is expected to settle.
+
+    Of all held-out records, where the manifest says so; the certificate counts one a group of near copies.
+    """
+    measured = (manifest.get("metrics") or {}).get("settled")
+    if measured is not None:
+        return float(measured)
+    certificate = manifest["certificate"]
+    return float(certificate["n_settled"] / max(certificate["n_held_out"], 1))
+
+
 def verify_files(folder: Path, manifest: dict[str, Any]) -> None:
     """Compare a bundle's directory with its manifest.
 

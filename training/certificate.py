@@ -42,7 +42,8 @@ class Certificate:
     threshold : float
         The acceptor's probability from which on answers settle; 2.0 where nothing does.
     n_held_out, n_settled, n_wrong : int
-        Held-out records; those that the threshold settles; those of them that disagree with the teacher.
+        Held-out records that were counted, one a group of near copies and sessions; those that the threshold
+        settles; those of them that disagree with the teacher.
     agreement_lower : float
         Exact one-sided lower confidence bound (Clopper-Pearson, at 1 - delta) of the agreement at the
         threshold, for reading; the proof itself is the test.

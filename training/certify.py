@@ -1,4 +1,8 @@
-"""Certification: chooses the shape of the thresholds on training records, proves them on held-out ones."""
+"""Certification: chooses the shape of the thresholds on training records, proves them on held-out ones.
+
+Near copies and the records of a session are one draw from the traffic, not many: of each group on the
+held-out side one record, drawn at random, is counted by the tests of node and slices.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from cascade.policy.walk import LadderPolicy, LocalRung, rungs_that_agree
 from training.certificate import Certificate
 from training.evaluate import Scored, clopper_pearson, settle
 from training.fit import FittedLadder
+from training.groups import one_a_group
 from training.judge_slices import judge
 from training.scope import ScopeLimits, choose_limits
 from training.slice_certificate import SlicedCertificate, certify_slices
@@ -36,7 +41,8 @@ class EndToEnd:
     Attributes
     ----------
     n, n_disagreed : int
-        Held-out records, and those that would have been settled with another answer than the teacher's.
+        Held-out records, one a group, and those that would have been settled with another answer than the
+        teacher's.
     disagreement, low, high : float
         Their share, with its exact 95 % interval.
     """
@@ -71,7 +77,9 @@ class Proof:
     limits : ScopeLimits
         Where the out-of-scope detector draws the line.
     scored : Scored
-        What the ladder says about the held-out records.
+        What the ladder says about the held-out records, all of them.
+    counted : int array
+        Which of them the tests counted: one a group.
     end_to_end : EndToEnd
     """
 
@@ -82,6 +90,7 @@ class Proof:
     starts: Starts
     limits: ScopeLimits
     scored: Scored = field(repr=False)
+    counted: NDArray[np.int64] = field(repr=False)
     end_to_end: EndToEnd
 
     @property
@@ -102,6 +111,13 @@ class Proof:
             end_to_end=EndToEnd.of(0, self.end_to_end.n),
         )
 
+    def settled(self) -> tuple[float, float]:
+        """Give which share of all held-out records settles, and the agreement among these; 1 where none."""
+        first, _ = settle(self.scored, self.thresholds)
+        local = np.flatnonzero(first < len(self.scored.rungs))
+        wrong = int((~self.scored.right[local, first[local]]).sum())
+        return len(local) / max(len(first), 1), 1 - wrong / max(len(local), 1)
+
     def live_scores(self) -> NDArray[np.float32]:
         """Give what `score_of` in `cascade.policy.exchangeability` would say of each held-out record."""
         scored = self.scored
@@ -113,6 +129,7 @@ class Proof:
     def to_json(self) -> dict[str, Any]:
         """Give the certificate as the manifest stores it."""
         return self.certificate.to_json() | {
+            "held_out_records": len(self.scored.y),
             "slices": self.sliced.to_json(),
             "end_to_end": dict(vars(self.end_to_end)),
         }
@@ -132,6 +149,8 @@ def certify(
     agreement: bool = False,
     refused: NDArray[np.bool_] | None = None,
     refused_out_of_fold: NDArray[np.bool_] | None = None,
+    groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
 ) -> Proof:
     """Choose the thresholds' shape on the training records, and prove their level on held-out ones.
 
@@ -155,6 +174,10 @@ def certify(
         Which answers the node's own validators refuse: so the certificate is of what they leave.
     refused_out_of_fold : bool array of shape (n_train, n_rungs), optional
         The same of the out-of-fold answers, by any of them; only the thresholds' shape depends on it.
+    groups : int array of shape (n,), optional
+        Group of each held-out record; by default each is one of its own.
+    seed : int
+        Of the draw of one record a group.
     """
     right = fitted.opinions.right
     confidence = fitted.confidence
@@ -196,11 +219,21 @@ def certify(
     levels = to_levels(np.where(scored.worth & admitted, scored.confidence, -np.inf), strictness)
     judged = judge(to_levels(confidence, strictness), right, fitted.answers, slicing, bar, delta)
     ids = slicing.members.of(scored.answer, slicing.held_out)
-    starts = choose_starts(len(y), bar, delta)
+    counted = np.arange(len(y), dtype=np.int64)
+    if groups is not None:
+        counted = np.sort(one_a_group(counted, groups, np.random.default_rng(seed)))
+    starts = choose_starts(len(counted), bar, delta)
     sliced = certify_slices(
-        no_looser(stricter(levels, ids, judged.strictness), limits.level), scored.right, ids, slicing, bar,
-        delta, judged, len(y) / max(len(y) + len(right), 1), starts.chains, starts.least,
+        no_looser(stricter(levels, ids, judged.strictness), limits.level)[counted], scored.right[counted],
+        [each[counted] for each in ids], slicing, bar, delta, judged,
+        len(counted) / max(len(y) + len(right), 1), starts.chains, starts.least,
     )  # fmt: skip
+    if len(counted) < len(y):
+        reason = (
+            f"{sliced.certificate.reason} (of {len(y):,} held-out records one counts of each of "
+            f"{len(counted):,} groups of near copies and sessions)"
+        )
+        sliced = replace(sliced, certificate=replace(sliced.certificate, reason=reason))
     scored = scored.sliced(
         sliced.allowed(scored.answer, slicing.held_out), sliced.asked(scored.answer, slicing.held_out)
     )
@@ -209,6 +242,9 @@ def certify(
         sliced = replace(sliced, certificate=replace(sliced.certificate, threshold=level))
     thresholds = rung_thresholds(sliced.certificate.threshold, strictness)
     first, _ = settle(scored, thresholds)
-    local = np.flatnonzero(first < len(rungs))
+    local = counted[first[counted] < len(rungs)]
     wrong = int((~scored.right[local, first[local]]).sum())
-    return Proof(sliced, strictness, thresholds, floors, starts, limits, scored, EndToEnd.of(wrong, len(y)))
+    end_to_end = EndToEnd.of(wrong, len(counted))
+    return Proof(
+        sliced, strictness, thresholds, floors, starts, limits, scored, counted, end_to_end
+    )  # fmt: skip

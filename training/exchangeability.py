@@ -27,6 +27,7 @@ from scipy.stats import ks_2samp
 from sklearn.preprocessing import normalize
 
 from cascade.features import Featurizer
+from training.groups import one_a_group
 from training.linear import to_matrix
 
 MAX_SIDE = 2000
@@ -161,6 +162,4 @@ def _one_a_group(
     at: NDArray[np.int64], groups: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Give one record of each group, at most `MAX_SIDE` of them."""
-    order = rng.permutation(at)
-    first = order[np.unique(groups[order], return_index=True)[1]]
-    return np.sort(rng.permutation(first)[:MAX_SIDE])
+    return np.sort(rng.permutation(one_a_group(at, groups, rng))[:MAX_SIDE])

@@ -11,6 +11,7 @@ from cascade.bundle import Bundle, load_bundle
 from cascade.config import Config, EncoderRungConfig
 from cascade.encoder import find_encoder
 from cascade.errors import BundleError, CascadeError, RetrainRefused, RolloutRefused
+from cascade.fences import teacher_of
 from cascade.manifest import read_manifest
 from cascade.page.figures import answer_shift
 from cascade.policy.slices import SliceRules
@@ -23,11 +24,13 @@ from training.asking import open_chats
 from training.compare import Comparison, compare, outcome
 from training.curate import curate
 from training.journal import read_journal
+from training.live_sample import live_sample
 from training.net_cost import measure_ms
 from training.node_rungs import encoders_of, local_rungs
 from training.retrain import retrain
 from training.sizes import LadderSize, bundle_bytes, ladder_sizes, smallest
 from training.split import MAX_CALIBRATION, calibration_share, split
+from training.teacher import of_this_teacher
 
 WHO = "loop"
 _TIMED = 60
@@ -235,9 +238,11 @@ def _compared(
         return None
     settings = config.nodes[node]
     delta = round(1 - settings.bar.confidence, 9)
+    records, _ = of_this_teacher(records, teacher_of(config, node))  # else this split would be another one
     curated = curate(records, settings.contract.load(config.base), seed)
-    share = calibration_share(len(curated.y), settings.bar.agreement, delta)
-    held_out = split(curated, share, MAX_CALIBRATION, seed=seed).calibration
+    sample = live_sample(records, curated)
+    share = calibration_share(len(sample), settings.bar.agreement, delta)
+    held_out = split(curated, share, MAX_CALIBRATION, seed=seed, sample=sample).calibration
     newest = [curated.records[i] for i in held_out]
     validators = import_validators(node, settings.validators)
     return compare(outcome(candidate, newest, validators), outcome(old, newest, validators), seed)

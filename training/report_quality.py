@@ -21,7 +21,11 @@ def alternatives(report: NodeReport) -> list[Block]:
     header = ("", "settled locally", "agreement among settled", "agreement overall", "$ per 1,000")
     return [
         Rows(header, [_row(row) for row in report.rows]),
-        Text("Held-out records; in brackets, 95 % intervals. Cost is of the answers alone.", "note"),
+        Text(
+            "All held-out records, each counted by itself; in brackets, 95 % intervals. "
+            "Cost is of the answers alone.",
+            "note",
+        ),
         *_better_alone(report),
         Plot(
             "tradeoff",

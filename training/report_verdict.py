@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cascade.manifest import settled_share
 from training.certificate import Certificate
 from training.document import Block, Facts, Text
 from training.expected_cost import expected
@@ -36,7 +37,7 @@ def _facts(report: NodeReport, settles: bool) -> list[tuple[str, str]]:
     proof = certificate_of(report.manifest)
     if not proof.valid:
         return [("0%", "of requests answered locally"), (f"{proof.bar:.1%}", "is the bar, not proven")]
-    share = f"{proof.n_settled / max(proof.n_held_out, 1):.0%}"
+    share = f"{settled_share(dict(report.manifest)):.0%}"
     overall = (report.manifest["certificate"].get("end_to_end") or {}).get("disagreement")
     differ = None if overall is None else f"{1000 * overall:.0f} in 1,000"
     money = expected(report)
@@ -84,6 +85,18 @@ def _verdict(report: NodeReport, proof: Certificate) -> tuple[str, bool]:
     )
 
 
+def tried_on(found: Mapping[str, Any], proof: Certificate) -> str:
+    """Say on how many records a bundle was tried, and how many groups they are where that is fewer."""
+    records = found.get("held_out_records", proof.n_held_out)
+    if records == proof.n_held_out:
+        return f"{records:,} records that no model had seen"
+    return (
+        f"{proof.n_held_out:,} records that no model had seen: one, drawn at random, of each group of near "
+        f"copies and sessions among {records:,} held-out records, since the others of a group prove nothing "
+        "new"
+    )
+
+
 def safety(report: NodeReport) -> list[Block]:
     """Say in plain words what was proven, on what, and when it no longer holds."""
     found = report.manifest["certificate"]
@@ -95,6 +108,16 @@ def safety(report: NodeReport) -> list[Block]:
                 f"Asked twice, the teacher contradicted itself on {noise['disagreed']:,} of "
                 f"{noise['repeated']:,} repeated inputs. No model can agree with it on more than about "
                 f"{noise['ceiling']:.1%}."
+            )
+        )
+    live = found.get("live_sample")
+    if live and (live["audited"] or live["escalated"]):
+        blocks.append(
+            Text(
+                f"Of the held-out records {live['audited']:,} are answers that a serving ladder settled and "
+                f"an audit checked, {live['escalated']:,} were escalated by it and drawn as seldom as audits "
+                f"are, and {live['unselected']:,} are from traffic that the teacher answered all. "
+                f"{live['only_learned_from']:,} further answers were learned from and prove nothing."
             )
         )
     alike = found.get("exchangeability")
@@ -123,7 +146,7 @@ def _not_proven(report: NodeReport) -> list[Block]:
     proof = certificate_of(report.manifest)
     return [
         Text(
-            f"It was tried on {proof.n_held_out:,} records that no model had seen, and the bar of "
+            f"It was tried on {tried_on(report.manifest['certificate'], proof)}, and the bar of "
             f"{proof.bar:.1%} could not be proven on them. So it may answer none itself: all go to the "
             "teacher, as before."
         )
@@ -135,7 +158,7 @@ def _proven(report: NodeReport) -> list[Block]:
     wrong = 100 * proof.n_wrong / max(proof.n_settled, 1)
     blocks: list[Block] = [
         Text(
-            f"It was tried on {proof.n_held_out:,} records that no model had seen. It would have answered "
+            f"It was tried on {tried_on(report.manifest['certificate'], proof)}. It would have answered "
             f"{proof.n_settled:,} of them itself, and {proof.n_wrong:,} of those ({wrong:.1f} in 100) were "
             "not what the teacher said. All the others go to the teacher, as before."
         ),

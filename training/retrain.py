@@ -40,6 +40,7 @@ from training.held_out import write_held_out, write_trained
 from training.journal import journal, read_journal
 from training.judge_validators import judge_validators, measure_micros, stakes_of
 from training.learning_curve import Forecast, forecast
+from training.live_sample import live_sample, refuse_too_thin
 from training.net_cost import Economy, economy, measure_ms, teacher_price
 from training.new_sessions import on_new_sessions
 from training.node_report import price_texts, report_of_retraining
@@ -179,7 +180,10 @@ def retrain(
     labels = Contract(labels=curated.labels) if len(curated.labels) >= 2 else None
     _refuse_too_few(name, curated, bar, delta, of_others)
     assert labels is not None
-    parts = split(curated, calibration_share(len(curated.y), bar, delta), MAX_CALIBRATION, seed=seed)
+    sample = live_sample(records, curated)
+    part = calibration_share(len(sample), bar, delta)
+    refuse_too_thin(name, sample, part, 2 * first_count(bar, delta))
+    parts = split(curated, part, MAX_CALIBRATION, seed=seed, sample=sample)
     queries = [Query(record.text, record.messages or ()) for record in curated.records]
     open_chat = open_chats(config, node)
     asked, rung_usd = ask_chats(rungs, [queries[i] for i in parts.train], labels, open_chat, progress)
@@ -204,16 +208,18 @@ def retrain(
         slicing = slices_of(node, curated, train, held_out)
         proof = certify(
             fitted, seen, curated.y[held_out], rungs, bar, delta, teacher_means, slicing, rung_usd, share,
-            node.agreement, own.stops, of_training.any,
+            node.agreement, own.stops, of_training.any, curated.groups[held_out], seed,
         )  # fmt: skip
         alike = compare_with_training(
-            curated.texts, curated.y, curated.groups, train, held_out, node.exchangeability.level, seed
-        )
+            curated.texts, curated.y, curated.groups, train[sample.drawn[train]], held_out,
+            node.exchangeability.level, seed,
+        )  # fmt: skip
         if alike.failed:
             proof = proof.void(alike.reason)
         statement = proof.to_json() | {
             "teacher": teacher.to_json(),
             "exchangeability": alike.to_json(),
+            "live_sample": sample.told(held_out),
             "teacher_noise": None if noise is None else noise.to_json(),
             "without_right_answer": without_right_answer(curated.y[train], proof.scored, proof.thresholds),
         }
@@ -238,6 +244,7 @@ def retrain(
                 "train": len(train),
                 "held_out": len(held_out),
                 "held_out_from": span[0],
+                "held_out_groups": certificate.n_held_out,
                 "split": parts.how,
                 "records": {"of_another_teacher": of_others}
                 | {key: int(value) for key, value in asdict(curated.counts).items()},
@@ -248,10 +255,7 @@ def retrain(
             "validators": [identity(validator) for validator in validators],
             "tried": [variant.to_json() for variant in fitted.tried],
             "forecast": None if curve is None else curve.to_json(),
-            "metrics": {
-                "settled": certificate.n_settled / max(certificate.n_held_out, 1),
-                "agreement": 1 - certificate.n_wrong / max(certificate.n_settled, 1),
-            },
+            "metrics": dict(zip(("settled", "agreement"), proof.settled(), strict=True)),
             "measured": [REPORT],
         }
         progress("measuring net cost")

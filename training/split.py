@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cascade.errors import RetrainRefused
 from training.certificate import first_count
 from training.curate import NO_LABEL, Curated
+from training.live_sample import LiveSample
 
 MIN_TIMED_SHARE = 0.95
 MIN_DISTINCT_TIMES = 100
@@ -25,7 +26,8 @@ class Split:
     Attributes
     ----------
     train, calibration : int64 array of shape (n_side,)
-        Indices into the curated records, ascending; together all of them, and no group is in both.
+        Indices into the curated records, ascending; no group is in both. Together all of them, less those
+        that share a group with a held-out record and are no fair sample of live traffic.
     how : {"time", "stratified"}
         How the split was made.
     boundary_time : float or None
@@ -67,6 +69,7 @@ def split(
     max_calibration: int = 2500,
     min_calibration: int = 0,
     seed: int = 0,
+    sample: LiveSample | None = None,
 ) -> Split:
     """Split by time where records carry times, else by label at random; groups stay whole.
 
@@ -83,11 +86,14 @@ def split(
     curated : Curated
         The data set.
     calibration_share : float
-        Share of the records that is wanted for calibration, in (0, 1).
+        Share of the records (of those in the sample, where there is one) that is wanted for calibration, in
+        (0, 1).
     max_calibration, min_calibration : int
         Bounds on their number; the lower one holds or the split is refused.
     seed : int
         Seed of the random split; the split by time needs none.
+    sample : LiveSample, optional
+        What may be held out, and when it was asked; by default everything may.
 
     Returns
     -------
@@ -105,34 +111,39 @@ def split(
         raise ValueError(f"calibration_share must be in (0, 1), not {calibration_share}")
     if not 0 <= min_calibration <= max_calibration or max_calibration < 1:
         raise ValueError(f"bounds on calibration make no sense: {min_calibration} to {max_calibration}")
-    n = len(curated)
+    times = np.array([np.nan if r.time is None else r.time for r in curated.records], dtype=np.float64)
+    open_to = np.arange(len(curated))
+    if sample is not None:
+        times, open_to = sample.time, np.flatnonzero(sample.drawn)
+    times, y = times[open_to], curated.y[open_to]
+    numbers, groups = np.unique(curated.groups[open_to], return_inverse=True)
+    n = len(open_to)
     target = min(max(round(n * calibration_share), min_calibration, 1), max_calibration)
     if target >= n:
         raise RetrainRefused(
             f"{n} distinct texts are too few: {target} are needed for calibration and more for training; "
             "collect more traffic or import labelled records"
         )
-    times = np.array([np.nan if r.time is None else r.time for r in curated.records], dtype=np.float64)
     timed = times[np.isfinite(times)]
     boundary = None
     how: Literal["time", "stratified"] = "stratified"
     if len(timed) >= MIN_TIMED_SHARE * n and len(np.unique(timed)) >= MIN_DISTINCT_TIMES:
         how = "time"
-        chosen, boundary = _newest(curated.groups, times, target)
+        chosen, boundary = _newest(groups, times, target)
     else:
         # records that no rung can be right about are shared out as if their answers were one label more
-        y = np.where(curated.y == NO_LABEL, curated.y.max() + 1, curated.y)
-        chosen = _stratified(curated.groups, y, target, np.random.default_rng(seed))
-    in_calibration = chosen[curated.groups]
-    calibration = np.flatnonzero(in_calibration).astype(np.int64)
+        y = np.where(y == NO_LABEL, curated.y.max() + 1, y)
+        chosen = _stratified(groups, y, target, np.random.default_rng(seed))
+    calibration = open_to[chosen[groups]].astype(np.int64)
     if len(calibration) < max(min_calibration, 1):
         raise RetrainRefused(
             f"only {len(calibration)} of {n} distinct texts can be set apart for calibration, "
             f"{max(min_calibration, 1)} are needed: sessions and near copies, which stay together, form "
-            f"{len(chosen)} groups, the largest of {np.bincount(curated.groups).max()}; "
+            f"{len(chosen)} groups, the largest of {np.bincount(groups).max()}; "
             "collect more varied traffic"
         )
-    return Split(np.flatnonzero(~in_calibration).astype(np.int64), calibration, how, boundary)
+    trained = ~np.isin(curated.groups, numbers[chosen])
+    return Split(np.flatnonzero(trained).astype(np.int64), calibration, how, boundary)
 
 
 def _newest(

@@ -96,7 +96,7 @@ def plan(
 def _traffic(
     config: Config, node: str, per_day: float | None, settled: float | None, bundle: str
 ) -> tuple[Traffic, str]:
-    from cascade.manifest import read_manifest
+    from cascade.manifest import read_manifest, settled_share
     from cascade.pointer import serving_version
     from cascade.traffic import open_traffic
     from cascade.traffic.decision_rate import DAY, decision_rate
@@ -106,10 +106,11 @@ def _traffic(
         version = bundle or _newest(folder)
         if not version:
             raise InvalidInput("--settled", f"{node} has no bundle that would say how much it settles")
-        certificate = read_manifest(folder / version)["certificate"]
+        manifest = read_manifest(folder / version)
+        certificate = manifest["certificate"]
         if not certificate["valid"]:
             raise InvalidInput("--bundle", f"{version} has no valid certificate: {certificate['reason']}")
-        settled = certificate["n_settled"] / max(certificate["n_held_out"], 1)
+        settled = settled_share(manifest)
         whose = f"{version} settles {settled:.0%} by its certificate"
     else:
         whose = f"{settled:.0%} settled"

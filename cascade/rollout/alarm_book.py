@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from cascade.ask import Attempt
 from cascade.bundle import Bundle
 from cascade.config.rollout import AlarmsConfig
+from cascade.manifest import settled_share
 from cascade.policy.alarms import AlarmSettings, Place, errors, latency, raised, storm
 from cascade.policy.drift import Drift
 from cascade.policy.guard import Raised
@@ -162,8 +163,7 @@ class AlarmBook:
 
 
 def _new(config: AlarmsConfig, bundle: Bundle) -> _Alarms:
-    certificate = bundle.manifest["certificate"]
-    promised = certificate["n_settled"] / max(certificate["n_held_out"], 1)
+    promised = settled_share(bundle.manifest)
     settings: dict[str, AlarmSettings] = {
         "storm": storm(1 - promised, config.storm),
         "errors": errors(config.errors),

@@ -195,6 +195,26 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveShare:
+    """What a known answer says about live traffic: see `cascade.traffic.live_share`.
+
+    Attributes
+    ----------
+    ladder : {"", "settled", "escalated"}
+        What a serving ladder made of the request; empty where none settled anything then: imports, the time
+        before the first bundle, and that of a fenced one.
+    chance : float
+        With which it belongs to a fair sample of live traffic.
+    stands_for : float
+        How many live requests it stands for.
+    """
+
+    ladder: Literal["", "settled", "escalated"] = ""
+    chance: float = 1.0
+    stands_for: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingRecord:
     """An input whose right output is known, whatever it came from.
 
@@ -221,6 +241,8 @@ class TrainingRecord:
     propensity : float
         With which probability it came to be known, in (0, 1]: below 1 for what was settled locally and
         audited. Whoever estimates something about all traffic weighs it by one over this.
+    live : LiveShare
+        Its part in a fair sample of live traffic.
     """
 
     id: str
@@ -233,6 +255,7 @@ class TrainingRecord:
     context: Mapping[str, str] = field(default_factory=dict)
     teacher: str = ""
     propensity: float = 1.0
+    live: LiveShare = LiveShare()
 
 
 @dataclass(frozen=True, slots=True)

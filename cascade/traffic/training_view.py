@@ -6,18 +6,27 @@ from typing import Any
 
 from cascade.text import flatten_messages
 from cascade.traffic.database import Connection
-from cascade.traffic.records import Messages, TrainingRecord
+from cascade.traffic.live_share import CELL_SECONDS, Block, CellCount, blocks_of
+from cascade.traffic.records import LiveShare, Messages, TrainingRecord
 from cascade.traffic.rows import Rows
 
 _IMPORTED = "SELECT id, time, text, messages, output, session, tenant, context FROM labelled WHERE node = ?"
+
+# SQLite cuts here and PostgreSQL rounds: cells are compared with cells of the same database only.
+_CELL = f"CAST(d.time / {CELL_SECONDS} AS BIGINT)"
+_COUNTED = f"""
+SELECT d.bundle_version, {_CELL} AS cell, sum(1 - d.by_teacher), count(a.id), count(*) FROM decisions AS d
+LEFT JOIN audits AS a ON a.decision_id = d.decision_id AND a.status = 'done'
+WHERE d.node = ? AND d.error IS NULL AND d.bundle_version <> '' GROUP BY d.bundle_version, cell
+"""
 
 # The teacher's answers and the draw of audits alone say which decisions are here. People choose what they
 # report on, mostly by whether it was right: a report that brought in a settled answer, or took an audited one
 # out, would leave held-out records that are right more often than the traffic.
 # An outcome that says neither what nor whether it was right tells nothing and hides no earlier one.
-_DECIDED = """
+_DECIDED = f"""
 SELECT d.decision_id, d.time, d.text, d.messages, d.output, d.context, d.by_teacher,
-    o.output, o.is_right, o.outcome_id, a.output, a.propensity, d.attempts
+    o.output, o.is_right, o.outcome_id, a.output, a.propensity, d.attempts, d.bundle_version, {_CELL}
 FROM decisions AS d
 LEFT JOIN audits AS a ON a.decision_id = d.decision_id AND a.status = 'done'
 LEFT JOIN outcomes AS o ON o.seq = (
@@ -57,16 +66,18 @@ def _imported(connection: Connection, rows: Rows, node: str) -> list[TrainingRec
 
 
 def _decided(connection: Connection, rows: Rows, node: str) -> list[TrainingRecord]:
+    counted = connection.execute(_COUNTED, (node,))
+    blocks = blocks_of([CellCount((bundle, cell), *map(int, counts)) for bundle, cell, *counts in counted])
     records = []
     for row in connection.execute(_DECIDED, (node,)):
         id_, time, text, messages, answer, context, by_teacher, reported, right, outcome_id = row[:10]
-        audited, propensity, attempts = row[10:]
+        audit, propensity, attempts, bundle, cell = row[10:]
         if reported is not None:
             output, from_outcome = rows.value_of(reported, "output", outcome_id), True
         elif by_teacher:
             output, from_outcome = rows.value_of(answer, "output", id_), bool(right)
         else:  # that a settled answer is right, or wrong, is no answer: the audit's stands
-            output, from_outcome = rows.value_of(audited, "audit.output", id_), False
+            output, from_outcome = rows.value_of(audit, "audit.output", id_), False
         about = rows.value_of(context, "context", id_)
         flat, chat = _question(rows, text, messages, id_)
         records.append(
@@ -81,9 +92,19 @@ def _decided(connection: Connection, rows: Rows, node: str) -> list[TrainingReco
                 context=about,
                 propensity=1.0 if propensity is None else float(propensity),
                 teacher=_teacher(rows.value_of(attempts, "attempts", id_)) if by_teacher else "",
+                live=_live(blocks.get((bundle, cell)), bool(by_teacher)),
             )
         )
     return records
+
+
+def _live(block: Block | None, by_teacher: bool) -> LiveShare:
+    """Say what a decision tells about live traffic; without a block no bundle served, or it has an error."""
+    if not by_teacher:  # it was audited
+        return LiveShare("settled", 1.0, block.of_settled if block else 1.0)
+    if block is None or not block.selected:
+        return LiveShare()
+    return LiveShare("escalated", block.chance, block.of_escalated)
 
 
 def _teacher(attempts: list[dict[str, Any]]) -> str:
