@@ -171,7 +171,7 @@ def test_of_a_fenced_bundle_that_settles_nothing_all_answers_count(life: Life) -
     assert again.statement["live_sample"]["unselected"] == again.n_held_out
 
 
-def test_what_is_reported_wrong_is_known_by_its_audit_and_what_is_reported_alone_is_no_sample(
+def test_reports_take_nothing_out_of_the_sample_and_bring_nothing_in(
     life: Life,
 ) -> None:
     ids = ["audited-wrong", "audited-as-settled", "audited-right", "reported-only", "escalated"]
@@ -194,7 +194,7 @@ def test_what_is_reported_wrong_is_known_by_its_audit_and_what_is_reported_alone
     found = {r.id: (r.output, r.live) for r in life.store.training_records(NODE)}
     assert found == {
         "audited-wrong": ("refund", LiveShare("settled", 1.0, 4 / 3)),
+        "audited-as-settled": ("order", LiveShare("settled", 1.0, 4 / 3)),
         "audited-right": ("order", LiveShare("settled", 1.0, 4 / 3)),
-        "reported-only": ("order", LiveShare("settled", 0.0, 0.0)),
         "escalated": ("order", LiveShare("escalated", 0.75, 1.0)),
     }

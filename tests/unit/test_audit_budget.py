@@ -26,7 +26,7 @@ class Log:
     """
 
     def __init__(self, times: list[float]) -> None:
-        self.times, self.read, self.asked = times, 0, 0
+        self.times, self.read, self.asked, self.generation = times, 0, 0, 0
 
     def settled_since(self, node: str, since: float, until: float) -> int:
         n = sum(since <= at < until for at in self.times)

@@ -22,7 +22,7 @@ def as_curated(records: list[TrainingRecord], y: NDArray[np.int64], groups: NDAr
         CuratedRecord(r.id, r.text, None, str(r.output), r.source, r.session, r.time, 1) for r in records
     )
     labels = tuple(str(k) for k in range(N_LABELS))
-    counts = CurationCounts(len(kept), len(kept), 0, 0, 0, 0, 0, 0, 0)
+    counts = CurationCounts(len(kept), len(kept), 0, 0, 0, 0, 0, 0, 0, 0)
     return Curated(kept, labels, y, groups, counts, "")
 
 
