@@ -27,6 +27,12 @@ def caveats(manifest: Mapping[str, Any], earlier: Sequence[Retraining] = ()) -> 
     records = data.get("records") or {}
     bare = manifest["certificate"].get("without_right_answer") or {}
     found = []
+    certificate = manifest["certificate"]
+    if certificate.get("valid") and "held_out_records" not in certificate:
+        found.append(
+            "It was certified before near copies and the records of a session counted once. Where traffic "
+            "repeats itself, its confidence is less than it says: retrain."
+        )
     if bare.get("held_out") or bare.get("trained"):
         found.append(_without_right_answer(records, bare))
     if records.get("ignored_session_records"):
@@ -35,9 +41,10 @@ def caveats(manifest: Mapping[str, Any], earlier: Sequence[Retraining] = ()) -> 
     if n:
         chance = min((n + 1) * manifest["certificate"]["delta"], 1.0)
         found.append(
-            f"This was try {n + 1} on overlapping held-out records, after {counted(n, 'refused one')} since "
-            "the last certificate. The confidence is that of a single try: that one of them all certifies "
-            f"what is below the bar has a chance of which is only known that it is at most {chance:.0%}."
+            f"This was try {n + 1} on held-out records that may overlap, after {counted(n, 'refused one')} "
+            "since the last certificate. The confidence is that of a single try: that one of them all "
+            "certifies what is below the bar has a chance of which is only known that it is at most "
+            f"{chance:.0%}."
         )
     return found
 

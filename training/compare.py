@@ -96,6 +96,11 @@ def outcome(
     return Outcome(np.array(settled, dtype=bool), np.array(right, dtype=bool))
 
 
+def nothing_settled(n: int) -> Outcome:
+    """Give the outcome of a bundle that leaves all of n records to the teacher."""
+    return Outcome(np.zeros(n, dtype=bool), np.zeros(n, dtype=bool))
+
+
 def compare(new: Outcome, serving: Outcome, seed: int = 0) -> Comparison:
     """Compare two bundles on the same records.
 

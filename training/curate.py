@@ -191,7 +191,7 @@ def curate(
     for every in by_text.values():
         same = [r for r in every if rule.check(r.output) is None]
         if not same:  # whichever of the outputs is taken, no rung can give it
-            last, label = every[-1], _shown(every[-1].output)
+            last, label = every[-1], shown(every[-1].output)
         else:
             voters = [r for r in same if r.source == "outcome"] or same
             label, n_votes = Counter(r.output for r in voters).most_common(1)[0]
@@ -261,14 +261,15 @@ def big_sessions(sessions: Sequence[str | None]) -> frozenset[str]:
     return frozenset(session for session, n in counts.items() if n > limit)
 
 
-def _shown(output: Any) -> str:
+def shown(output: Any) -> str:
+    """Give an output as a label: a text as it is, anything else as JSON."""
     return output if isinstance(output, str) else json.dumps(output, sort_keys=True)
 
 
 def _order(record: TrainingRecord) -> tuple[Any, ...]:
     """Order by time and id; the rest only decides between records that share both."""
     r = record
-    rest = (r.id, r.text, _shown(r.output), r.source, r.session or "", repr(r))
+    rest = (r.id, r.text, shown(r.output), r.source, r.session or "", repr(r))
     return (r.time is not None, r.time or 0.0, *rest)
 
 

@@ -22,10 +22,13 @@ from cascade.errors import RetrainRefused
 from cascade.rollout.audit import coin
 from cascade.text import normalise
 from cascade.traffic.records import TrainingRecord
-from training.curate import Curated
+from training.curate import Curated, shown
 
 LEAST = 50
 """Records of a fair sample that the newest traffic must hold: with fewer, its tests see nothing of it."""
+
+MIN_TIMED_SHARE = 0.95
+"""Of the records that may be held out, how many must have a time for them to be split by time."""
 
 _DAY = 86_400.0
 
@@ -62,7 +65,7 @@ class LiveSample:
         return int(self.drawn.sum())
 
     def newest(self, share: float) -> tuple[int, int, float, float]:
-        """Look at the newest `share` of live traffic.
+        """Look at the newest `share` of live traffic, of what has a time; there must be some.
 
         Returns
         -------
@@ -70,7 +73,8 @@ class LiveSample:
             How many records of it are in the sample, and how many requests it is.
         since, until : float
         """
-        order = np.argsort(-np.nan_to_num(self.asked, nan=-np.inf), kind="stable")
+        timed = np.flatnonzero(np.isfinite(self.asked))
+        order = timed[np.argsort(-self.asked[timed], kind="stable")]
         summed = np.cumsum(self.stands_for[order])
         inside = max(int(np.searchsorted(summed, share * summed[-1], side="right")), 1)
         since, until = float(self.asked[order[inside - 1]]), float(self.asked[order[0]])
@@ -101,7 +105,7 @@ def live_sample(records: Sequence[TrainingRecord], curated: Curated) -> LiveSamp
     ids = {record.id: i for i, record in enumerate(curated.records)}
     for record in records:
         i = at.get(normalise(record.text))
-        if i is None or record.output != curated.records[i].label:
+        if i is None or shown(record.output) != curated.records[i].label:
             continue
         live = record.live
         if ids.get(record.id) == i:
@@ -133,6 +137,16 @@ def refuse_too_thin(name: str, sample: LiveSample, share: float, needed: int) ->
     """
     if sample.whole:
         return
+    if float(np.isfinite(sample.time[sample.drawn]).mean()) < MIN_TIMED_SHARE:
+        # Drawn by lot, not by time: an import without times, and some live traffic after it.
+        if len(sample) >= needed:
+            return
+        raise RetrainRefused(
+            f"node {name}: too few known answers are a fair sample of its traffic: {len(sample):,}, and "
+            f"{needed:,} are needed. What the ladder escalates counts no more often there than what it "
+            "settles is audited. Raise `rollout.audit.floor` and `rollout.audit.ceiling`, or import more "
+            "labelled records. Nothing was changed"
+        )
     inside, requests, since, until = sample.newest(share)
     if inside >= LEAST and len(sample) >= needed:
         return

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cascade.bundle import Bundle, load_bundle
 from cascade.config import Config, EncoderRungConfig
 from cascade.encoder import find_encoder
@@ -21,8 +24,9 @@ from cascade.rollout.verbs import Verbs
 from cascade.traffic import TrafficStore
 from cascade.validators import import_validators
 from training.asking import open_chats
-from training.compare import Comparison, compare, outcome
+from training.compare import Comparison, compare, nothing_settled, outcome
 from training.curate import curate
+from training.groups import one_a_group
 from training.journal import read_journal
 from training.live_sample import live_sample
 from training.net_cost import measure_ms
@@ -112,7 +116,11 @@ def why_due(config: Config, store: TrafficStore, node: str, now: float) -> list[
     back = [event for event in verbs.history(node) if event.what == "rollback" and event.time > last]
     if back and new:
         due.append(f"rollback: {back[-1].bundle} was rolled back: {back[-1].why}")
-    fenced = _fenced(config, verbs.state(node), node)
+    state = verbs.state(node)
+    changed = state.fenced.get(_serving(config, verbs, node))
+    if changed is not None and new >= max(1, settings.new_records // 4):
+        due.append(f"fence: {changed.why}, and there are {new} new records")
+    fenced = _fenced(config, state, node)
     if fenced and new >= max(1, settings.new_records // 4):
         due.append(f"fence: {', '.join(fenced[:5])} go to the teacher, and there are {new} new records")
     return due
@@ -160,7 +168,7 @@ def turn(
     open_chat = open_chats(config, config.nodes[node])
     folder = config.models_path / node / result.version
     candidate = load_bundle(folder, encoders, node, open_chat=open_chat)
-    done.sizes = _sizes(config, node, candidate, result.scored)
+    done.sizes = _sizes(config, node, candidate, result.scored, result.counted)
     found = smallest(done.sizes)
     done.smallest = found.rungs if found else ()
     verbs = Verbs(config, DatabaseRolloutStore(store))
@@ -169,7 +177,10 @@ def turn(
         done.why = "the same traffic gave the bundle that serves already"
         return done
     if serving:
-        done.comparison = _compared(config, node, records, candidate, serving, encoders, open_chat, seed)
+        settles = serving not in verbs.state(node).fenced
+        done.comparison = _compared(
+            config, node, records, candidate, serving, encoders, open_chat, seed, settles
+        )
     start, why = verdict(done.comparison, done.due, config.loop.significance)
     done.why = why
     if not start:
@@ -225,12 +236,13 @@ def _fenced(config: Config, state: NodeRollout, node: str) -> list[str]:
 
 def _compared(
     config: Config, node: str, records: Sequence[Any], candidate: Bundle, serving: str, encoders: Any,
-    open_chat: Any, seed: int,
+    open_chat: Any, seed: int, settles: bool = True,
 ) -> Comparison | None:  # fmt: skip
     """Compare on the records that were held out of the new bundle's training: the newest, split by time.
 
     The serving bundle may have learned from some of them, which favours it; the new one's thresholds were
-    certified on them, which, a little, favours that.
+    certified on them, which, a little, favours that. Near copies and sessions count once. A serving bundle
+    whose traffic changed settles nothing (`settles` is false), whatever it once would have.
     """
     try:
         old = load_bundle(config.models_path / node / serving, encoders, node, open_chat=open_chat)
@@ -243,12 +255,16 @@ def _compared(
     sample = live_sample(records, curated)
     share = calibration_share(len(sample), settings.bar.agreement, delta)
     held_out = split(curated, share, MAX_CALIBRATION, seed=seed, sample=sample).calibration
-    newest = [curated.records[i] for i in held_out]
+    once = one_a_group(held_out, curated.groups, np.random.default_rng(seed))
+    newest = [curated.records[i] for i in np.sort(once)]
     validators = import_validators(node, settings.validators)
-    return compare(outcome(candidate, newest, validators), outcome(old, newest, validators), seed)
+    before = outcome(old, newest, validators) if settles else nothing_settled(len(newest))
+    return compare(outcome(candidate, newest, validators), before, seed)
 
 
-def _sizes(config: Config, node: str, bundle: Bundle, scored: Any) -> list[LadderSize]:
+def _sizes(
+    config: Config, node: str, bundle: Bundle, scored: Any, counted: NDArray[np.int64] | None
+) -> list[LadderSize]:
     rungs = local_rungs(node, config, config.nodes[node])
     folders = {}
     for r, (name, kind) in enumerate(rungs):
@@ -263,5 +279,5 @@ def _sizes(config: Config, node: str, bundle: Bundle, scored: Any) -> list[Ladde
     bar = config.nodes[node].bar
     return ladder_sizes(
         scored, golden, bar.agreement, round(1 - bar.confidence, 9),
-        measure_ms(bundle.ladder, texts).tolist(), each, common,
+        measure_ms(bundle.ladder, texts).tolist(), each, common, counted,
     )  # fmt: skip

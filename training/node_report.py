@@ -116,7 +116,10 @@ class NodeReport:
         """The rung that settles as much as the whole ladder and is right more often; None where none is."""
         if self.held_out is None or not self.manifest["certificate"]["valid"]:
             return None
-        return rung_alone(self.held_out.scored, self.thresholds)
+        groups = (self.manifest.get("dataset") or {}).get("held_out_groups")
+        if groups is None:  # of before near copies were told apart: nothing sure can be said
+            return None
+        return rung_alone(self.held_out.scored, self.thresholds, groups)
 
     def to_json(self) -> dict[str, Any]:
         """Give everything as JSON values."""

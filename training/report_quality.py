@@ -47,7 +47,7 @@ def _better_alone(report: NodeReport) -> list[Block]:
             f"The {found.rung} rung alone would settle as much ({found.settled:.1%} against "
             f"{found.ladder_settled:.1%}) and be right more often: {found.agreement:.1%} against "
             f"{found.ladder_agreement:.1%}, for {price} per 1,000. Of the records that both settle, it alone "
-            f"is right on {found.better:,}, and the ladder alone on {found.worse:,} (exact McNemar test, "
+            f"is right on {found.better:,}, and the ladder alone on {found.worse:,} (McNemar's test, "
             f"p = {found.p_value:.2g}). Put `ladder: [{found.rung}, {report.teacher}]` into the "
             "configuration and retrain: that proves it, or not.",
             "bad",

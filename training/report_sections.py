@@ -78,7 +78,7 @@ def settings(report: NodeReport) -> list[Block]:
     teacher = certificate.get("teacher") or {}
     rows = [
         ("trained on", f"{data.get('train', 0):,}"), ("held out", f"{data.get('held_out', 0):,}"),
-        ("groups held out", f"{data.get('held_out_groups', data.get('held_out', 0)):,}"),
+        ("groups held out", f"{data['held_out_groups']:,}" if "held_out_groups" in data else "-"),
         ("split by", str(data.get("split", "-"))), ("data set", str(data.get("sha256", "-"))[:16]),
         ("bar", f"{certificate['bar']:g}"), ("confidence", f"{1 - certificate['delta']:g}"),
         ("seed", str((report.manifest.get("settings") or {}).get("seed", "-"))),

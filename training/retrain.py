@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascade.bundle import REFERENCE, OpenEncoder, assemble
 from cascade.config import Config
@@ -98,6 +99,8 @@ class RetrainResult:
         What more records would bring; None where there are too few to say.
     caveats : list of str
         What is to be said with the verdict: see `training.caveats`.
+    counted : int array
+        The held-out records that the certificate counted, one a group of near copies and sessions.
     """
 
     node: str
@@ -115,6 +118,7 @@ class RetrainResult:
     statement: dict[str, Any] = field(default_factory=dict, repr=False)
     curve: Forecast | None = None
     caveats: list[str] = field(default_factory=list)
+    counted: NDArray[np.int64] | None = field(default=None, repr=False)
 
 
 def retrain(
@@ -233,9 +237,11 @@ def retrain(
         if new is not None:
             statement["new_sessions"] = new.to_json()
         progress("forecasting")
+        # The proof counts groups of a fair sample: the same part of what is held out of more records.
+        part_counted = certificate.n_held_out / held_out_of(len(curated.y), bar, delta)
         curve = forecast(
-            fitted, certificate.n_settled / max(certificate.n_held_out, 1), len(curated.y),
-            lambda n: held_out_of(n, bar, delta), bar, delta, seed,
+            fitted, proof.settled()[0] if certificate.valid else 0.0, len(curated.y),
+            lambda n: max(round(held_out_of(n, bar, delta) * part_counted), 1), bar, delta, seed,
         )  # fmt: skip
         manifest |= {
             "certificate": statement,
@@ -302,8 +308,7 @@ def retrain(
         point_to(config.models_path, name, version)
     return RetrainResult(
         name, version, already_there, certificate, report, len(curated.y), len(train), len(held_out),
-        scored, thresholds, economics, fitted.tried, statement, curve,
-        said_with_it,
+        scored, thresholds, economics, fitted.tried, statement, curve, said_with_it, proof.counted,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ McNemar, "Note on the sampling error of the difference between correlated propor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -42,7 +43,7 @@ class RungAlone:
     better, worse : int
         Records that both settle, and only this rung, or only the ladder, answers as the teacher does.
     p_value : float
-        Exact, two-sided, of as many or more apart by luck.
+        Of McNemar's test, two-sided: as many or more apart by luck.
     usd : float
         What it costs more a decision than the ladder; negative where it is cheaper.
     """
@@ -62,7 +63,7 @@ class RungAlone:
         return asdict(self)
 
 
-def rung_alone(scored: Scored, thresholds: Sequence[float]) -> RungAlone | None:
+def rung_alone(scored: Scored, thresholds: Sequence[float], groups: int | None = None) -> RungAlone | None:
     """Find the rung that would do better alone, at its threshold in the ladder: the one most often right.
 
     Nothing is proven about it: that takes a retraining with that ladder.
@@ -73,6 +74,9 @@ def rung_alone(scored: Scored, thresholds: Sequence[float]) -> RungAlone | None:
         Of the held-out records, with prices.
     thresholds : sequence of float
         One a local rung.
+    groups : int, optional
+        Of near copies and sessions among the records; by default one each. Where records are more, as many
+        fewer of them count for the test, since those of a group are right or wrong together.
 
     Returns
     -------
@@ -92,7 +96,9 @@ def rung_alone(scored: Scored, thresholds: Sequence[float]) -> RungAlone | None:
         worse = int((both & whole.right & ~alone.right).sum())
         if better <= worse or alone.local.sum() < whole.local.sum() - LESS * n:
             continue
-        p_value = float(binomtest(better, better + worse).pvalue)
+        once = min((n if groups is None else groups) / n, 1.0)
+        more, less = math.floor(better * once), math.ceil(worse * once)
+        p_value = float(binomtest(more, more + less).pvalue) if more > less else 1.0
         if p_value > LEVEL / n_rungs:
             continue
         found.append(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.certificate import learn_then_test
 from training.evaluate import Scored
@@ -60,6 +61,7 @@ def ladder_sizes(
     rung_ms: Sequence[float],
     rung_bytes: Sequence[int],
     common_bytes: int,
+    counted: NDArray[np.int64] | None = None,
 ) -> list[LadderSize]:
     """Measure the ladders that end after each rung, the smallest first.
 
@@ -79,6 +81,8 @@ def ladder_sizes(
         What each rung needs for itself.
     common_bytes : int
         What any ladder needs: features, difficulty model, acceptor.
+    counted : int array, optional
+        The records that the certificate counts, one a group of near copies and sessions; by default all.
     """
     n_rungs = len(scored.rungs)
     may = scored.worth if scored.admitted is None else scored.worth & scored.admitted
@@ -87,9 +91,10 @@ def ladder_sizes(
         levels = 1 - (1 - levels) / scored.strictness
     sizes = []
     for k in range(1, n_rungs + 1):
-        allowed = None if scored.allowed is None else scored.allowed[:, :k]
+        once = np.arange(len(levels)) if counted is None else counted
+        allowed = None if scored.allowed is None else scored.allowed[once, :k]
         certificate = learn_then_test(
-            levels[:, :k], scored.right[:, :k], bar, delta / n_rungs, allowed=allowed
+            levels[once, :k], scored.right[once, :k], bar, delta / n_rungs, allowed=allowed
         )
         threshold = certificate.threshold if certificate.valid else np.inf
         done = np.logical_or.accumulate(levels[:, :k] >= threshold, axis=1)

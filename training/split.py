@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from cascade.errors import RetrainRefused
 from training.certificate import first_count
 from training.curate import NO_LABEL, Curated
-from training.live_sample import LiveSample
+from training.live_sample import MIN_TIMED_SHARE, LiveSample
 
-MIN_TIMED_SHARE = 0.95
 MIN_DISTINCT_TIMES = 100
 MAX_CALIBRATION = 20_000
 """Held-out records that are enough for any proof."""

@@ -111,7 +111,7 @@ def _traffic(
         if not certificate["valid"]:
             raise InvalidInput("--bundle", f"{version} has no valid certificate: {certificate['reason']}")
         settled = settled_share(manifest)
-        whose = f"{version} settles {settled:.0%} by its certificate"
+        whose = f"{version} settles {settled:.0%} of its held-out records"
     else:
         whose = f"{settled:.0%} settled"
     store = open_traffic(config)

@@ -72,6 +72,7 @@ class Watch:
         self._completed = completed
         self._overdue = overdue
         self._seconds = seconds
+        self._started: dict[tuple[str, str], int] = {}  # when each bundle was started last, as a place
         self._to_load = threading.Event()
         self._ended = threading.Event()
         self._last_log = float("-inf")
@@ -183,9 +184,10 @@ class Watch:
             _log.error("node %s: the pointer to %s cannot be written: %s", node, bundle, error)
 
     def _alarms_anew(self, node: str) -> None:
-        state = self._follower.state(node)
-        if state.last is not None and state.last.what == "start":
-            self._alarms.forget(node, state.last.bundle)
+        for bundle, start in self._follower.state(node).starts.items():
+            if self._started.get((node, bundle)) != start.seq:  # whatever came after it meanwhile
+                self._started[node, bundle] = start.seq
+                self._alarms.forget(node, bundle)
 
     def _work(self) -> None:
         # On time, not so long after the last round: on a busy machine a round takes its share of that.

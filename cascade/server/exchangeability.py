@@ -146,6 +146,9 @@ class LiveWatch:
             self._lives[key] = life, first
             bundle.fences.set(TRAFFIC, "" if fenced is None else fenced.why)
         if fenced is None:
+            if state is not None and key not in self._tests:
+                # Of an event that is no longer there, as where a backup took the database's place.
+                bundle.fences.set(TRAFFIC, "")
             return True
         bundle.fences.set(TRAFFIC, fenced.why)
         self._tests.pop(key, None)

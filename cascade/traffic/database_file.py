@@ -211,20 +211,36 @@ class DatabaseFile:
     def _set_logs_aside(self, now: Identity) -> None:
         """Move the log at the path away if it is known to be of another file than the one there now."""
         with self._alone():
-            others = set(self._logs) if self._open not in (None, now) else set()
+            others = set(self._logs) if self._open is not None and self._open[1] != now[1] else set()
             ours: set[int] = set()
             for files in counted_files(self._folder):
-                (ours if files.file == now else others).update((files.wal, files.shm))
-            for path in _log_paths(self.path):
-                found = _identity(path)
-                if found is None or found[1] not in others - ours:
-                    continue
-                if path.name.endswith("-shm") or not path.stat().st_size:
-                    path.unlink()
-                    continue
-                aside = path.with_name(f"{path.name}.{found[1]}.old")
-                path.rename(aside)
-                _log.error("the log of the file that was at %s before is set aside as %s", self.path, aside)
+                # A disk may have another number after a restart: the same inode is taken for the same file,
+                # and of another disk's inodes nothing is known.
+                if files.file[1] == now[1]:
+                    ours.update((files.wal, files.shm))
+                elif files.file[0] == now[0]:
+                    others.update((files.wal, files.shm))
+            try:
+                for path in _log_paths(self.path):
+                    self._set_aside(path, others - ours)
+            except FileNotFoundError:  # the last who had it open took it along
+                pass
+            except OSError as error:
+                raise StoreError(
+                    f"the log of another file lies beside the traffic database {self.path} and cannot be set "
+                    f"aside: {error}; move it away"
+                ) from error
+
+    def _set_aside(self, path: Path, others: set[int]) -> None:
+        found = _identity(path)
+        if found is None or found[1] not in others:
+            return
+        if path.name.endswith("-shm") or not path.stat().st_size:
+            path.unlink()
+            return
+        aside = path.with_name(f"{path.name}.{found[1]}.old")
+        path.rename(aside)
+        _log.error("the log of the file that was at %s before is set aside as %s", self.path, aside)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

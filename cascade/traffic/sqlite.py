@@ -6,7 +6,7 @@ import itertools
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -253,9 +253,15 @@ class SqliteStore(SqlStore):
     ) -> None:
         self.path = Path(path)
         file = DatabaseFile(self.path, create)
-        with suppress(StoreError) if later else nullcontext():
-            file.look()  # while the counters of the dead, which say whose a log is, are there
-        tally = FileTally(self.path)
+        found = True
+        try:
+            file.look()
+        except StoreError:
+            if not later:
+                raise
+            found = False
+        # The counters of the dead say whose a log is: where it is still to be told, they stay.
+        tally = FileTally(self.path, collect=found)
         file.on_open = tally.keep_files
         self.gaps = tally.gaps
         try:

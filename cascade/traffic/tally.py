@@ -220,17 +220,22 @@ class FileTally:
     database : Path
         The database's file; the counter lies in the folder `<database>.open` beside it. Where that cannot be
         used, nothing is kept, and that is said in the log.
+    collect : bool
+        Whether the counters of the dead are read and removed; else who opens the database next does it.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, collect: bool = True) -> None:
         self.gaps: list[Gap] = []
         self._counter: Counter | None = None
+        self._old: Counter | None = None
+        self._numbers = (0, 0)
         folder = database.with_name(f"{database.name}.open")
         try:
             folder.mkdir(
                 exist_ok=True
             )  # not its parents: a wrong path of the database must not make itself right
-            self.gaps = _collect(database, folder)
+            if collect:
+                self.gaps = _collect(database, folder)
             self._counter = Counter(folder / f"{os.getpid()}-{time.time_ns():x}")
         except OSError as error:
             _log.warning("what a kill would lose of %s cannot be counted: %s", database, error)
@@ -243,8 +248,12 @@ class FileTally:
             if not self._counter.path.exists():  # deleted along with the database, which is back
                 folder = self._counter.path.parent
                 folder.mkdir(exist_ok=True)
-                # The old one is not closed: it may just be written to.
-                self._counter = Counter(folder / f"{os.getpid()}-{time.time_ns():x}")
+                anew = Counter(folder / f"{os.getpid()}-{time.time_ns():x}")
+                anew.keep(*self._numbers)
+                # The old one is closed only with the next: it may just be written to.
+                if self._old is not None:
+                    self._old.close()
+                self._old, self._counter = self._counter, anew
         except OSError as error:
             _log.warning("what a kill would lose cannot be counted: %s", error)
         self._counter.keep_files(files)
@@ -257,6 +266,7 @@ class FileTally:
 
     def keep(self, taken: int, settled: int) -> None:
         """See `Tally.keep`."""
+        self._numbers = taken, settled
         if self._counter is not None:
             self._counter.keep(taken, settled)
 
@@ -265,8 +275,9 @@ class FileTally:
 
     def close(self) -> None:
         """See `Tally.close`."""
-        if self._counter is not None:
-            self._counter.close()
+        for counter in (self._counter, self._old):
+            if counter is not None:
+                counter.close()
 
 
 def complain_of(gap: Gap, database: object, host: str = "") -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from cascade.config import Config
 from cascade.rollout.database_store import DatabaseRolloutStore
+from cascade.rollout.state import Event
 from cascade.rollout.verbs import Verbs
 from cascade.server.node import Encoders
 from cascade.traffic import TrafficStore, open_store
@@ -70,6 +71,32 @@ def test_a_node_is_trained_when_due_and_its_rollout_begins_once(
     assert more.version != done.version
     assert not more.started  # either no better, or another rollout is under way: both say so
     assert "chance" in more.why or "worse" in more.why or "is under way" in more.why
+
+
+def test_a_bundle_whose_traffic_changed_is_due_for_another_and_counts_as_settling_nothing(
+    configure: Callable[..., Config], store: TrafficStore
+) -> None:
+    from training.loop import turn, why_due
+
+    node = {"ladder": ["linear", "frontier"], "bar": {"agreement": 0.75, "confidence": 0.9}}
+    config = configure(node=node, loop={"new_records": 100_000, "percent": 100})
+    store.import_labelled(labelled(600))
+    serving = turn(config, store, NODE).version
+    rollouts = DatabaseRolloutStore(store)
+    assert why_due(config, store, NODE, time.time()) == []
+    seq = Verbs(config, rollouts).state(NODE).seq
+    assert rollouts.append(Event(NODE, seq + 1, time.time(), "live", "fence", "the traffic changed", serving))
+    config = configure(node=node, loop={"new_records": 400, "percent": 100})
+    store.import_labelled(
+        [Labelled(r.node, r.id, r.text, None, r.output, None, time.time() + i / 1e3)
+         for i, r in enumerate(labelled(150, 600))]
+    )  # fmt: skip
+    (why,) = why_due(config, store, NODE, time.time())
+    assert why.startswith("fence: the traffic changed")
+    done = turn(config, store, NODE)
+    assert done.comparison is not None
+    assert done.comparison.settled_before == 0.0
+    assert done.why.startswith("better: ")
 
 
 def test_several_nodes_share_one_encoder(configure: Callable[..., Config]) -> None:

@@ -122,3 +122,19 @@ def test_a_start_logs_the_last_change_with_its_time_and_not_the_whole_history_as
     verbs.start(NODE, "ada", "again", bundle=world.copy(3))
     restarted.refresh()
     assert f"node {NODE}: start by ada: again" in caplog.text
+
+
+def test_a_bundle_that_is_started_begins_without_alarms_whatever_happens_before_the_next_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = world.worker()
+    forgotten: list[tuple[str, str]] = []
+    monkeypatch.setattr(one.rollouts.alarms, "forget", lambda *of: forgotten.append(of))
+    verbs, version = world.verbs(one), world.copy(2)
+    verbs.start(NODE, "ada", "new data", bundle=version)
+    verbs.hold(NODE, "ada", "lunch")
+    one.refresh()
+    assert forgotten == [(NODE, version)]
+    verbs.approve(NODE, "ada", "back", force=True)
+    one.refresh()
+    assert forgotten == [(NODE, version)]

@@ -35,7 +35,7 @@ def test_where_times_do_not_say_any_held_out_record_may_be_the_same() -> None:
 
 def test_the_third_try_is_named_with_what_is_known_of_all_three() -> None:
     (line,) = caveats(manifest(), [entry(until=150.0)] * 2)
-    assert line.startswith("This was try 3 on overlapping held-out records, after 2 refused ones")
+    assert line.startswith("This was try 3 on held-out records that may overlap, after 2 refused ones")
     assert line.endswith("at most 15%.")
     assert caveats(manifest(), []) == []
 

@@ -18,6 +18,7 @@ from cascade.rollout.follow import Follower
 from cascade.rollout.state import Event
 from cascade.traffic import Limits, Outcome, SqliteStore, open_store
 from cascade.traffic.schema import FileConnection
+from cascade.traffic.tally import _FILES, _NUMBERS
 from tests.soon import comes
 from tests.traffic_records import decision
 
@@ -251,6 +252,47 @@ def test_who_opens_a_backup_does_not_mix_it_with_the_log_of_the_old_file(
         written(store, "d3")
     assert rows(path, "SELECT decision_id FROM decisions") == [*backup_ids, "d2", "d3"]
     assert rows(path, "PRAGMA integrity_check") == ["ok"]
+
+
+def test_a_log_stays_with_its_database_where_the_disk_has_another_number_after_a_restart(
+    path: Path, holder: Any
+) -> None:
+    holder.kill()
+    holder.wait()
+    (counter,) = path.with_name("traffic.db.open").iterdir()
+    raw = bytearray(counter.read_bytes())
+    device, *rest = _FILES.unpack_from(raw, _NUMBERS.size)
+    _FILES.pack_into(raw, _NUMBERS.size, device + 1, *rest)
+    counter.write_bytes(raw)
+    with SqliteStore(path) as store:
+        assert store.get("d1") is not None
+    assert list(path.parent.glob("*.old")) == []
+
+
+def test_a_backup_that_comes_after_a_start_without_a_database_is_not_mixed_with_the_old_files_log(
+    path: Path, holder: Any
+) -> None:
+    backup = back_up(path)
+    expected = rows(backup, "SELECT decision_id FROM decisions")
+    holder.kill()
+    holder.wait()
+    path.rename(path.with_name("kept.db"))
+    with SqliteStore(path, QUICK, later=True) as store:
+        with pytest.raises(StoreError, match="its log"):
+            store.get("d1")
+        backup.rename(path)
+        assert comes(lambda: len(list(path.parent.glob("traffic.db-wal.*.old"))) == 1 or readable(store))
+        written(store, "d9")
+    assert rows(path, "PRAGMA integrity_check") == ["ok"]
+    assert rows(path, "SELECT decision_id FROM decisions") == [*expected, "d9"]
+
+
+def readable(store: SqliteStore) -> bool:
+    try:
+        store.get("d1")
+    except StoreError:
+        return False
+    return True
 
 
 def test_a_store_that_is_asked_to_makes_nothing(path: Path) -> None:

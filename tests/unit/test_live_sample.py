@@ -188,3 +188,50 @@ def test_the_refusal_counts_what_is_not_known_as_traffic() -> None:
     assert inside < LEAST
     with pytest.raises(RetrainRefused, match=r"Raise `rollout\.audit\.floor`"):
         refuse_too_thin("n", sample, 0.25, 100)
+
+
+def live_after_import(n_imported: int, output: object = "a") -> tuple[list[TrainingRecord], Curated]:
+    """An import without times, and what is known of some live traffic after it: escalations and audits."""
+    imported = [
+        TrainingRecord(
+            f"i{i}", f"import {i} of {i * 7919}", None, output if i % 10 == 0 else "b", "teacher", None, None
+        )
+        for i in range(n_imported)
+    ]
+    escalated = [
+        TrainingRecord(
+            f"e{i}", f"escalated {i} of {i * 7919}", None, "a", "teacher", None, 1e9 + i,
+            live=LiveShare("escalated", 0.1, 1.0),
+        )
+        for i in range(300)
+    ]  # fmt: skip
+    audited = [
+        TrainingRecord(
+            f"s{i}", f"audited {i} of {i * 7919}", None, "b", "teacher", None, 1e9 + i,
+            live=LiveShare("settled", 1.0, 10.0),
+        )
+        for i in range(30)
+    ]  # fmt: skip
+    records = imported + escalated + audited
+    return records, curate(records, None, 0)
+
+
+def test_an_import_without_times_is_held_out_by_lot_beside_the_live_traffic_after_it() -> None:
+    records, curated = live_after_import(3000)
+    sample = live_sample(records, curated)
+    assert not sample.whole
+    refuse_too_thin("n", sample, 0.25, 200)
+    held_out = split(curated, 0.25, 2500, sample=sample)
+    assert held_out.how == "stratified"
+    with pytest.raises(
+        RetrainRefused, match=r"are a fair sample of its traffic: [\d,]+, and 50,000 are needed"
+    ):
+        refuse_too_thin("n", sample, 0.25, 50_000)
+
+
+def test_an_answer_that_is_no_text_may_be_held_out_like_any_other() -> None:
+    records, curated = live_after_import(600, {"label": "a"})
+    sample = live_sample(records, curated)
+    shown = [i for i, record in enumerate(curated.records) if record.label == '{"label": "a"}']
+    assert len(shown) == 60
+    assert sample.drawn[shown].all()

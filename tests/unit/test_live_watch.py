@@ -278,6 +278,19 @@ def test_a_start_by_a_person_takes_the_fence_down_and_begins_the_test_anew(store
     assert [event.what for event in one.shared.events("n")] == ["fence", "start", "fence"]
 
 
+def test_a_fence_whose_event_is_gone_with_the_database_comes_down_in_running_workers(
+    store: SqliteStore,
+) -> None:
+    at = changed(store)
+    one = Worker(store)
+    assert one.look(at)
+    assert one.look(at)  # the event is read now, and the test that raised it is over
+    states, node = one.follower._states, one.follower.state("n")
+    states["n"] = replace(node, fenced={})  # as after a backup of before took the database's place
+    one.watch.look(at + exchangeability.LATE_SECONDS)
+    assert one.bundle.fences.reason == ""
+
+
 def test_a_start_by_a_clock_that_is_ahead_puts_the_test_off_for_no_longer_than_it_must(
     store: SqliteStore,
 ) -> None:

@@ -66,10 +66,17 @@ def test_a_ladder_of_one_rung_has_nothing_to_be_compared_with() -> None:
     assert rung_alone(alone, [0.5]) is None
 
 
+def test_near_copies_do_not_make_a_difference_surer_than_it_is() -> None:
+    records = scored(750, 0, 0.95, 0.99)
+    assert rung_alone(records, THRESHOLDS, 750) == rung_alone(records, THRESHOLDS)
+    assert rung_alone(records, THRESHOLDS, 75) is None
+
+
 def test_the_report_says_so_with_the_price_and_the_ladder_to_try() -> None:
     version = serving_version(ROOT / "models", NODE)
     assert version is not None
-    manifest = read_manifest(ROOT / "models" / NODE / version)
+    old = read_manifest(ROOT / "models" / NODE / version)
+    manifest = {**old, "dataset": old["dataset"] | {"held_out_groups": 750}}
     held_out = HeldOut(np.zeros(750, dtype=np.uint64), scored(750, 0, 0.95, 0.99))
     report = NodeReport(
         NODE, version, manifest, THRESHOLDS, held_out, [], [], [], {}, Standing((), None), [], teacher="big"
@@ -85,3 +92,5 @@ def test_the_report_says_so_with_the_price_and_the_ladder_to_try() -> None:
         report, manifest={**manifest, "certificate": manifest["certificate"] | {"valid": False}}
     )
     assert refused.better_alone is None
+    assert report.better_alone is not None
+    assert replace(report, manifest=old).better_alone is None, "nobody knows how many groups these are"
