@@ -20,6 +20,7 @@ from cascade.pointer import POINTER
 from cascade.redaction import PLACEHOLDER, open_redactor, redaction_fingerprint
 from cascade.server import run as server_process
 from cascade.server.engine import Engine
+from cascade.server.kept import Kept
 from cascade.traffic import Call, Labelled, TrafficStore, open_traffic
 from tests.conftest import NODE
 
@@ -129,7 +130,7 @@ def test_a_process_reads_and_logs_by_one_redactor_which_knows_what_it_found(
     monkeypatch.setattr(server_process, "open_traffic", watched)
     monkeypatch.setattr(server_process, "CascadeServer", server)
     with pytest.raises(Opened):
-        server_process._serve_process(configured(), "127.0.0.1:0", None, lambda _: None, None, None)
+        server_process._serve_process(configured(), "127.0.0.1:0", None, lambda _: None, None, None, Kept())
     store, engine = opened
     assert store.rows.redactor is engine.nodes[NODE].redactor is not None
 
