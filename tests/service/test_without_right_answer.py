@@ -163,7 +163,7 @@ def test_a_second_try_on_the_same_held_out_records_is_named_and_one_after_a_cert
     first, _ = train(hopeless)
     assert not any("This was try" in line for line in first.caveats)
     second, _ = train(hopeless)
-    assert "This was try 2 on overlapping" in second.report.read_text().split("## ")[0]
+    assert "This was try 2 on held-out records that may overlap" in second.report.read_text().split("## ")[0]
     third, _ = train(good)
     assert third.certificate.valid
     assert [line[:15] for line in third.caveats] == ["This was try 3 "]
