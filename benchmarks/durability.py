@@ -40,12 +40,13 @@ import sys
 from pathlib import Path
 import logging
 from cascade.config import load_config
+from cascade.server.kept import Kept
 from cascade.server.run import Served, _worker
 from cascade.server.listening import reserve_port
 from cascade.server.supervisor import Supervisor
 logging.basicConfig(level=logging.INFO)
 held, address = reserve_port("127.0.0.1:0")
-run = _worker(load_config(Path(sys.argv[1])), address, None, None, Served())
+run = _worker(load_config(Path(sys.argv[1])), address, None, None, Kept(), Served())
 supervisor = Supervisor(run, 1, first_pause=0, longest_pause=0)
 sys.exit(supervisor.serve(lambda facts: print(address, flush=True)))
 """
