@@ -137,7 +137,8 @@ def refuse_too_thin(name: str, sample: LiveSample, share: float, needed: int) ->
     """
     if sample.whole:
         return
-    if float(np.isfinite(sample.time[sample.drawn]).mean()) < MIN_TIMED_SHARE:
+    drawn = sample.time[sample.drawn]
+    if len(drawn) and float(np.isfinite(drawn).mean()) < MIN_TIMED_SHARE:
         # Drawn by lot, not by time: an import without times, and some live traffic after it.
         if len(sample) >= needed:
             return

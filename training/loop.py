@@ -14,7 +14,6 @@ from cascade.bundle import Bundle, load_bundle
 from cascade.config import Config, EncoderRungConfig
 from cascade.encoder import find_encoder
 from cascade.errors import BundleError, CascadeError, RetrainRefused, RolloutRefused
-from cascade.fences import teacher_of
 from cascade.manifest import read_manifest
 from cascade.page.figures import answer_shift
 from cascade.policy.slices import SliceRules
@@ -25,16 +24,12 @@ from cascade.traffic import TrafficStore
 from cascade.validators import import_validators
 from training.asking import open_chats
 from training.compare import Comparison, compare, nothing_settled, outcome
-from training.curate import curate
-from training.groups import one_a_group
+from training.curate import CuratedRecord
 from training.journal import read_journal
-from training.live_sample import live_sample
 from training.net_cost import measure_ms
 from training.node_rungs import encoders_of, local_rungs
 from training.retrain import retrain
 from training.sizes import LadderSize, bundle_bytes, ladder_sizes, smallest
-from training.split import MAX_CALIBRATION, calibration_share, split
-from training.teacher import of_this_teacher
 
 WHO = "loop"
 _TIMED = 60
@@ -118,11 +113,11 @@ def why_due(config: Config, store: TrafficStore, node: str, now: float) -> list[
         due.append(f"rollback: {back[-1].bundle} was rolled back: {back[-1].why}")
     state = verbs.state(node)
     changed = state.fenced.get(_serving(config, verbs, node))
-    if changed is not None and new >= max(1, settings.new_records // 4):
-        due.append(f"fence: {changed.why}, and there are {new} new records")
-    fenced = _fenced(config, state, node)
-    if fenced and new >= max(1, settings.new_records // 4):
-        due.append(f"fence: {', '.join(fenced[:5])} go to the teacher, and there are {new} new records")
+    fenced = [changed.why] if changed is not None else []
+    if slices := _fenced(config, state, node):
+        fenced.append(f"{', '.join(slices[:5])} go to the teacher")
+    if new >= max(1, settings.new_records // 4):
+        due += [f"fence: {why}, and there are {new} new records" for why in fenced]
     return due
 
 
@@ -179,7 +174,7 @@ def turn(
     if serving:
         settles = serving not in verbs.state(node).fenced
         done.comparison = _compared(
-            config, node, records, candidate, serving, encoders, open_chat, seed, settles
+            config, node, result.records, candidate, serving, encoders, open_chat, seed, settles
         )
     start, why = verdict(done.comparison, done.due, config.loop.significance)
     done.why = why
@@ -235,31 +230,22 @@ def _fenced(config: Config, state: NodeRollout, node: str) -> list[str]:
 
 
 def _compared(
-    config: Config, node: str, records: Sequence[Any], candidate: Bundle, serving: str, encoders: Any,
-    open_chat: Any, seed: int, settles: bool = True,
+    config: Config, node: str, records: Sequence[CuratedRecord], candidate: Bundle, serving: str,
+    encoders: Any, open_chat: Any, seed: int, settles: bool,
 ) -> Comparison | None:  # fmt: skip
-    """Compare on the records that were held out of the new bundle's training: the newest, split by time.
+    """Compare on the records that the new bundle's certificate counted: the newest, where split by time.
 
     The serving bundle may have learned from some of them, which favours it; the new one's thresholds were
-    certified on them, which, a little, favours that. Near copies and sessions count once. A serving bundle
-    whose traffic changed settles nothing (`settles` is false), whatever it once would have.
+    certified on them, which, a little, favours that. A serving bundle whose traffic changed settles nothing
+    (`settles` is false), whatever it once would have.
     """
     try:
         old = load_bundle(config.models_path / node / serving, encoders, node, open_chat=open_chat)
     except CascadeError:
         return None
-    settings = config.nodes[node]
-    delta = round(1 - settings.bar.confidence, 9)
-    records, _ = of_this_teacher(records, teacher_of(config, node))  # else this split would be another one
-    curated = curate(records, settings.contract.load(config.base), seed)
-    sample = live_sample(records, curated)
-    share = calibration_share(len(sample), settings.bar.agreement, delta)
-    held_out = split(curated, share, MAX_CALIBRATION, seed=seed, sample=sample).calibration
-    once = one_a_group(held_out, curated.groups, np.random.default_rng(seed))
-    newest = [curated.records[i] for i in np.sort(once)]
-    validators = import_validators(node, settings.validators)
-    before = outcome(old, newest, validators) if settles else nothing_settled(len(newest))
-    return compare(outcome(candidate, newest, validators), before, seed)
+    validators = import_validators(node, config.nodes[node].validators)
+    before = outcome(old, records, validators) if settles else nothing_settled(len(records))
+    return compare(outcome(candidate, records, validators), before, seed)
 
 
 def _sizes(

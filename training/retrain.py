@@ -32,7 +32,7 @@ from training.asking import ask_chats, open_chats
 from training.caveats import caveats, without_right_answer
 from training.certificate import Certificate, first_count
 from training.certify import certify
-from training.curate import NO_LABEL, Curated, big_sessions, curate, learned_from
+from training.curate import NO_LABEL, Curated, CuratedRecord, big_sessions, curate, learned_from
 from training.evaluate import Scored
 from training.exchangeability import compare_with_training
 from training.fit import FitSettings
@@ -100,7 +100,9 @@ class RetrainResult:
     caveats : list of str
         What is to be said with the verdict: see `training.caveats`.
     counted : int array
-        The held-out records that the certificate counted, one a group of near copies and sessions.
+        Places of the held-out records that the certificate counted, one a group of near copies and sessions.
+    records : list of CuratedRecord
+        These records.
     """
 
     node: str
@@ -119,6 +121,7 @@ class RetrainResult:
     curve: Forecast | None = None
     caveats: list[str] = field(default_factory=list)
     counted: NDArray[np.int64] | None = field(default=None, repr=False)
+    records: list[CuratedRecord] = field(default_factory=list, repr=False)
 
 
 def retrain(
@@ -309,6 +312,7 @@ def retrain(
     return RetrainResult(
         name, version, already_there, certificate, report, len(curated.y), len(train), len(held_out),
         scored, thresholds, economics, fitted.tried, statement, curve, said_with_it, proof.counted,
+        [curated.records[i] for i in held_out[proof.counted]],
     )  # fmt: skip
 
 

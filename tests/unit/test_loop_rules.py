@@ -102,6 +102,21 @@ def test_the_smallest_ladder_that_clears_the_bar_is_named() -> None:
     assert smallest(ladder_sizes(hopeless, (1.0, 1.0), 0.95, 0.05, (1, 1), (1, 1), 1)) is None
 
 
+def test_near_copies_clear_no_bar_that_one_of_each_does_not() -> None:
+    rng = np.random.default_rng(3)
+    right = np.repeat(rng.random(100) < 0.97, 10)[:, None]  # ten copies each, all right or all wrong
+    n, ones = len(right), np.ones((len(right), 1), dtype=bool)
+    scored = Scored(
+        confidence=np.full((n, 1), 0.99), right=right, p_right=np.full((n, 1), 0.99),
+        p_top=np.full((n, 1), 0.99), worth=ones, y=np.zeros(n, dtype=np.int64),
+        answer=np.zeros((n, 1), dtype=np.int64), rungs=("linear",), rung_usd=np.zeros(1),
+        rung_ms=np.zeros(1), teacher_usd=0.001, teacher_ms=400.0,
+    )  # fmt: skip
+    each = (1.0,), 0.95, 0.05, (0.1,), (1_000,), 500
+    assert ladder_sizes(scored, *each)[0].clears
+    assert not ladder_sizes(scored, *each, np.arange(0, n, 10))[0].clears
+
+
 def test_what_slices_and_validators_keep_back_is_not_settled_by_any_size() -> None:
     rng = np.random.default_rng(1)
     n = 2000
