@@ -12,6 +12,7 @@ import threading
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,7 @@ class Metrics:
         text: bytes
         if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             shown = CollectorRegistry()
-            multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+            _Written(shown)  # type: ignore[no-untyped-call]
             with held_still(Path(folder)):
                 text = generate_latest(shown)
         else:
@@ -275,6 +276,19 @@ class Metrics:
             asked.register(_Ready(extra))
             text += generate_latest(asked)
         return text
+
+
+class _Written(multiprocess.MultiProcessCollector):
+    """What all workers' files hold; a file that is only just made, which holds nothing yet, fails no page."""
+
+    def collect(self) -> Iterable[Metric]:
+        files = []
+        for path in Path(self._path).glob("*.db"):
+            with suppress(FileNotFoundError):  # gauges of one that ended
+                if path.stat().st_size:
+                    files.append(str(path))
+        found: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
+        return found
 
 
 class _Ready:

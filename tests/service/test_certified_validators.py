@@ -20,6 +20,7 @@ from cascade.traffic import TrafficStore, TrainingRecord, open_store
 from cascade.validators import identity
 from tests.conftest import NODE, sample
 from training.compare import Comparison
+from training.curate import CuratedRecord
 from training.held_out import read_held_out, text_hashes
 from training.loop import _compared
 from training.node_rungs import encoders_of
@@ -146,7 +147,7 @@ def test_the_loop_compares_bundles_with_the_validators_that_are_served(
     configure: Configure, models: Path
 ) -> None:
     records = [
-        TrainingRecord(r["id"], r["text"], None, r["label"], "import", r["session"], r["time"])
+        CuratedRecord(r["id"], r["text"], None, r["label"], "import", r["session"], r["time"], 1)
         for r in sample(f"{NODE}.jsonl")[:600]
     ]
     serving = next(p.name for p in (models / NODE).iterdir() if p.is_dir())
@@ -156,7 +157,7 @@ def test_the_loop_compares_bundles_with_the_validators_that_are_served(
         encoders = encoders_of(config)
         candidate = load_bundle(models / NODE / serving, encoders, NODE)
         candidate.manifest["validators"] = certified
-        found = _compared(config, NODE, records, candidate, serving, encoders, None, 0)
+        found = _compared(config, NODE, records, candidate, serving, encoders, None, 0, True)
         assert found is not None
         return found
 

@@ -264,7 +264,7 @@ def test_metrics_and_log_tell_the_workers_apart_and_forget_one_that_ended(
 
     def seen() -> dict[int, tuple[int, float]]:
         """When each worker's loop last came round, by number, with its process id."""
-        text = httpx2.get(f"http://{service.facts['http']}/metrics", timeout=LONG).text
+        text = httpx2.get(f"http://{service.facts['http']}/metrics", timeout=LONG).raise_for_status().text
         name = "cascade_worker_seen_timestamp_seconds"
         found = re.findall(rf'^{name}{{pid="(\d+)",worker="(\d)"}} (.+)$', text, re.MULTILINE)
         counters = re.findall(r'^cascade_worker_cpu_seconds_total{worker="(\d)"}', text, re.MULTILINE)

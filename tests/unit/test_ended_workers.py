@@ -85,6 +85,15 @@ def test_what_cannot_be_read_goes_and_what_cannot_be_written_stays(
     assert counted(run(PAGE))[OF_NODE] == 3
 
 
+def test_a_page_goes_without_a_file_that_a_worker_has_only_just_made(
+    run: Callable[[str], str], tmp_path: Path
+) -> None:
+    run(COUNT)
+    for name in ("counter_99999.db", "gauge_liveall_99999.db", "histogram_99999.db"):
+        (tmp_path / name).touch()
+    assert counted(run(PAGE))[OF_NODE] == 3
+
+
 def test_what_one_left_that_was_killed_while_it_folded_is_not_counted(
     run: Callable[[str], str], tmp_path: Path
 ) -> None:
