@@ -80,7 +80,7 @@ def test_the_reader_of_grpc_is_known_for_one() -> None:
     """Where this fails, grpcio has changed: see whether its poller sends a byte for each event still."""
     readers: list[Callable[..., object]] = []
 
-    class Loop(uvloop.Loop):  # type: ignore[misc]
+    class Loop(uvloop.Loop):  # type: ignore[misc, name-defined]
         def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
             readers.append(callback)
             super().add_reader(fd, callback, *args)

@@ -154,17 +154,17 @@ def test_ladders_of_every_shape_say_the_same_of_few_and_of_many(
     rows = rng.random((400, n_request + 1)).astype(np.float32)
     rows[:, -1] = rng.integers(0, n_rungs, 400)
     answers = rng.random((400, n_request + len(ANSWER_NAMES))).astype(np.float32)
-    judges = [
+    difficulty, acceptance = (
         fit_trees(seen, seen.mean(axis=1) > np.median(seen.mean(axis=1)), 0) for seen in (rows, answers)
-    ]
-    export(*judges, np.zeros(n_labels, dtype=np.float32), record, linear_at, n_rungs, tmp_path)
-    export_trees(judges[1], tmp_path / "acceptor.onnx")
+    )
+    export(difficulty, acceptance, np.zeros(n_labels, dtype=np.float32), record, linear_at, n_rungs, tmp_path)
+    export_trees(acceptance, tmp_path / "acceptor.onnx")
     first = FirstPass(tmp_path / FILE, featurizer, hardness, weights, 0.5)
     many, few = first(texts), [first([text]) for text in texts]
     for name in ("request", "p_right", "linear", "confidence"):
         assert getattr(many, name).tobytes() == b"".join(getattr(each, name).tobytes() for each in few), name
     for r in range(n_rungs):
-        expected = p_one(judges[0], with_rung(many.request, r))
+        expected = p_one(difficulty, with_rung(many.request, r))
         np.testing.assert_allclose(many.p_right[:, r], expected, atol=1e-6)
     if linear_at is None:
         assert not many.confidence.any()

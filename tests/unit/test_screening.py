@@ -29,7 +29,7 @@ def by_all(text: str) -> list[Span]:
     """Give what all detectors find, whatever the text holds."""
     if not hints_at(text):
         return []
-    return [Span(*at, d.kind, v) for d in patterns.DETECTORS for *at, v in d.find(text)]
+    return [Span(start, end, d.kind, v) for d in patterns.DETECTORS for start, end, v in d.find(text)]
 
 
 def near_misses(count: int) -> list[str]:
