@@ -80,7 +80,7 @@ def table(seen: Rounds, kept: dict[str, float], why: dict[str, str] | None) -> l
     for factor in (2, 5):
         good, answered = f"goodput {factor}x", f"answered {factor}x"
         figures = f"{m(good):.0f}/s good of {m(answered):.0f}/s answered, {m(f'reset {factor}x'):.0f}/s reset"
-        row(f"goodput at {factor}x of peak / peak", figures, seen.ratio(good, "decide"), 0.9)
+        row(f"goodput at {factor}x of peak / peak", figures, seen.ratio(good, "peak"), 0.9)
     if why is not None:
         peer_rows(seen, why, row, rows)
     return rows

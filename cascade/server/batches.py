@@ -23,7 +23,7 @@ from cascade.server.pool import ElasticPool
 from cascade.server.tenant_turns import TenantTurns
 from cascade.server.yielding import Yielding
 
-MOST = 64
+MOST = 128
 """Questions that are decided together at most, while few wait."""
 
 MOST_OF_MANY = 256

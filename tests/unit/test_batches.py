@@ -158,7 +158,7 @@ def test_of_many_that_wait_half_are_decided_together_up_to_a_bound(make: Callabl
     world.engine.go.set()
     assert world.answers(many) == [str(i) for i in range(1300)]
     assert MOST_OF_MANY == 256
-    assert [len(batch) for batch in world.engine.batches] == [1, 256, 256, 256, 256, 138, 69, MOST, 5]
+    assert [len(batch) for batch in world.engine.batches] == [1, 256, 256, 256, 256, 138, MOST, 10]
 
 
 def test_a_tenant_that_asks_much_does_not_hold_up_another(make: Callable[..., World]) -> None:
@@ -308,7 +308,7 @@ def test_the_pace_counts_what_the_loop_does_between_batches(
     world.engine.go.set()
     world.answers(many)
     assert [len(batch) for batch in world.engine.batches[:5]] == [1, 256, 256, 256, 256]
-    # Five of 512 a second, one of 276, one of 138: the last batch that left some waiting had 64.
+    # Five of 512 a second, one of 276: the last batch that left some waiting had 128, of 256 a second.
     assert 2 * 400 < batches.bound < 2 * 512
     assert batches.expected_seconds == 0.0
 
