@@ -122,7 +122,8 @@ def parse_moment(text: str, option: str, now: float | None = None) -> float:
 def _as_decision(node: str, record: TrainingRecord) -> Decision:
     return Decision(
         decision_id=record.id, node=node, time=record.time or 0.0, request_id=None,
-        text=record.text, messages=None, choices=(), context={}, output=record.output, rung="",
+        text=record.text, messages=record.messages, choices=(), context=dict(record.context),
+        output=record.output, rung="",
         by_teacher=True, confidence=None, bundle_version="", mode="import", attempts=[], usd=0.0,
         input_tokens=0, output_tokens=0, latency_ms=0.0, error=None,
     )  # fmt: skip

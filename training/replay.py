@@ -44,6 +44,8 @@ Progress = Callable[[str], None]
 
 AT_ONCE = 256
 N_BOOTSTRAP = 300
+N_EXAMPLES = 200
+"""Wrong answers that are kept, at most."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class Replay:
     n_other_teacher : int
         Right answers in the window that another teacher than the configured one gave.
     wrong_examples : list of dict
-        Decisions that would have been settled wrong: id, text, truth, answer, rung and confidence.
+        The first `N_EXAMPLES` decisions that would have been settled wrong: id, text, truth, answer, rung and
+        confidence.
     """
 
     node: str
@@ -240,7 +243,7 @@ def replay(
             truth = truths.get(decision.decision_id)
             _note(log, decision, text, walk, truth, index, charges)
             reasons.update(_word(attempt.reason) for attempt in walk.attempts if attempt.reason)
-            if walk.rung and truth is not None and walk.output != truth.output and len(examples) < 200:
+            if walk.rung and truth is not None and walk.output != truth.output and len(examples) < N_EXAMPLES:
                 examples.append({
                     "id": decision.decision_id, "text": text, "truth": truth.output, "answer": walk.output,
                     "rung": walk.rung, "confidence": walk.confidence,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+
 from rich.console import Console
 from rich.table import Table
 
+from cascade.contract import JsonValue
 from training.evaluate import Row
-from training.replay import Figure, Replay
+from training.replay import N_EXAMPLES, Figure, Replay
 from training.wording import amount
 
 
@@ -39,8 +43,34 @@ def print_replay(console: Console, found: Replay, rows: list[Row]) -> None:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.reasons[:8])
     if reasons:
         console.print(f"why local answers did not settle: {reasons}", markup=False, highlight=False)
+    for line in confusions(found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for line in notes(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def confusions(found: Replay, most: int = 5) -> list[str]:
+    """Say which answers settled in place of which right ones, the commonest first, with a text of each."""
+    pairs = Counter[tuple[str, str]]()
+    texts: dict[tuple[str, str], str] = {}
+    for each in found.wrong_examples:
+        pair = _said(each["truth"]), _said(each["answer"])
+        pairs[pair] += 1
+        texts.setdefault(pair, " ".join(each["text"].split()))
+    lines = [
+        f"  {count:,} times {answer} where {truth} is right, such as {_cut(texts[truth, answer])!r}"
+        for (truth, answer), count in pairs.most_common(most)
+    ]
+    first = f", of the first {N_EXAMPLES}" if len(found.wrong_examples) == N_EXAMPLES else ""
+    return [f"settled wrongly{first}:", *lines] if lines else []
+
+
+def _said(output: JsonValue) -> str:
+    return _cut(output if isinstance(output, str) else json.dumps(output, ensure_ascii=False))
+
+
+def _cut(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else text[: most - 1] + "\u2026"
 
 
 def notes(found: Replay) -> list[str]:

@@ -20,6 +20,7 @@ from cascade.cli.console import (
     read_config,
     steps,
 )
+from cascade.cli.labelled_file import load_file
 
 if TYPE_CHECKING:
     from cascade.config import Config
@@ -78,27 +79,18 @@ def import_traffic(
         if file is None and any(about_file):
             raise typer.BadParameter("--format, --requests, --replace and --skip-bad are about a file")
         loaded = read_config(config)
-        settings = node_of(loaded, node)
+        node_of(loaded, node)
         if file is None:
             _import_captured(loaded, node, as_json)
             return
-        contract = settings.contract.load(loaded.base)
-        from cascade.contract import Contract
-        from cascade.gateway.imported import import_log
-        from cascade.gateway.question import frame_of
-        from cascade.traffic import import_file, open_traffic
+        from cascade.traffic import open_traffic
         from cascade.traffic.logs.reading import Format, detect
 
-        rule, frame = contract or Contract(open_labels=True), frame_of(settings.prompt)
         kind: Format = detect(file) if format_ is LogFormat.AUTO else cast(Format, format_.value)
         store = open_traffic(loaded)
         try:
             with steps(f"importing {file.name} ({kind})", quiet=as_json):
-                if kind == "jsonl":
-                    check = contract.check if contract else None
-                    count = import_file(store, node, file, skip_bad, check, replace=replace)
-                else:
-                    count = import_log(store, node, file, kind, rule, frame, requests, skip_bad, replace)
+                count = load_file(store, loaded, node, file, kind, requests, skip_bad, replace)
         finally:
             store.close()
         bad = {line.line: line.reason for line in count.bad_lines}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,11 +20,21 @@ from cascade.cli.console import (
     steps,
     wide_console,
 )
+from cascade.cli.labelled_file import load_file
 from cascade.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from cascade.config import Config
+    from training.evaluate import Row
+    from training.replay import Replay
+
+_SHOWN = 20  # bad lines that are named
 
 
 def simulate(
-    node: Annotated[str | None, typer.Argument(help="The node whose log is replayed.")] = None,
+    node: Annotated[
+        str | None, typer.Argument(help="The node whose log, or whose records of a file, are replayed.")
+    ] = None,
     bundle: Annotated[
         str | None,
         typer.Option(help="Version of the bundle; by default what serves, else the newest."),
@@ -31,11 +43,17 @@ def simulate(
         str | None, typer.Option("--from", help="Begin of the log: 2026-11-17, or an age such as 7d.")
     ] = None,
     until: Annotated[str | None, typer.Option("--to", help="End of the log, exclusive.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of the log: labelled records, as `cascade import` takes them. Nothing is stored."
+        ),
+    ] = None,
     outcomes: Annotated[
         Path | None,
         typer.Option(help='A table of models that answered elsewhere: {"id", "prompt", "rungs"} a line.'),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option(help="Leave out bad lines of the table, and name them.")] = False,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out bad lines of a file, and name them.")] = False,
     encoder: Annotated[
         str, typer.Option(help="Encoder whose nearest prompts help to tell difficulty; 'none' for without.")
     ] = "sentence-transformers/all-MiniLM-L6-v2",
@@ -47,16 +65,19 @@ def simulate(
     """Say what a ladder would have cost and got wrong, without asking any model.
 
     With NODE, replays the node's log (by default the seven days up to its last decision) through a bundle's
-    real ladder. With `--outcomes`, plans a ladder of several models from a table of what each did: learns
-    the difficulty of the prompts by cross-fitting, and prints the cost-quality curve next to each model
-    alone, the random mix and the oracle.
+    real ladder; with `--file`, labelled records of your own, such as a golden set. With `--outcomes`, plans a
+    ladder of several models from a table of what each did: learns the difficulty of the prompts by
+    cross-fitting, and prints the cost-quality curve next to each model alone, the random mix and the oracle.
 
-    Example: `cascade simulate support-intent --from 7d` or
+    Example: `cascade simulate support-intent --from 7d`,
+    `cascade simulate support-intent --file golden.jsonl` or
     `cascade simulate --outcomes outcomes.jsonl --plot curve.png`
     """
     with clear_errors():
         if (node is None) == (outcomes is None):
             raise InvalidInput("simulate", "give either a NODE, whose log is replayed, or --outcomes FILE")
+        if file is not None and (node is None or since or until):
+            raise InvalidInput("--file", "it takes the place of a NODE's log, so without --from and --to")
         try:
             import training.cross_fit  # noqa: F401
         except ImportError as error:
@@ -67,18 +88,21 @@ def simulate(
             _plan(outcomes, skip_bad, encoder, plot, seed, config, as_json)
         else:
             assert node is not None
-            _replay(node, bundle, since, until, seed, config, as_json)
+            loaded = read_config(config)
+            node_of(loaded, node)
+            if file is not None:
+                _replay_file(loaded, node, bundle, file, skip_bad, seed, as_json)
+            else:
+                _replay_log(loaded, node, bundle, since, until, seed, as_json)
 
 
-def _replay(
-    name: str, version: str | None, since: str | None, until: str | None, seed: int, path: Path, as_json: bool
-) -> None:
-    config = read_config(path)
-    node_of(config, name)
+def _replay_log(
+    config: Config, name: str, version: str | None, since: str | None, until: str | None, seed: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     from cascade.traffic import open_traffic
     from training.log import last_week, parse_moment, read_log
     from training.offline import open_node
-    from training.replay_report import notes, print_replay
     from training.simulate import alternatives, replay_node
 
     begin = None if since is None else parse_moment(since, "--from")
@@ -99,15 +123,70 @@ def _replay(
             rows = alternatives(config, node, log, store, step)
         finally:
             store.close()
+    _tell(found, rows, {"window": str(log.window)}, as_json)
+
+
+def _replay_file(
+    config: Config, name: str, version: str | None, file: Path, skip_bad: bool, seed: int, as_json: bool
+) -> None:
+    from cascade.redaction import open_redactor
+    from cascade.traffic import open_store
+    from cascade.traffic.logs.reading import detect
+    from cascade.traffic.open import open_cipher
+    from training.log import read_log
+    from training.offline import open_node
+    from training.simulate import alternatives, replay_node
+
+    with steps(f"simulating {name}", quiet=as_json) as step, tempfile.TemporaryDirectory() as scratch:
+        step("loading the bundle")
+        node = open_node(config, name, version)
+        kind = detect(file)
+        step(f"reading {file.name} ({kind})")
+        # Its own store, so that what is read from a file is redacted as what is served, and stays apart.
+        store = open_store(
+            f"sqlite:///{scratch}/file.db", open_cipher(config), open_redactor(config), Path(scratch)
+        )
+        try:
+            count = load_file(store, config, name, file, kind, skip_bad=skip_bad)
+            if count.differing:
+                ids = ", ".join(count.differing[:5])
+                raise InvalidInput(
+                    "--file", f"{file} has ids that stand there twice with other answers: {ids}"
+                )
+            log = read_log(store, name, None, None)
+            found = replay_node(config, node, log, store, seed, step)
+            step("alternatives")
+            rows = alternatives(config, node, log, store, step)
+        finally:
+            store.close()
+    skipped = [asdict(line) for line in count.bad_lines]
+    _tell(found, rows, {"file": str(file), "skipped": skipped}, as_json)
+
+
+def _tell(found: Replay, rows: list[Row], what: dict[str, Any], as_json: bool) -> None:
+    """Print a replay, and first what was replayed."""
+    from training.replay_report import notes, print_replay
+
     if as_json:
         table = [{"name": row.name} | vars(row) for row in rows]
-        emit(found.to_json() | {"window": str(log.window), "alternatives": table, "notes": notes(found)})
+        emit(found.to_json() | what | {"alternatives": table, "notes": notes(found)})
         return
+    _tell_skipped(what.get("skipped", []))
+    source = what.get("window") or what["file"]
     if not found.n:
-        typer.echo(f"{name}: nothing to replay from {log.window}: {found.n_trained_on} decisions trained on")
+        typer.echo(
+            f"{found.node}: nothing to replay from {source}: {found.n_trained_on} decisions trained on"
+        )
         return
-    typer.echo(f"log: {log.window}")
+    typer.echo(f"log: {source}" if "window" in what else f"file: {source}")
     print_replay(wide_console(), found, rows)
+
+
+def _tell_skipped(skipped: list[dict[str, Any]]) -> None:
+    for line in skipped[:_SHOWN]:
+        typer.echo(f"skipped line {line['line']}: {line['reason']}")
+    if len(skipped) > _SHOWN:
+        typer.echo(f"skipped {len(skipped) - _SHOWN} more lines")
 
 
 def _plan(
@@ -135,10 +214,7 @@ def _plan(
     if as_json:
         emit(simulation.to_json() | {"verdict": verdict(simulation), "skipped": skipped})
         return
-    for line in bad[:20]:
-        typer.echo(f"skipped line {line.line}: {line.reason}")
-    if len(bad) > 20:
-        typer.echo(f"skipped {len(bad) - 20} more lines")
+    _tell_skipped(skipped)
     print_simulation(wide_console(), simulation)
     if plot is not None:
         typer.echo(f"plot: {plot}")

@@ -29,6 +29,7 @@ MOST = 128
 MOST_OF_MANY = 256
 """Likewise, where twice as many wait: those who wait longest then wait for fewer changes of threads."""
 
+_FEW = 64
 _PASSES = 4
 
 
@@ -168,7 +169,7 @@ class Batches:
         """Keep how many were taken a second from one batch to the next, whatever the loop did meanwhile."""
         self._pace = 0.9 * self._pace + 0.1 * pace if self._pace else pace
         # A few always: a pace that was measured in a bad moment must not close the door.
-        self.bound = min(self._most, max(MOST, round(self._pace * self._seconds)))
+        self.bound = min(self._most, max(_FEW, round(self._pace * self._seconds)))
 
     def _passed(self, turn: int) -> None:
         """Let the next batch begin."""

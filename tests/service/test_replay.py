@@ -18,7 +18,9 @@ from cascade.config import ChatRungConfig, Config
 from cascade.demo.frontier import SimulatedFrontier
 from cascade.pointer import POINTER
 from cascade.server.engine import Engine
-from cascade.traffic import Decision, TrafficStore, open_store
+from cascade.server.latency import LatencyRecord
+from cascade.server.local import walk_local
+from cascade.traffic import Decision, Labelled, TrafficStore, open_store
 from cascade.validators import identity
 from tests.conftest import NODE, ROOT
 from training.held_out import text_hashes
@@ -297,3 +299,73 @@ def test_the_ladder_among_the_alternatives_is_the_one_with_the_nodes_own_validat
     assert replayed.agreement is not None
     assert rows[0].agreement == pytest.approx(replayed.agreement.value)
     assert [row.settled for row in rows[1:3]] == [row.settled for row in bare[1:3]], "no ladder, no validator"
+
+
+def test_records_of_a_file_go_through_the_ladder_and_nothing_is_stored(
+    config: Config, models: Path, unseen: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    golden = tmp_path / "golden.jsonl"
+    lines = [json.dumps({"id": r["id"], "text": r["text"], "label": r["label"]}) for r in unseen[:N]]
+    golden.write_text("\n".join(lines) + "\n")
+    path, before = write_config(tmp_path, config), sorted(models.parent.rglob("*"))
+    done = CliRunner().invoke(app, ["simulate", NODE, "--file", str(golden), "-c", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["n"], found["n_known"], found["skipped"]) == (N, N, [])
+    node = open_node(config, NODE)
+    asks = [Ask(NODE, record["text"]) for record in unseen[:N]]
+    latency = {rung.name: LatencyRecord() for rung in node.bundle.policy.rungs}
+    walks = walk_local(asks, node.bundle, node.contract, node.validators, latency)
+    right = {record["text"]: record["label"] for record in unseen}
+    wrong = [
+        a.text for a, walk in zip(asks, walks, strict=True) if walk.rung and walk.output != right[a.text]
+    ]
+    assert found["settled"]["value"] == pytest.approx(sum(bool(walk.rung) for walk in walks) / N)
+    assert sorted(example["text"] for example in found["wrong_examples"]) == sorted(wrong)
+    assert found["wrong"]["value"] == pytest.approx(len(wrong) / N)
+    assert sorted(models.parent.rglob("*")) == before, "neither database nor models are touched"
+
+
+def test_what_settles_wrongly_is_shown_by_label_with_a_text(
+    config: Config, unseen: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    golden = tmp_path / "golden.jsonl"
+    lines = [json.dumps({"id": r["id"], "text": r["text"], "label": r["label"]}) for r in unseen[:N]]
+    golden.write_text("\n".join([*lines, "not a record"]))
+    command = ["simulate", NODE, "--file", str(golden), "-c", str(write_config(tmp_path, config))]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 1
+    assert f"line {N + 1}" in refused.output
+    other = next(r["label"] for r in unseen if r["label"] != unseen[0]["label"])
+    mislabelled = [{"id": r["id"], "text": r["text"], "label": other} for r in unseen[:N]]
+    golden.write_text("\n".join([*map(json.dumps, mislabelled), "not a record"]))
+    shown = CliRunner().invoke(app, [*command, "--skip-bad"])
+    assert shown.exit_code == 0, shown.output
+    assert f"skipped line {N + 1}: " in shown.stdout
+    assert f"file: {golden}" in shown.stdout
+    assert "settled wrongly:" in shown.stdout
+    assert f" where {other} is right, such as " in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--file", "FILE", "--from", "7d"], ["--file", "FILE", "--outcomes", "FILE"]]
+)
+def test_a_file_takes_the_place_of_the_log(config: Config, tmp_path: Path, arguments: list[str]) -> None:
+    file = tmp_path / "file.jsonl"
+    file.write_text("")
+    given = [str(file) if argument == "FILE" else argument for argument in arguments]
+    node = [] if "--outcomes" in arguments else [NODE]
+    done = CliRunner().invoke(app, ["simulate", *node, *given, "-c", str(write_config(tmp_path, config))])
+    assert done.exit_code != 0
+    assert "--file" in done.output
+
+
+def test_imported_records_are_replayed_with_their_context_and_messages(
+    config: Config, store: TrafficStore
+) -> None:
+    messages = (("user", "where is my parcel?"),)
+    store.import_labelled([
+        Labelled(NODE, "a", None, messages, "track_order", context={"tier": "gold"})
+    ])  # fmt: skip
+    (decision,) = read_log(store, NODE, None, None).decisions(store, NODE)
+    assert (decision.messages, decision.context) == (messages, {"tier": "gold"})
