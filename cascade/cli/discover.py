@@ -133,17 +133,18 @@ def _from_log(path: Path, format_: LogFormat) -> list[Any]:
 
 def _show(found: Any) -> None:
     many = f"{len(found.candidates)} candidate node{'' if len(found.candidates) == 1 else 's'}"
-    table = Table(title=f"{many}, the most money first", title_justify="left")
+    by = "money first" if found.priced else "tokens first, since no call has a price"
+    table = Table(title=f"{many}, the most {by}", title_justify="left")
     for column in (
         "node",
         "calls",
-        "share of spend",
+        "share of spend" if found.priced else "share of tokens",
         "answers",
         "repeated",
         "settled at 95/98/99 %",
         "such as",
     ):
-        number = column in ("calls", "share of spend")
+        number = column in ("calls", "share of spend", "share of tokens")
         table.add_column(column, overflow="fold", justify="right" if number else "left")
     for c in found.candidates:
         n = len(c.contract.labels)

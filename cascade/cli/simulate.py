@@ -129,10 +129,8 @@ def _replay_log(
 def _replay_file(
     config: Config, name: str, version: str | None, file: Path, skip_bad: bool, seed: int, as_json: bool
 ) -> None:
-    from cascade.redaction import open_redactor
-    from cascade.traffic import open_store
+    from cascade.traffic import open_traffic
     from cascade.traffic.logs.reading import detect
-    from cascade.traffic.open import open_cipher
     from training.log import read_log
     from training.offline import open_node
     from training.simulate import alternatives, replay_node
@@ -142,10 +140,8 @@ def _replay_file(
         node = open_node(config, name, version)
         kind = detect(file)
         step(f"reading {file.name} ({kind})")
-        # Its own store, so that what is read from a file is redacted as what is served, and stays apart.
-        store = open_store(
-            f"sqlite:///{scratch}/file.db", open_cipher(config), open_redactor(config), Path(scratch)
-        )
+        # A store of its own, so that what is read is redacted as what is served, and nothing of it stays.
+        store = open_traffic(config.model_copy(update={"store": f"sqlite:///{scratch}/file.db"}))
         try:
             count = load_file(store, config, name, file, kind, skip_bad=skip_bad)
             if count.differing:

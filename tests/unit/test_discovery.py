@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from benchmarks.chatter import chatter
 from cascade.cli import app
 from cascade.config import load_config
 from cascade.gateway.fixed_part import fingerprint
+from cascade.gateway.unstated import request_tokens, said_bytes, tokens
 from cascade.traffic import Call
 from tests.conftest import ROOT
 from training.discovery import discover
@@ -180,6 +182,23 @@ def test_tokens_stand_for_money_where_nothing_has_a_price() -> None:
     )
     assert not found.priced
     assert found.candidates[0].spend_share == pytest.approx(0.5)
+
+
+def test_where_no_tokens_were_reported_either_they_are_counted_from_what_was_said() -> None:
+    def silent(calls: Sequence[Call]) -> list[Call]:
+        return [replace(each, usd=0.0, input_tokens=0, output_tokens=0) for each in calls]
+
+    def share(n: int) -> float:
+        return discover(silent([*intents(60), *talk(n)]), by_letters).candidates[0].spend_share
+
+    assert 0.1 < share(120) < share(60) < 0.9
+    said = sum(
+        request_tokens({"messages": each.messages}) + 2 for each in intents(60)
+    )  # of five or six bytes
+    rest = sum(
+        request_tokens({"messages": each.messages}) + tokens(said_bytes(each.output)) for each in talk(60)
+    )
+    assert share(60) == pytest.approx(said / (said + rest))
 
 
 def test_estimates_are_high_for_easy_labels_and_nothing_for_noise() -> None:

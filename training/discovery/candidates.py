@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 
+from cascade.gateway.unstated import request_tokens, said_bytes, tokens
 from cascade.text import normalise
 from cascade.traffic import Call
 from training.discovery.asked import Asked, read_calls
@@ -44,7 +45,8 @@ class Candidate:
         Whether it was told from other calls of the same fixed part by meaning: callers have to name it.
     contract : Inferred
     spend, spend_share : float
-        Dollars, and the share of all calls' dollars; tokens where no call has a price.
+        Dollars, and the share of all calls' dollars; tokens where no call has a price: those that its model
+        reported, or a quarter of its bytes.
     repetitiveness : float
         Share of calls whose question was asked before, up to case and white space.
     top_share : float
@@ -175,7 +177,7 @@ def discover(
     money = np.array([each.call.usd for each in asked])
     priced = bool(money.sum() > 0)
     if not priced:
-        money = np.array([float(each.call.input_tokens + each.call.output_tokens) for each in asked])
+        money = np.array([float(_tokens(each.call)) for each in asked])
     total = max(float(money.sum()), 1e-12)
     names = _names(found)
     candidates = []
@@ -192,6 +194,12 @@ def discover(
         len(calls) - len(asked),
         priced,
     )
+
+
+def _tokens(call: Call) -> int:
+    """Give the tokens of a call: those that its model reported, else counted from what was said."""
+    body = {"messages": call.messages, "tools": call.tools, "response_format": call.response_format}
+    return call.input_tokens + call.output_tokens or request_tokens(body) + tokens(said_bytes(call.output))
 
 
 def topics(
