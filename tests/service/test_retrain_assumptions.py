@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cascade.fences import teacher_of
 from cascade.manifest import MANIFEST
 from cascade.traffic import TrainingRecord
 from tests.conftest import NODE
+from training.learning_curve import forecast
 from training.node_rungs import encoders_of
 from training.retrain import RetrainResult, retrain
 
@@ -109,3 +111,25 @@ def test_answers_of_another_teacher_are_not_learned_from(configure: Callable[...
     ]
     with pytest.raises(Exception, match=r"0 usable records.*700 answers of another teacher are left out"):
         retrain(NODE, config, rows, encoders_of(config))
+
+
+def test_the_forecast_takes_it_that_as_many_of_more_records_are_near_copies(
+    train: Callable[..., tuple[RetrainResult, Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = traffic(700)
+    for i in range(1, 700, 2):  # with long words in common, so that the copy is near
+        records[i] = replace(records[i - 1], id=records[i].id, text=records[i - 1].text + " x")
+    proven: list[Callable[[int], int]] = []
+
+    def noted(*given: Any) -> Any:
+        proven.append(given[3])
+        return forecast(*given)
+
+    monkeypatch.setattr("training.retrain.forecast", noted)
+    result, config = train(records)
+    dataset = manifest_of(result, config)["dataset"]
+    assert dataset["held_out_groups"] <= 0.6 * dataset["held_out"], "half of them are copies"
+    (counted,) = proven
+    n = dataset["train"] + dataset["held_out"]
+    assert counted(n) == dataset["held_out_groups"]
+    assert counted(4 * n) == pytest.approx(4 * counted(n), rel=0.1)
