@@ -114,7 +114,13 @@ def clopper_pearson(k: float, n: float, level: float = 0.95) -> tuple[float, flo
     return low, high
 
 
-def measure(name: str, scored: Scored, first: NDArray[np.int64], ran: NDArray[np.bool_]) -> Row:
+def measure(
+    name: str,
+    scored: Scored,
+    first: NDArray[np.int64],
+    ran: NDArray[np.bool_],
+    weight: Floats | None = None,
+) -> Row:
     """Measure a policy.
 
     Parameters
@@ -123,10 +129,15 @@ def measure(name: str, scored: Scored, first: NDArray[np.int64], ran: NDArray[np
         The rung that answers; n_rungs for the teacher.
     ran : bool array of shape (n, n_rungs)
         The rungs that ran.
+    weight : float array of shape (n,), optional
+        How much each record stands for; each for the same if None. The intervals are then of as many records
+        as the weights count: their sum squared by the sum of their squares (Kish 1965).
     """
     n, n_rungs = scored.right.shape
     local = first < n_rungs
     good = scored.right[np.arange(n)[local], first[local]]
+    if weight is not None:
+        return _weighed(name, scored, local, good, ran, weight)
     n_local, n_good = int(local.sum()), int(good.sum())
     return Row(
         name, n_local / n, clopper_pearson(n_local, n),
@@ -135,6 +146,33 @@ def measure(name: str, scored: Scored, first: NDArray[np.int64], ran: NDArray[np
         float((ran * scored.rung_usd).sum(axis=1).mean() + (n - n_local) / n * scored.teacher_usd),
         float((ran * scored.rung_ms).sum(axis=1).mean() + (n - n_local) / n * scored.teacher_ms),
     )  # fmt: skip
+
+
+def _weighed(
+    name: str,
+    scored: Scored,
+    local: NDArray[np.bool_],
+    good: NDArray[np.bool_],
+    ran: NDArray[np.bool_],
+    weight: Floats,
+) -> Row:
+    whole, own = weight / weight.sum(), weight[local]
+    settled = min(float(whole[local].sum()), 1.0)
+    n, n_local = _counts(weight), _counts(own)
+    agreement = min(float((own * good).sum() / own.sum()), 1.0) if n_local else None
+    costs = ((ran * each).sum(axis=1) @ whole for each in (scored.rung_usd, scored.rung_ms))
+    usd, ms = (float(cost) for cost in costs)
+    return Row(
+        name, settled, clopper_pearson(settled * n, n),
+        agreement, clopper_pearson(agreement * n_local, n_local) if agreement is not None else None,
+        settled * (agreement or 0.0) + 1 - settled,
+        usd + (1 - settled) * scored.teacher_usd, ms + (1 - settled) * scored.teacher_ms,
+    )  # fmt: skip
+
+
+def _counts(weight: Floats) -> float:
+    """Give how many records weights count."""
+    return float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
 
 
 def settle(
@@ -153,32 +191,33 @@ def settle(
     return walk(worth, opinion, asked, scored.allowed), ran
 
 
-def compare(scored: Scored, thresholds: Sequence[float]) -> list[Row]:
+def compare(scored: Scored, thresholds: Sequence[float], weight: Floats | None = None) -> list[Row]:
     """Measure the ladder beside always-teacher, best fixed rung, random mix and oracle.
 
     The random mix sends a random share of the requests, as large as what the ladder settles, to the best
     fixed rung and the rest to the teacher; its row is the expectation. The oracle knows the
-    cheapest rung that is right, and asks the teacher where none is.
+    cheapest rung that is right, and asks the teacher where none is. `weight` is that of `measure`.
     """
     n, n_rungs = scored.right.shape
-    ladder = measure("ladder", scored, *settle(scored, thresholds))
+    ladder = measure("ladder", scored, *settle(scored, thresholds), weight)
     nothing = np.zeros_like(scored.right)
-    always = measure("always teacher", scored, np.full(n, n_rungs), nothing)
-    best = int(scored.right.mean(axis=0).argmax())
+    always = measure("always teacher", scored, np.full(n, n_rungs), nothing, weight)
+    best = int(np.average(scored.right, axis=0, weights=weight).argmax())
     only = nothing.copy()
     only[:, best] = True
-    fixed = measure(f"best fixed rung ({scored.rungs[best]})", scored, np.full(n, best), only)
+    fixed = measure(f"best fixed rung ({scored.rungs[best]})", scored, np.full(n, best), only, weight)
     share = ladder.settled
     assert fixed.agreement is not None
-    count = round(share * n)
+    size = n if weight is None else _counts(weight)
+    count = round(share * n) if weight is None else share * size
     mix = Row(
-        "random mix", share, clopper_pearson(count, n), fixed.agreement if count else None,
+        "random mix", share, clopper_pearson(count, size), fixed.agreement if count else None,
         clopper_pearson(fixed.agreement * count, count) if count else None,
         share * fixed.agreement + 1 - share,
         share * fixed.usd + (1 - share) * always.usd, share * fixed.ms + (1 - share) * always.ms,
     )  # fmt: skip
     first = np.where(scored.right.any(axis=1), scored.right.argmax(axis=1), n_rungs)
-    oracle = measure("oracle", scored, first, np.arange(n_rungs) == first[:, None])
+    oracle = measure("oracle", scored, first, np.arange(n_rungs) == first[:, None], weight)
     return [ladder, always, fixed, mix, oracle]
 
 

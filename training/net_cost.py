@@ -106,17 +106,29 @@ def teacher_price(
     means : (usd, milliseconds), optional
         Of the teacher's answers in the traffic.
     """
+    start, per_byte, source = teacher_line(config, node, labels, means)
+    asked = float(np.mean([len(text.encode()) for text in texts])) if texts else 0.0
+    return start + per_byte * asked, source
+
+
+def teacher_line(
+    config: Config, node: str, labels: Sequence[str], means: tuple[float, float] | None
+) -> tuple[float, float, str]:
+    """Give what an answer of a node's teacher costs: to an empty text, by the byte of it, and the source.
+
+    The parameters are those of `teacher_price`. What the traffic tells is one price for all.
+    """
     if means is not None and np.isfinite(means[0]) and means[0] > 0:
-        return means[0], "traffic"
+        return means[0], 0.0, "traffic"
     found = config.nodes[node]
     teacher = config.rungs[found.ladder[-1]]
     assert isinstance(teacher, ChatRungConfig)
     schema = sum(len(label.encode()) + 3 for label in labels)  # structured output sends the labels along
-    asked = float(np.mean([len(text.encode()) for text in texts])) if texts else 0.0
-    tokens_in = (asked + len(found.prompt.encode()) + schema) / BYTES_PER_TOKEN
+    tokens_in = (len(found.prompt.encode()) + schema) / BYTES_PER_TOKEN
     answer = float(np.mean([len(label.encode()) for label in labels])) if labels else 0.0
     tokens_out = answer / BYTES_PER_TOKEN + ANSWER_TOKENS
-    return (tokens_in * teacher.price.input + tokens_out * teacher.price.output) / 1e6, "price list"
+    start = (tokens_in * teacher.price.input + tokens_out * teacher.price.output) / 1e6
+    return start, teacher.price.input / BYTES_PER_TOKEN / 1e6, "price list"
 
 
 def economy(

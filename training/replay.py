@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -110,8 +110,8 @@ class Replay:
         Decisions that were replayed.
     n_trained_on, n_without_answer : int
         Decisions that were left out: their text was trained on; they failed and have no input to judge.
-    n_known : int
-        Replayed decisions whose right answer is known.
+    n_known, n_unknown_label : int
+        Replayed decisions whose right answer is known; those of them with an answer that no local rung gives.
     knows_training : bool
         Whether the bundle says what it was trained on; without that, some of what it learned may be replayed.
     settled : Figure
@@ -138,6 +138,9 @@ class Replay:
         would settle as it does here.
     n_other_teacher : int
         Right answers in the window that another teacher than the configured one gave.
+    price_from : {"log", "traffic", "price list"}
+        What tells the price of the teacher's answers: the replayed decisions, the node's other traffic, or
+        the price per token.
     wrong_examples : list of dict
         The first `N_EXAMPLES` decisions that would have been settled wrong: id, text, truth, answer, rung and
         confidence.
@@ -164,6 +167,8 @@ class Replay:
     wrong_examples: list[dict[str, Any]] = field(repr=False)
     fence: str = ""
     n_other_teacher: int = 0
+    n_unknown_label: int = 0
+    price_from: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Give everything as JSON values."""
@@ -196,6 +201,7 @@ def replay(
     trained: Hashes | None = None,
     seed: int = 0,
     progress: Progress = lambda _: None,
+    per_byte_usd: float = 0.0,
 ) -> Replay:
     """Take logged decisions through a ladder.
 
@@ -210,8 +216,8 @@ def replay(
     validators : sequence of callable
         The node's own.
     charges : Charges
-    fallback_usd : float
-        What a teacher's answer costs, where the log does not tell.
+    fallback_usd, per_byte_usd : float
+        What a teacher's answer costs, where the log does not tell: to an empty text, and by the byte.
     trained : uint64 array, optional
         Hashes of the texts that the bundle was trained on.
     seed : int
@@ -220,8 +226,9 @@ def replay(
     log, reasons, examples = _Log(), Counter[str](), list[dict[str, Any]]()
     latency = {rung.name: LatencyRecord() for rung in bundle.policy.rungs}
     index = {rung.name: r for r, rung in enumerate(bundle.policy.rungs)}
-    n_trained = n_failed = 0
-    for part in _parts(iter(decisions)):
+    labels = list(bundle.contract.labels)
+    n_trained = n_failed = n_unknown = 0
+    for part in parts(iter(decisions)):
         usable = [d for d in part if d.text is not None or d.messages]
         n_failed += len(part) - len(usable)
         texts = [decision_text(decision) for decision in usable]
@@ -242,6 +249,7 @@ def replay(
         ):
             truth = truths.get(decision.decision_id)
             _note(log, decision, text, walk, truth, index, charges)
+            n_unknown += truth is not None and truth.output not in labels
             reasons.update(_word(attempt.reason) for attempt in walk.attempts if attempt.reason)
             if walk.rung and truth is not None and walk.output != truth.output and len(examples) < N_EXAMPLES:
                 examples.append({
@@ -249,12 +257,15 @@ def replay(
                     "rung": walk.rung, "confidence": walk.confidence,
                 })  # fmt: skip
         progress(f"replayed {len(log.rung):,} decisions")
-    return _figures(
-        log, reasons, examples, bundle, charges, fallback_usd, n_trained, n_failed, trained is not None, seed
-    )
+    found = _figures(
+        log, reasons, examples, bundle, charges, (fallback_usd, per_byte_usd), n_trained, n_failed,
+        trained is not None, seed,
+    )  # fmt: skip
+    return replace(found, n_unknown_label=n_unknown)
 
 
-def _parts(decisions: Iterator[Decision]) -> Iterator[list[Decision]]:
+def parts(decisions: Iterator[Decision]) -> Iterator[list[Decision]]:
+    """Give a log in pieces of `AT_ONCE`."""
     while part := list(islice(decisions, AT_ONCE)):
         yield part
 
@@ -263,6 +274,11 @@ def decision_text(decision: Decision) -> str:
     """Give a decision's input as local rungs read it."""
     text = flatten_messages(decision.messages) if decision.messages else decision.text or ""
     return PLACEHOLDER.sub(r"<\1>", text)  # as rungs read it when it was asked
+
+
+def stratum(decision: Decision) -> int:
+    """Say who answered: 0 the teacher, 1 a local rung, -1 nobody."""
+    return -1 if decision.error is not None else 0 if decision.by_teacher else 1
 
 
 def _note(
@@ -275,8 +291,8 @@ def _note(
     charges: Charges,
 ) -> None:
     ms = sum(charges.rung_ms.get(attempt.rung, 0.0) for attempt in walk.attempts if attempt.latency_ms > 0)
-    log.by_teacher.append(decision.error is None and decision.by_teacher)
-    log.local_before.append(decision.error is None and not decision.by_teacher)
+    log.by_teacher.append(stratum(decision) == 0)
+    log.local_before.append(stratum(decision) == 1)
     log.rung.append(index.get(walk.rung, -1))
     log.right.append(np.nan if truth is None else float(not walk.rung or walk.output == truth.output))
     log.weight.append(0.0 if truth is None else truth.weight)
@@ -287,14 +303,16 @@ def _note(
 
 
 def _word(reason: str) -> str:
-    """Shorten a reason to what can be counted: `confidence`, `skipped`, `validator: name`."""
+    """Shorten a reason to what can be counted: `confidence`, `validator: name`, `uncertified: slice x=y`."""
     words = reason.split(":")
     if words[0] == "validator" and len(words) > 1:
         return f"validator: {words[1].split(' raised ')[0].strip()}"
+    if words[0] == "uncertified" and len(words) > 1 and words[1].startswith(" slice "):
+        return ":".join(words[:2])
     return words[0].split(" ")[0]
 
 
-def teacher_usd(n_bytes: Floats, paid: Floats, fallback: float) -> Floats:
+def teacher_usd(n_bytes: Floats, paid: Floats, fallback: float, per_byte: float = 0.0) -> Floats:
     """Estimate what the teacher asks for each decision, from what it asked where it was asked.
 
     A line over the length of the input, because what a live ladder escalates may be longer than what it
@@ -304,12 +322,12 @@ def teacher_usd(n_bytes: Floats, paid: Floats, fallback: float) -> Floats:
     ----------
     n_bytes, paid : float arrays of shape (n,)
         Length of the input, and dollars paid, NaN where the teacher was not asked.
-    fallback : float
-        Dollars where nothing was ever paid.
+    fallback, per_byte : float
+        Dollars where nothing was ever paid: of an empty input, and what each byte of it adds.
     """
     known = np.isfinite(paid)
     if not known.any():
-        return np.full(len(paid), fallback)
+        return fallback + per_byte * n_bytes
     mean = float(paid[known].mean())
     if known.sum() < 30 or np.ptp(n_bytes[known]) == 0:
         return np.where(known, paid, mean)
@@ -324,7 +342,7 @@ def _figures(
     examples: list[dict[str, Any]],
     bundle: Bundle,
     charges: Charges,
-    fallback_usd: float,
+    fallback: tuple[float, float],
     n_trained: int,
     n_failed: int,
     knows_training: bool,
@@ -333,8 +351,8 @@ def _figures(
     rung, right = np.array(log.rung, dtype=np.int64), np.array(log.right, dtype=np.float64)
     by_teacher, before = np.array(log.by_teacher, dtype=bool), np.array(log.local_before, dtype=bool)
     n, local = len(rung), rung >= 0
-    weight = _strata_weights(np.array(log.weight, dtype=np.float64), (by_teacher, before))
-    teacher = teacher_usd(np.array(log.n_bytes, dtype=np.float64), np.array(log.paid), fallback_usd)
+    weight = strata_weights(np.array(log.weight, dtype=np.float64), (by_teacher, before))
+    teacher = teacher_usd(np.array(log.n_bytes, dtype=np.float64), np.array(log.paid), *fallback)
     spent = np.array(log.local_usd, dtype=np.float64) + charges.retraining
     spent += np.where(local, charges.audit_share * teacher, teacher)
     rng = np.random.default_rng(seed)
@@ -359,10 +377,11 @@ def _figures(
         usd=dollars(spent), always_teacher_usd=dollars(teacher), saved=dollars(teacher - spent),
         local_ms=float(np.mean(log.local_ms)) if n else 0.0, reasons=reasons.most_common(),
         blind=" and ".join(blind), wrong_examples=examples,
+        price_from="log" if np.isfinite(log.paid).any() else "",
     )  # fmt: skip
 
 
-def _strata_weights(weight: Floats, strata: Iterable[NDArray[np.bool_]]) -> Floats:
+def strata_weights(weight: Floats, strata: Iterable[NDArray[np.bool_]]) -> Floats:
     """Scale the weights of what is known so that each stratum counts as large as it is in the log."""
     out = np.zeros_like(weight)
     for stratum in strata:

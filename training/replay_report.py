@@ -13,6 +13,13 @@ from training.evaluate import Row
 from training.replay import N_EXAMPLES, Figure, Replay
 from training.wording import amount
 
+_PRICED = {
+    "log": "what they cost in this log",
+    "traffic": "what they cost in the node's traffic, on average",
+    "price list": "the price list and the length of the input",
+    "": "nothing that is known",
+}
+
 
 def print_replay(console: Console, found: Replay, rows: list[Row]) -> None:
     """Print the ladder's figures and, where answers are known, its alternatives."""
@@ -32,7 +39,7 @@ def print_replay(console: Console, found: Replay, rows: list[Row]) -> None:
     table.add_row("local ms a decision", f"{found.local_ms:.2f}", "")
     console.print(table)
     if rows:
-        others = Table(title="answers alone, where the right one is known", title_justify="left")
+        others = Table(title="answers alone, by those whose right answer is known, which stand for the log", title_justify="left")
         for name in ("", "settled", "agreement among settled", "agreement overall", "$ per 1,000"):
             others.add_column(name, justify="left" if not name else "right")
         for row in rows:
@@ -58,7 +65,7 @@ def confusions(found: Replay, most: int = 5) -> list[str]:
         pairs[pair] += 1
         texts.setdefault(pair, " ".join(each["text"].split()))
     lines = [
-        f"  {count:,} times {answer} where {truth} is right, such as {_cut(texts[truth, answer])!r}"
+        f"  {count:,} times {answer!r} where {truth!r} is right, such as {_cut(texts[truth, answer])!r}"
         for (truth, answer), count in pairs.most_common(most)
     ]
     first = f", of the first {N_EXAMPLES}" if len(found.wrong_examples) == N_EXAMPLES else ""
@@ -79,6 +86,12 @@ def notes(found: Replay) -> list[str]:
         f"The right answer is known for {found.n_known:,} of them; audits count by their odds, and what the "
         "teacher answered and what was settled locally count by their shares of the log."
     ]
+    lines.append(f"The teacher's answers are priced by {_PRICED[found.price_from]}.")
+    if found.n_unknown_label:
+        lines.append(
+            f"{found.n_unknown_label:,} of the right answers are none that the bundle's rungs can give: what "
+            "settles of those is wrong."
+        )
     if found.fence:
         lines.append(
             f"With this configuration the bundle would settle nothing: {found.fence}. These figures are what "

@@ -22,10 +22,10 @@ from training.evaluate import Row, Scored, compare
 from training.held_out import read_trained, text_hashes
 from training.journal import read_journal
 from training.log import Log
-from training.net_cost import measure_ms, teacher_price
+from training.net_cost import measure_ms, teacher_line, teacher_price
 from training.offline import OfflineNode
 from training.own_validators import refusals
-from training.replay import Charges, Replay, decision_text, replay
+from training.replay import Charges, Floats, Replay, decision_text, parts, replay, stratum
 
 Progress = Callable[[str], None]
 
@@ -35,15 +35,25 @@ MAX_COMPARED = 20_000
 
 
 def replay_node(
-    config: Config, node: OfflineNode, log: Log, store: TrafficStore, seed: int, progress: Progress
+    config: Config,
+    node: OfflineNode,
+    log: Log,
+    store: TrafficStore,
+    means: tuple[float, float] | None,
+    seed: int,
+    progress: Progress,
 ) -> Replay:
-    """Replay a node's log through a bundle, at the prices of the configuration."""
+    """Replay a node's log through a bundle, at the prices of the configuration.
+
+    Parameters
+    ----------
+    means : (usd, milliseconds), optional
+        Of the teacher's answers in all of the node's traffic: what they cost where the log does not tell.
+    """
     first = list(islice(log.decisions(store, node.name), N_TIMED))
     texts = [decision_text(decision) for decision in first]
     rung_ms = measure_ms(node.bundle.ladder, texts) if texts else np.zeros(len(node.bundle.policy.rungs))
-    price, _ = teacher_price(
-        config, node.name, texts, node.bundle.contract.labels, store.teacher_means(node.name)
-    )
+    price, per_byte, source = teacher_line(config, node.name, node.bundle.contract.labels, means)
     entries = read_journal(config, node.name)
     per_retraining = float(np.mean([entry.usd for entry in entries])) if entries else 0.0
     charges = Charges(
@@ -52,7 +62,7 @@ def replay_node(
     )  # fmt: skip
     found = replay(
         log.decisions(store, node.name), log.truths, node.bundle, node.contract, node.validators, charges,
-        price, read_trained(node.folder), seed, progress,
+        price, read_trained(node.folder), seed, progress, per_byte,
     )  # fmt: skip
     # Only said: what a bundle does is of interest while it is fenced, too, say to see what a change costs.
     teacher, manifest = teacher_of(config, node.name), node.bundle.manifest
@@ -61,41 +71,74 @@ def replay_node(
         validators_fence(manifest.get("validators", ()), node.validators),
     )
     others = sum(count for name, count in log.teachers.items() if name != teacher.name)
-    return replace(found, fence="; ".join(filter(None, fences)), n_other_teacher=others)
+    return replace(
+        found, fence="; ".join(filter(None, fences)), n_other_teacher=others,
+        price_from=found.price_from or source,
+    )  # fmt: skip
 
 
-def known_decisions(node: OfflineNode, log: Log, store: TrafficStore) -> list[tuple[Decision, JsonValue]]:
-    """Give the newest decisions whose right answer is known and whose text the bundle was not trained on."""
+def known_decisions(
+    node: OfflineNode, log: Log, store: TrafficStore
+) -> tuple[list[tuple[Decision, JsonValue]], Floats]:
+    """Give the newest decisions whose right answer is known, less the texts that the bundle was trained on.
+
+    Returns
+    -------
+    known : list of (Decision, JSON value)
+        With their right answers.
+    weight : float array of shape (n,)
+        What each stands for: as in `training.replay`, those of the teacher and those of local rungs together
+        count as much as in the log, each by one over the chance that it became known.
+    """
     trained = read_trained(node.folder)
-    found = [
-        (decision, log.truths[decision.decision_id].output)
-        for decision in log.decisions(store, node.name)
-        if decision.decision_id in log.truths and (decision.text is not None or decision.messages)
-    ]
-    if trained is not None and found:
-        seen = np.isin(text_hashes(decision_text(decision) for decision, _ in found), trained)
-        found = [pair for pair, out in zip(found, seen, strict=True) if not out]
-    return found[-MAX_COMPARED:]
+    known: list[tuple[Decision, JsonValue]] = []
+    chance: list[float] = []
+    of_stratum = [0, 0, 0]  # the last is nobody's
+    for part in parts(log.decisions(store, node.name)):
+        usable = [d for d in part if d.text is not None or d.messages]
+        if trained is not None and usable:
+            seen = np.isin(text_hashes(decision_text(decision) for decision in usable), trained)
+            usable = [decision for decision, out in zip(usable, seen, strict=True) if not out]
+        for decision in usable:
+            of_stratum[stratum(decision)] += 1
+            truth = log.truths.get(decision.decision_id)
+            if truth is not None:
+                known.append((decision, truth.output))
+                chance.append(truth.weight)
+    known, each = known[-MAX_COMPARED:], np.array(chance[-MAX_COMPARED:], dtype=np.float64)
+    whose = np.array([stratum(decision) for decision, _ in known], dtype=np.int64)
+    weight = np.zeros_like(each)
+    for which in (0, 1):
+        mine = whose == which
+        if mine.any():
+            weight[mine] = each[mine] / each[mine].sum() * of_stratum[which]
+    return known, weight
 
 
 def alternatives(
-    config: Config, node: OfflineNode, log: Log, store: TrafficStore, progress: Progress = lambda _: None
+    config: Config,
+    node: OfflineNode,
+    log: Log,
+    store: TrafficStore,
+    means: tuple[float, float] | None,
+    progress: Progress = lambda _: None,
 ) -> list[Row]:
     """Measure the ladder beside always-teacher, best fixed rung, random mix and oracle on what is known.
 
-    Each known decision counts once.
+    Known decisions count as in the replay, and the teacher's price is that of `replay_node`.
     """
-    known = known_decisions(node, log, store)
-    if not known:
+    known, weight = known_decisions(node, log, store)
+    if not weight.any():
         return []
-    return compare(*score(config, node, known, store, progress))
+    scored, thresholds = score(config, node, known, means, progress)
+    return compare(scored, thresholds, None if np.allclose(weight, weight[0]) else weight)
 
 
 def score(
     config: Config,
     node: OfflineNode,
     known: list[tuple[Decision, JsonValue]],
-    store: TrafficStore,
+    means: tuple[float, float] | None,
     progress: Progress = lambda _: None,
 ) -> tuple[Scored, list[float]]:
     """Ask every trained rung about known decisions: what `training.evaluate` measures, and the thresholds."""
@@ -104,7 +147,7 @@ def score(
     seen: dict[str, NDArray[Any]] = dict(bundle.ladder.run_all(texts, with_chat=False))
     index = {label: i for i, label in enumerate(bundle.contract.labels)}
     y = np.array([index.get(truth, -1) if isinstance(truth, str) else -1 for _, truth in known])
-    price, _ = teacher_price(config, node.name, texts, bundle.contract.labels, store.teacher_means(node.name))
+    price, _ = teacher_price(config, node.name, texts, bundle.contract.labels, means)
     economy = bundle.manifest.get("economy", {})
     n_rungs = len(bundle.policy.rungs)
     rung_ms = np.array(economy.get("rung_ms", [np.nan] * n_rungs))

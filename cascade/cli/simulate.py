@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,11 +20,14 @@ from cascade.cli.console import (
     steps,
     wide_console,
 )
+from cascade.cli.import_traffic import LogFormat
 from cascade.cli.labelled_file import load_file
-from cascade.errors import InvalidInput
+from cascade.errors import InvalidInput, StoreError, TrafficFileError
 
 if TYPE_CHECKING:
     from cascade.config import Config
+    from cascade.traffic import ImportCount, TrafficStore
+    from cascade.traffic.logs.reading import Format
     from training.evaluate import Row
     from training.replay import Replay
 
@@ -48,6 +51,10 @@ def simulate(
         typer.Option(
             help="In place of the log: labelled records, as `cascade import` takes them. Nothing is stored."
         ),
+    ] = None,
+    format_: Annotated[LogFormat, typer.Option("--format", help="What --file is.")] = LogFormat.AUTO,
+    requests: Annotated[
+        Path | None, typer.Option(help="openai-batch: the batch's input file, where --file is its output.")
     ] = None,
     outcomes: Annotated[
         Path | None,
@@ -78,6 +85,8 @@ def simulate(
             raise InvalidInput("simulate", "give either a NODE, whose log is replayed, or --outcomes FILE")
         if file is not None and (node is None or since or until):
             raise InvalidInput("--file", "it takes the place of a NODE's log, so without --from and --to")
+        if file is None and (requests is not None or format_ is not LogFormat.AUTO):
+            raise InvalidInput("--format", "--format and --requests are about --file")
         try:
             import training.cross_fit  # noqa: F401
         except ImportError as error:
@@ -91,7 +100,7 @@ def simulate(
             loaded = read_config(config)
             node_of(loaded, node)
             if file is not None:
-                _replay_file(loaded, node, bundle, file, skip_bad, seed, as_json)
+                _replay_file(loaded, node, bundle, file, format_, requests, skip_bad, seed, as_json)
             else:
                 _replay_log(loaded, node, bundle, since, until, seed, as_json)
 
@@ -118,17 +127,55 @@ def _replay_log(
                 begin, end = last_week(store, name)
             step("reading the log")
             log = read_log(store, name, begin, end)
-            found = replay_node(config, node, log, store, seed, step)
+            means = store.teacher_means(name)
+            found = replay_node(config, node, log, store, means, seed, step)
             step("alternatives")
-            rows = alternatives(config, node, log, store, step)
+            rows = alternatives(config, node, log, store, means, step)
         finally:
             store.close()
     _tell(found, rows, {"window": str(log.window)}, as_json)
 
 
+def _load(
+    store: TrafficStore,
+    config: Config,
+    name: str,
+    file: Path,
+    kind: Format,
+    requests: Path | None,
+    skip_bad: bool,
+) -> ImportCount:
+    try:
+        count = load_file(store, config, name, file, kind, requests, skip_bad)
+    except TrafficFileError as error:
+        why = "nothing was simulated; --skip-bad leaves them out"
+        raise TrafficFileError(str(file), error.lines, why) from None
+    if not count.added:
+        skipped = f", and {len(count.bad_lines):,} bad lines" if count.bad_lines else ""
+        raise InvalidInput("--file", f"{file}, read as {kind}, holds no labelled record{skipped}")
+    return count
+
+
+def _means(config: Config, name: str) -> tuple[float, float] | None:
+    """What the teacher's answers cost in the node's traffic, where there is a store that can be read."""
+    from cascade.traffic import open_traffic
+
+    try:
+        store = open_traffic(config, content=False, create=False)
+    except StoreError:
+        return None
+    try:
+        return store.teacher_means(name)
+    except StoreError:
+        return None
+    finally:
+        store.close()
+
+
 def _replay_file(
-    config: Config, name: str, version: str | None, file: Path, skip_bad: bool, seed: int, as_json: bool
-) -> None:
+    config: Config, name: str, version: str | None, file: Path, format_: LogFormat, requests: Path | None,
+    skip_bad: bool, seed: int, as_json: bool,
+) -> None:  # fmt: skip
     from cascade.traffic import open_traffic
     from cascade.traffic.logs.reading import detect
     from training.log import read_log
@@ -138,21 +185,22 @@ def _replay_file(
     with steps(f"simulating {name}", quiet=as_json) as step, tempfile.TemporaryDirectory() as scratch:
         step("loading the bundle")
         node = open_node(config, name, version)
-        kind = detect(file)
+        kind: Format = detect(file) if format_ is LogFormat.AUTO else cast("Format", format_.value)
         step(f"reading {file.name} ({kind})")
         # A store of its own, so that what is read is redacted as what is served, and nothing of it stays.
         store = open_traffic(config.model_copy(update={"store": f"sqlite:///{scratch}/file.db"}))
         try:
-            count = load_file(store, config, name, file, kind, skip_bad=skip_bad)
+            count = _load(store, config, name, file, kind, requests, skip_bad)
             if count.differing:
                 ids = ", ".join(count.differing[:5])
                 raise InvalidInput(
                     "--file", f"{file} has ids that stand there twice with other answers: {ids}"
                 )
             log = read_log(store, name, None, None)
-            found = replay_node(config, node, log, store, seed, step)
+            means = _means(config, name)
+            found = replay_node(config, node, log, store, means, seed, step)
             step("alternatives")
-            rows = alternatives(config, node, log, store, step)
+            rows = alternatives(config, node, log, store, means, step)
         finally:
             store.close()
     skipped = [asdict(line) for line in count.bad_lines]

@@ -23,11 +23,13 @@ from cascade.server.local import walk_local
 from cascade.traffic import Decision, Labelled, TrafficStore, open_store
 from cascade.validators import identity
 from tests.conftest import NODE, ROOT
+from training.evaluate import clopper_pearson
 from training.held_out import text_hashes
 from training.log import read_log
 from training.offline import OfflineNode, open_node
 from training.replay import Charges, Replay, Truth, replay
-from training.simulate import alternatives
+from training.replay_report import notes
+from training.simulate import alternatives, known_decisions
 
 N = 80
 CHARGES = Charges(cpu_hour=0.05, rung_ms={"linear": 0.5, "encoder": 4.0}, audit_share=0.0)
@@ -286,12 +288,12 @@ def test_the_ladder_among_the_alternatives_is_the_one_with_the_nodes_own_validat
     passthrough: list[Decision],
 ) -> None:
     log = read_log(store, NODE, None, None)
-    bare = alternatives(config, open_node(config, NODE), log, store)
+    bare = alternatives(config, open_node(config, NODE), log, store, None)
     strict = configure(node={"validators": [f"{__name__}:picky"]})
     node = open_node(strict, NODE)
     if certified:
         node.bundle.manifest["validators"] = [identity(picky)]
-    rows = alternatives(strict, node, log, store)
+    rows = alternatives(strict, node, log, store, None)
     replayed = replay(passthrough, log.truths, node.bundle, node.contract, node.validators, CHARGES, 0.001)
     assert rows[0].name == "ladder"
     assert rows[0].settled == pytest.approx(replayed.settled.value)
@@ -344,7 +346,7 @@ def test_what_settles_wrongly_is_shown_by_label_with_a_text(
     assert f"skipped line {N + 1}: " in shown.stdout
     assert f"file: {golden}" in shown.stdout
     assert "settled wrongly:" in shown.stdout
-    assert f" where {other} is right, such as " in shown.stdout
+    assert f" where {other!r} is right, such as " in shown.stdout
 
 
 @pytest.mark.parametrize(
@@ -369,3 +371,97 @@ def test_imported_records_are_replayed_with_their_context_and_messages(
     ])  # fmt: skip
     (decision,) = read_log(store, NODE, None, None).decisions(store, NODE)
     assert (decision.messages, decision.context) == (messages, {"tier": "gold"})
+
+
+def test_alternatives_stand_for_the_log_where_only_audits_tell_of_what_was_settled(
+    config: Config, store: TrafficStore, unseen: list[dict[str, Any]]
+) -> None:
+    decisions = ask(config, store, unseen[:N])
+    node, right = open_node(config, NODE), {record["text"]: record["label"] for record in unseen}
+    local = [decision for decision in decisions if not decision.by_teacher]
+    assert len(local) > N / 2
+    audited = {each.decision_id: 4.0 for each in local[::4]}
+    truths = {
+        each.decision_id: Truth(right[each.text or ""], audited.get(each.decision_id, 1.0))
+        for each in decisions
+        if each.by_teacher or each.decision_id in audited
+    }
+    log = replace(read_log(store, NODE, None, None), truths=truths)
+    known, weight = known_decisions(node, log, store)
+    whose = np.array([decision.by_teacher for decision, _ in known])
+    assert weight[~whose].sum() == pytest.approx(len(local))
+    assert weight[whose].sum() == pytest.approx(N - len(local))
+    rows = {row.name.split(" (")[0]: row for row in alternatives(config, node, log, store, None)}
+    assert rows["ladder"].settled == pytest.approx(len(local) / N)
+    assert rows["always teacher"].settled == 0
+    replayed = through(node, decisions, truths)
+    assert replayed.agreement is not None
+    assert rows["ladder"].agreement == pytest.approx(replayed.agreement.value)
+    low, high = rows["ladder"].settled_interval
+    uniform = len(known)  # weights count as fewer records than there are
+    assert high - low > np.subtract(*clopper_pearson(len(local) / N * uniform, uniform)[::-1])
+
+
+def test_a_file_is_priced_by_the_nodes_traffic_and_without_that_by_the_price_list(
+    config: Config, store: TrafficStore, unseen: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text(
+        "\n".join(json.dumps({"id": r["id"], "text": r["text"], "label": r["label"]}) for r in unseen[:N])
+    )
+    command = ["simulate", NODE, "--file", str(golden), "-c", str(write_config(tmp_path, config)), "--json"]
+
+    def simulated() -> dict[str, Any]:
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        (always,) = [row for row in found["alternatives"] if row["name"] == "always teacher"]
+        assert found["always_teacher_usd"]["value"] == pytest.approx(1000 * always["usd"]), "one price"
+        return found
+
+    listed = simulated()
+    assert listed["price_from"] == "price list"
+    assert listed["always_teacher_usd"]["low"] < listed["always_teacher_usd"]["high"], (
+        "texts differ in length"
+    )
+    ask(config, store, unseen[N : 2 * N])
+    means = store.teacher_means(NODE)
+    assert means is not None
+    assert means[0] > 0
+    paid = simulated()
+    assert paid["price_from"] == "traffic"
+    assert paid["always_teacher_usd"]["value"] == pytest.approx(1000 * means[0])
+
+
+@pytest.mark.parametrize("content", ["", '{"id": "1"}\n'])
+def test_a_file_without_a_record_is_refused(config: Config, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "file.jsonl"
+    file.write_text(content)
+    command = ["simulate", NODE, "--file", str(file), "-c", str(write_config(tmp_path, config))]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert ("holds no labelled record" if not content else "nothing was simulated; --skip-bad") in done.output
+    skipped = CliRunner().invoke(app, [*command, "--skip-bad"])
+    assert skipped.exit_code == 1
+    assert "holds no labelled record" in skipped.output
+
+
+def test_answers_that_no_rung_gives_and_slices_that_were_not_certified_are_named(
+    config: Config, unseen: list[dict[str, Any]], store: TrafficStore
+) -> None:
+    node = open_node(config, NODE)
+    store.import_labelled([
+        Labelled(NODE, record["id"], record["text"], None, "order_status " if i < 3 else record["label"])
+        for i, record in enumerate(unseen[:N])
+    ])  # fmt: skip
+    log = read_log(store, NODE, None, None)
+    found = replay(
+        log.decisions(store, NODE), log.truths, node.bundle, node.contract, node.validators, CHARGES, 0.001
+    )
+    assert found.n_unknown_label == 3
+    assert notes(replace(found, price_from="traffic"))[2].startswith("3 of the right answers are none that")
+    rules = replace(node.bundle.policy.slices, known={"language": frozenset({"en"})})
+    fenced = replace(node.bundle, policy=replace(node.bundle.policy, slices=rules))
+    none = replay(log.decisions(store, NODE), log.truths, fenced, node.contract, (), CHARGES, 0.001)
+    assert none.settled.value == 0
+    assert dict(none.reasons)["uncertified: slice language="] > 0
