@@ -39,7 +39,10 @@ def print_replay(console: Console, found: Replay, rows: list[Row]) -> None:
     table.add_row("local ms a decision", f"{found.local_ms:.2f}", "")
     console.print(table)
     if rows:
-        others = Table(title="answers alone, by those whose right answer is known, which stand for the log", title_justify="left")
+        others = Table(
+            title="answers alone, by those whose right answer is known, which stand for the log",
+            title_justify="left",
+        )
         for name in ("", "settled", "agreement among settled", "agreement overall", "$ per 1,000"):
             others.add_column(name, justify="left" if not name else "right")
         for row in rows:

@@ -173,7 +173,8 @@ class FlagdFileProvider(AbstractProvider):
             self.doubts = list(doubts.values())
             for said in self.doubts:
                 _log.warning("flag file %s: %s", self.path, said)
-            named = ", ".join(sorted(self._flags.keys() - doubts.keys())) or "none"
+            enabled = {key for key, flag in self._flags.items() if flag.state != "DISABLED"}
+            named = ", ".join(sorted(enabled - doubts.keys())) or "none"
             _log.info("flag file %s: these flags are in force: %s", self.path, named)
         self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=list(self._flags)))
         return True

@@ -2,7 +2,7 @@
 
 from cascade.redaction.engine import Engine, Span
 from cascade.redaction.redactor import PLACEHOLDER, Redactor, holds_placeholder
-from cascade.redaction.settings import OFF, open_redactor, redaction_fingerprint
+from cascade.redaction.settings import OFF, open_redactor, redaction_fingerprint, remember_key
 
 __all__ = [
     "OFF",
@@ -13,4 +13,5 @@ __all__ = [
     "holds_placeholder",
     "open_redactor",
     "redaction_fingerprint",
+    "remember_key",
 ]

@@ -20,6 +20,7 @@ NAMES = "PERSON"
 
 KEY_FILE = "redaction.key"
 _MIN_KEY = 16
+_KNOWN: dict[Path, bytes] = {}
 
 
 def open_redactor(config: Config) -> Redactor | None:
@@ -81,6 +82,18 @@ def _with_names(engine: Engine, model: str) -> Engine:
         raise ConfigError(f"redaction.names_model: {error}") from None
 
 
+def remember_key(config: Config) -> None:
+    """Read or make the key now, for processes that are forked later: when its file may be gone.
+
+    Raises
+    ------
+    ConfigError
+        See `open_redactor`.
+    """
+    if config.redaction.enabled:
+        _key(config)
+
+
 def _key(config: Config) -> bytes:
     name = config.redaction.key_env
     given = os.environ.get(name, "").encode()
@@ -100,9 +113,14 @@ def _key(config: Config) -> bytes:
 
 
 def _kept_key(path: Path) -> bytes:
-    """Read the key file, or make it: whole or not at all, readable by its owner only."""
+    """Read the key file, or make it: whole or not at all, readable by its owner only.
+
+    One that was there is not made anew, where its folder was moved away: the old placeholders would change.
+    """
     try:
         if not path.exists():
+            if path in _KNOWN:
+                return _KNOWN[path]
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
             descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -124,4 +142,5 @@ def _kept_key(path: Path) -> bytes:
         ) from error
     if len(key) < _MIN_KEY:
         raise ConfigError(f"{path} is damaged: it holds {len(key)} bytes, {_MIN_KEY} are needed")
+    _KNOWN[path] = key
     return key

@@ -14,7 +14,7 @@ from cascade.event_loop import GRPC
 from cascade.garbage import begin_serving, end_serving
 from cascade.observe.open import open_observing
 from cascade.observe.worker_number import started_after
-from cascade.redaction import open_redactor
+from cascade.redaction import open_redactor, remember_key
 from cascade.server import rollout_service, sd_notify
 from cascade.server.certificates import Certificates
 from cascade.server.cores import cores_of_workers, keep_to, usable_cores
@@ -142,6 +142,7 @@ def _worker(
     warn_of_exposure(config, address, http)
     warn_of_release()
     encoders = preload(config)
+    remember_key(config)
 
     def run(index: int, tell_ready: Announce, heart: Heart) -> int:
         if cores is not None:

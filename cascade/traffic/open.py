@@ -42,8 +42,8 @@ def open_traffic(
     ConfigError, StoreError
         See `open_store`, `open_cipher` and `cascade.redaction.open_redactor`.
     """
-    if not content:
-        return open_store(config.store_url, create=create)
+    if not content or not (create or later or _is_there(config.store_url)):
+        return open_store(config.store_url, create=create)  # which says that it is missing; no key is made
     return open_store(
         config.store_url,
         open_cipher(config),
@@ -52,6 +52,11 @@ def open_traffic(
         create,
         later,
     )
+
+
+def _is_there(url: str) -> bool:
+    prefix = "sqlite:///"
+    return not url.startswith(prefix) or Path(url.removeprefix(prefix)).exists()
 
 
 def open_cipher(config: Config) -> Cipher | None:

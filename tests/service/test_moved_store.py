@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from cascade.cli.app import app
 from cascade.client import Client, DecisionError
 from cascade.demo.bundle_copies import copy_bundle
+from cascade.redaction.settings import KEY_FILE
 from tests.conftest import NODE
 from tests.service.worker_processes import LONG, Service
 from tests.soon import comes
@@ -113,7 +114,8 @@ def test_where_the_file_is_gone_answers_go_on_outcomes_are_refused_and_nobody_ma
     texts = [record["text"] for record in unseen[:6]]
     decided = settled(service, texts)
     assert on_disk(database, set(decided))
-    kept = database.with_name("keep.db")
+    kept, key = database.with_name("keep.db"), database.with_name(KEY_FILE)
+    secret = key.read_bytes()
     database.rename(kept) if how == "moved" else shutil.rmtree(database.parent)
     for _ in range(4):
         assert reported(service, next(iter(decided))) is grpc.StatusCode.UNAVAILABLE
@@ -128,6 +130,8 @@ def test_where_the_file_is_gone_answers_go_on_outcomes_are_refused_and_nobody_ma
     for _ in range(4):
         assert reported(service, next(iter(decided))) is grpc.StatusCode.UNAVAILABLE
     assert not database.exists()
+    # Neither the command nor the new worker made another key: placeholders of one text would differ.
+    assert key.read_bytes() == secret if how == "moved" else not key.exists()
     if how == "moved":
         kept.rename(database)
         assert comes(lambda: reported(service, next(iter(decided))) is None)

@@ -201,6 +201,13 @@ def test_a_file_that_is_not_there_and_flags_that_are_taken_are_told(
     assert f"{file.path}: these flags are in force: {MODE}" in caplog.text
 
 
+def test_a_disabled_flag_is_not_called_in_force(file: File, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    file.write(cascade_node_mode=flag("shadow", state="DISABLED"))
+    assert file.open().of("node", {}, "k").mode != "shadow"
+    assert f"flag file {file.path}: these flags are in force: none" in caplog.text
+
+
 def test_a_flag_of_a_misspelt_node_is_warned_of_and_not_called_in_force(
     file: File, caplog: pytest.LogCaptureFixture
 ) -> None:
