@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 from tests.unit.test_observe import decision
 
 ALERTS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "cascade.yaml").read_text())["groups"][0]["rules"]
-ERRORS = (ROOT / "cascade" / "errors.py").read_text()
+ERRORS = "".join((ROOT / "cascade" / each).read_text() for each in ("errors.py", "server/gone.py"))
 MANUAL = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -49,6 +49,8 @@ def test_the_reasons_that_alert_are_reasons_that_decisions_fail_for() -> None:
     (reasons,) = re.findall(r'reason=~"([^"]+)"', fails)
     there = {name.lower() for name in re.findall(r'reason(?:: ClassVar\[str\])? = "(\w+)"', ERRORS)}
     assert set(reasons.split("|")) <= there
+    (gone,) = [alert["expr"] for alert in ALERTS if alert["alert"] == "CascadeCallersGiveUp"]
+    assert set(re.findall(r'reason="([^"]+)"', gone)) <= there
 
 
 def test_the_manual_names_metrics_that_exist() -> None:
