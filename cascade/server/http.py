@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from cascade.config import Config
 from cascade.errors import ConfigError
+from cascade.gateway.cut import Cut
 from cascade.gateway.routes import Gateway
 from cascade.observe.rollouts import rollout_metrics
 from cascade.page.routes import Page
@@ -135,7 +136,7 @@ class HttpSide:
 
             app = Starlette(routes=[*self._own_routes(), *gateway.routes], lifespan=lifespan)
             config = uvicorn.Config(
-                gateway.load.around(app), http=bounded_connections(self._most_idle()),
+                Cut(gateway.load.around(app)), http=bounded_connections(self._most_idle()),
                 log_config=None, access_log=False, server_header=False,
                 proxy_headers=False, lifespan="on", timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, round(self._drain_seconds)),

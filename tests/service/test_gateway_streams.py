@@ -155,6 +155,29 @@ def test_an_agent_that_takes_nothing_of_a_stream_does_not_hold_up_the_end(
         assert not side.http._thread.is_alive()
 
 
+def test_a_call_that_the_end_of_the_drain_cuts_is_told_to_try_again(
+    side: Side, thinking: Thinking, caplog: pytest.LogCaptureFixture
+) -> None:
+    thinking.mute = True
+    replies: list[httpx2.Response] = []
+    body = {"model": "m", "messages": [CHATTER]}
+
+    def ask() -> None:
+        replies.append(httpx2.post(f"{side.url}/v1/chat/completions", json=body, timeout=LONG))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert comes(lambda: thinking.calls == 1)
+    side.http.stop()
+    asking.join(LONG)
+    (reply,) = replies
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert reply.json()["error"]["message"] == "the server is shutting down; try again"
+    said = [record.getMessage() for record in caplog.records]
+    assert "a call over HTTP was cut: it was still under way at the end of the drain" in said
+    assert not [line for line in said if "Exception in ASGI application" in line]
+
+
 def test_who_follows_an_agent_that_left_in_the_middle_of_a_stream_is_decided(
     side: Side, thinking: Thinking
 ) -> None:
