@@ -53,6 +53,11 @@ def rollout_metrics(config: Config, store: TrafficStore) -> Iterable[Metric]:
         "Processes that have an alarm of the guard raised.",
         labels=("node", "version", "alarm"),
     )
+    pulled_back = GaugeMetricFamily(
+        "cascade_rolled_back_timestamp_seconds",
+        "When a bundle was last pulled back, by the guard or a person.",
+        labels=("node", "version"),
+    )
     rollouts = DatabaseRolloutStore(store)
     verbs = Verbs(config, rollouts)
     try:
@@ -62,6 +67,9 @@ def rollout_metrics(config: Config, store: TrafficStore) -> Iterable[Metric]:
             status.add_metric((name, found["status"]), 1)
             if found["candidate"]:
                 share.add_metric((name, found["candidate"]), found["percent"] / 100)
+            last = {event.bundle: event.time for event in rollouts.events(name) if event.what == "rollback"}
+            for version, moment in last.items():
+                pulled_back.add_metric((name, version), moment)
             waiting.add_metric((name,), rollouts.audits_waiting(name))
             for alarm in shown_alarms(store, name, time.time()):
                 alarms.add_metric((name, alarm.bundle, alarm.name), alarm.processes)
@@ -73,4 +81,4 @@ def rollout_metrics(config: Config, store: TrafficStore) -> Iterable[Metric]:
     except CascadeError:
         _log.warning("rollouts cannot be shown as metrics", exc_info=True)
         return []
-    return [bar, audits, unresolved, share, status, waiting, alarms]
+    return [bar, audits, unresolved, share, status, pulled_back, waiting, alarms]

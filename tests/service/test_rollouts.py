@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cascade.ask import Ask, Decided
+from cascade.observe.rollouts import rollout_metrics
 from cascade.pointer import POINTER
 from tests.conftest import NODE
 from tests.service.rollout_world import World, rows, send
@@ -138,3 +139,23 @@ def test_a_bundle_that_is_started_begins_without_alarms_whatever_happens_before_
     verbs.approve(NODE, "ada", "back", force=True)
     one.refresh()
     assert forgotten == [(NODE, version)]
+
+
+def test_the_metrics_say_when_a_bundle_was_pulled_back_the_stable_one_too(world: World) -> None:
+    engine = world.worker()
+    stable, new = engine.nodes[NODE].bundle.version, world.copy(2)
+    verbs = world.verbs(engine)
+    verbs.start(NODE, "ada", bundle=new, percent=25)
+
+    def pulled_back() -> dict[str, float]:
+        found = {metric.name: metric for metric in rollout_metrics(world.config(), engine._store)}
+        samples = found["cascade_rolled_back_timestamp_seconds"].samples
+        assert all(sample.labels["node"] == NODE for sample in samples)
+        return {sample.labels["version"]: sample.value for sample in samples}
+
+    assert pulled_back() == {}
+    verbs.rollback(NODE, "ada", "slow", bundle=stable)
+    verbs.rollback(NODE, "ada", "wrong", bundle=new)
+    told = {event.bundle: event.time for event in verbs.store.events(NODE) if event.what == "rollback"}
+    assert pulled_back() == told
+    assert set(told) == {stable, new}

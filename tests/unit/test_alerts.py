@@ -118,11 +118,12 @@ def test_a_worker_that_was_replaced_is_told_and_one_that_a_reload_started_is_not
 
 def test_a_rollback_is_told_for_an_hour(tmp_path: Path) -> None:
     given = [
-        series('cascade_rollout_status{node="n", status="running"}', "1x9 _x200"),
-        series('cascade_rollout_status{node="n", status="rolled-back"}', "_x9 1x200"),
-        series('cascade_rollout_status{node="m", status="running"}', "1x210"),
+        series('cascade_rolled_back_timestamp_seconds{node="n", version="2"}', "_x9 540x200"),
+        series('cascade_rolled_back_timestamp_seconds{node="n", version="1"}', "_x79 4740x130"),
     ]
-    play(tmp_path, given, "CascadeRolledBack", ("8m", []), ("12m", [{"node": "n"}]), ("100m", []))
+    second, first = ({"node": "n", "version": version} for version in "21")
+    told = ("12m", [second]), ("85m", [first]), ("200m", [])
+    play(tmp_path, given, "CascadeRolledBack", ("8m", []), *told)
 
 
 def test_a_certificate_that_ends_is_a_ticket_for_two_weeks_and_a_page_on_the_last_day(tmp_path: Path) -> None:
