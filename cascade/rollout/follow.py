@@ -60,10 +60,12 @@ class Follower:
                 self._last_log = now
                 _log.error("the rollouts' state cannot be read; what is known holds: %s", error)
             return set()
-        first, self.known = anew or not self.known, True
-        self._states, self._generation = states, generation
-        changed = set(self._states) if first else set(behind)
+        first = anew or not self.known
+        self._states = states
+        changed = set(states) if first else {node for node, events in news.items() if events}
         for node, events in news.items():
+            if not events:  # the file was replaced after its heads were read: the next poll sees which it is
+                continue
             self._states[node] = fold(self._states[node], events)
             if not first:
                 for event in events:
@@ -74,6 +76,8 @@ class Follower:
             at = datetime.fromtimestamp(last.time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
             text = "node %s: the last change of its rollouts was at %s: %s by %s: %s"
             _log.info(text, node, at, last.what, last.who, last.why)
+        # Last: were it said before and something failed, the next poll would take none of this for new.
+        self._generation, self.known = generation, True
         return changed
 
     def write(self, event: Event) -> bool:

@@ -68,8 +68,8 @@ class Loaded:
 class Certificates:
     """The certificates of a process. May be used by many threads.
 
-    Files that cannot be used leave the last good ones in force and are complained of. So do files that are
-    outside their time while those in force are not.
+    Files that cannot be used leave the last good ones in force and are complained of. So does a file that is
+    outside its time while that one in force is not.
 
     Parameters
     ----------
@@ -154,12 +154,15 @@ class Certificates:
                 return
             fresh = _loaded(parts, self._paths)
             now = time.time()
-            if before is not None and not before.outside(now):
+            if before is not None:
+                # File by file: where the authorities for clients have ended, the certificate may be valid.
+                ended = before.outside(now)
                 for key, wrong in fresh.outside(now).items():
-                    raise ConfigError(
-                        f"server.tls: {self._paths[key]} {wrong}, and what is in force is valid; is this "
-                        "machine's clock right? Put a certificate there that is valid now"
-                    )
+                    if key not in ended:
+                        raise ConfigError(
+                            f"server.tls: {self._paths[key]} {wrong}, and what is in force is valid; is this "
+                            "machine's clock right? Put a certificate there that is valid now"
+                        )
             self._last_good.put(*parts)
             self._now = fresh
 

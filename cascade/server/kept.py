@@ -11,6 +11,10 @@ from cascade.server.certificates import Certificates
 
 _Paths = tuple[Path, ...]
 
+_MOST = 16
+"""Files are remembered by so many names, those that were read last: each takes two descriptors, and names may
+have a date in them."""
+
 
 class Kept:
     """The last good of `auth.keys` and of `server.tls`.
@@ -20,8 +24,9 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._now: dict[_Paths, LastGood] = {}
-        self._before: dict[_Paths, LastGood] = {}  # a reload may be given up, and followed by the next
+        # Which configuration is served is not known here: any number of reloads may be given up in a row, and
+        # the one before them all goes on starting workers.
+        self._files: dict[_Paths, LastGood] = {}  # what was read last is last
 
     def read(self, config: Config) -> None:
         """Read the files of a configuration that is going to be served. In the parent.
@@ -41,7 +46,11 @@ class Kept:
             paths = _tls_paths(config)
             found[paths] = self._of(paths)
             Certificates(config.server.tls, config.base, found[paths]).check()
-        self._now, self._before = found, self._now
+        for paths, last_good in found.items():
+            self._files.pop(paths, None)
+            self._files[paths] = last_good
+        for paths in list(self._files)[:-_MOST]:
+            del self._files[paths]
 
     def keys(self, config: Config) -> LastGood | None:
         """Give that of `auth.keys`, where a configuration has it."""
@@ -54,7 +63,7 @@ class Kept:
         return self._of(paths) if paths else None
 
     def _of(self, paths: _Paths) -> LastGood:
-        return self._now.get(paths) or self._before.get(paths) or LastGood()
+        return self._files.get(paths) or LastGood()
 
 
 def _keys_paths(config: Config) -> _Paths:

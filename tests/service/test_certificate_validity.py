@@ -86,6 +86,27 @@ def test_what_has_ended_gives_way_to_whatever_comes(fresh: Callable[..., Path], 
     assert certificates.look().parts[1] == (another / "server.pem").read_bytes()
 
 
+@pytest.mark.parametrize(("ended", "valid"), [("ca", "server"), ("server", "ca")])
+def test_that_one_file_has_ended_lets_nothing_expired_in_the_place_of_the_other(
+    fresh: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, ended: str, valid: str
+) -> None:
+    days = {"ca": "ca_days", "server": "days"}
+    files = {"ca": ("ca.pem",), "server": ("server.key", "server.pem")}
+    renew(tmp_path, fresh("before", **{days[ended]: OVER}), *files[ended], *files[valid])
+    certificates = Certificates(MUTUAL, tmp_path)
+    before = certificates.now
+    assert len(before.outside(time.time())) == 1
+    renew(tmp_path, fresh("over", days=OVER, ca_days=OVER), *files[valid])
+    assert certificates.look() is before
+    assert f"{valid}.pem expired on" in caplog.text
+    right = fresh("right", days=(-1, 90), ca_days=(-1, 90))
+    renew(tmp_path, right, *files[valid])  # though the other is still as it was
+    assert certificates.look() is not before
+    assert len(certificates.now.outside(time.time())) == 1
+    renew(tmp_path, right, *files[ended])
+    assert certificates.look().outside(time.time()) == {}
+
+
 def test_authorities_for_clients_may_not_all_be_outside_their_time(
     fresh: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

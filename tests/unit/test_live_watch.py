@@ -278,6 +278,25 @@ def test_a_start_by_a_person_takes_the_fence_down_and_begins_the_test_anew(store
     assert [event.what for event in one.shared.events("n")] == ["fence", "start", "fence"]
 
 
+def test_what_raised_a_fence_does_not_raise_it_again_after_the_start_that_took_it_down(
+    store: SqliteStore,
+) -> None:
+    late = exchangeability.LATE_SECONDS
+    at = changed(store)
+    put(store, *(live(at + i, 0.1) for i in range(int(late))))  # until the look that finds the change
+    one = Worker(store)
+    assert one.look(at)
+    begun = at + late + 10
+    start_anew(store, begun)
+    for clock in (begun, begun + 60, begun + 180):  # the first is over before the first window since
+        assert one.look(clock - late) == ""
+    rng = random.Random(3)
+    put(store, *(live(begun + 60 + i, 0.5 + rng.random() / 2) for i in range(240)))
+    assert one.look(begun + 300) == ""
+    assert one.watch._tests["n", "v1"].n == 240 - 10  # to the end of a whole minute
+    assert [event.what for event in one.shared.events("n")] == ["fence", "start"]
+
+
 def test_a_fence_whose_event_is_gone_with_the_database_comes_down_in_running_workers(
     store: SqliteStore,
 ) -> None:
