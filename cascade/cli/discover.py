@@ -96,7 +96,7 @@ def discover(
             emit({
                 "calls": len(calls), "unread": found.unread, "left_to_the_teacher": len(found.left),
                 "left_topics": [list(topic) for topic in found.left_topics],
-                "spend_in": "dollars" if found.priced else "tokens",
+                "spend_in": "dollars" if found.priced else "tokens", "unpriced": found.unpriced,
                 "candidates": [candidate.to_json() for candidate in found.candidates],
             })  # fmt: skip
             return
@@ -162,5 +162,10 @@ def _show(found: Any) -> None:
     typer.echo(
         f"{len(found.left)} open-ended calls are left to the teacher; {found.unread} could not be read"
     )
+    if found.priced and found.unpriced:
+        typer.echo(
+            f"{found.unpriced} of {len(found.calls)} calls have no price: they count at the dollars a token "
+            "of the others, of the same model where it has a price"
+        )
     for topic, share in found.left_topics:
         typer.echo(f"  {share:.0%} about {topic}")
