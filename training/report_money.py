@@ -34,8 +34,9 @@ def money(report: NodeReport) -> list[Block]:
             Text(
                 f"A teacher's answer is taken at {dollars(prices.teacher_call)}, from "
                 f"{SOURCES[found.price_from]}{_then(found)}; a CPU "
-                f"hour at {dollars(prices.cpu_hour)}; {prices.audit_share:.0%} of what settles is "
-                f"audited; a retraining, {dollars(prices.retraining)}, is spread over "
+                f"hour at {dollars(prices.cpu_hour)}; by assumption (costs.audit_share, "
+                f"costs.decisions_per_retraining when it was retrained), {100 * prices.audit_share:.3g}% of "
+                f"what settles is audited, and a retraining, {dollars(prices.retraining)}, is spread over "
                 f"{prices.decisions_per_retraining:,.0f} decisions.",
                 "note",
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -93,9 +94,22 @@ def node_of(config: Config, name: str) -> NodeConfig:
     return config.nodes[name]
 
 
+def json_text(data: dict[str, Any], indent: int | None = None) -> str:
+    """Write a result as JSON; a number that JSON does not have (NaN, infinity) becomes null."""
+    return json.dumps(_finite(data), ensure_ascii=False, default=str, allow_nan=False, indent=indent)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def emit(data: dict[str, Any]) -> None:
-    """Print a result as JSON on stdout."""
-    text = json.dumps(data, ensure_ascii=False, default=str)
+    """Print a result as JSON on stdout; see `json_text`."""
+    text = json_text(data)
     typer.echo(text.encode("utf-8", "backslashreplace").decode())  # half a surrogate pair, as JSON escapes it
 
 

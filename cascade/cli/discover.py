@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Table
@@ -20,7 +20,11 @@ from cascade.cli.console import (
     steps,
     wide_console,
 )
-from cascade.cli.import_traffic import LogFormat
+from cascade.cli.import_traffic import LogFormat, name_bad_lines
+
+if TYPE_CHECKING:
+    from cascade.traffic import Call
+    from cascade.traffic.records import BadLine
 
 
 def discover(
@@ -29,6 +33,9 @@ def discover(
         Path | None, typer.Option("--from", help="A log of another tool, instead of the captured calls.")
     ] = None,
     format_: Annotated[LogFormat, typer.Option("--format", help="What that log is.")] = LogFormat.AUTO,
+    requests: Annotated[
+        Path | None, typer.Option(help="openai-batch: the batch's input file, where --from is its output.")
+    ] = None,
     days: Annotated[float | None, typer.Option(help="Only captured calls of the last so many days.")] = None,
     min_calls: Annotated[int, typer.Option(min=20, help="Rarer kinds of call are not looked at.")] = 50,
     write: Annotated[
@@ -48,6 +55,8 @@ def discover(
     Example: `cascade discover --write nodes.yaml`
     """
     with clear_errors():
+        if source is None and requests is not None:
+            raise typer.BadParameter("--requests is about a log: give it by --from", param_hint="--requests")
         loaded = read_config(config)
         try:
             from training.discovery import discover as run
@@ -59,8 +68,9 @@ def discover(
         from cascade.encoder import find_encoder
         from cascade.errors import ConfigError, InvalidInput
 
+        bad: list[BadLine] = []
         if source is not None:
-            calls = _from_log(source, format_)
+            calls, bad = _from_log(source, format_, requests, as_json)
         else:
             from cascade.traffic import open_traffic
 
@@ -91,21 +101,26 @@ def discover(
             found = run(calls, embed, min_calls, seed, step)
         teacher = next((n for n, r in loaded.rungs.items() if isinstance(r, ChatRungConfig)), "frontier")
         if write is not None:
-            write.write_text(stanzas(found.candidates, teacher, write.parent, local, bar), encoding="utf-8")
+            text = stanzas(found.candidates, teacher, write.parent, local, bar, found.priced)
+            write.write_text(text, encoding="utf-8")
         if as_json:
             emit({
-                "calls": len(calls), "unread": found.unread, "left_to_the_teacher": len(found.left),
+                "calls": len(calls), "unread": found.unread + len(bad),
+                "bad_lines": {line.line: line.reason for line in bad}, "left_to_the_teacher": len(found.left),
                 "left_topics": [list(topic) for topic in found.left_topics],
-                "spend_in": "dollars" if found.priced else "tokens",
+                "spend_in": "dollars" if found.priced else "tokens", "unpriced": found.unpriced,
                 "candidates": [candidate.to_json() for candidate in found.candidates],
             })  # fmt: skip
             return
-        _show(found)
+        _show(found, found.unread + len(bad))
         if write is not None:
             typer.echo(f"written to {write}: copy what you accept into the nodes of cascade.yaml")
 
 
-def _from_log(path: Path, format_: LogFormat) -> list[Any]:
+def _from_log(
+    path: Path, format_: LogFormat, requests: Path | None, quiet: bool
+) -> tuple[list[Call], list[BadLine]]:
+    """Give the calls of a log, and its lines that could not be read, which are named on stderr."""
     from cascade.errors import InvalidInput
     from cascade.traffic import Call
     from cascade.traffic.logs import Format, read_log
@@ -116,22 +131,40 @@ def _from_log(path: Path, format_: LogFormat) -> list[Any]:
             raise InvalidInput("from", f"{path} is empty")
     kind = detect(path) if format_ is LogFormat.AUTO else cast(Format, format_.value)
     if kind == "jsonl":
-        raise InvalidInput(
-            "from", f"{path} holds labelled records of one node, not calls: import them instead"
-        )
-    logged, bad = read_log(path, kind)
-    for line in bad[:20]:
-        console.print(f"  line {line.line}: {line.reason}", markup=False, highlight=False, soft_wrap=True)
-    return [
+        raise InvalidInput("from", _no_log(path, format_))
+    logged, bad = read_log(path, kind, requests)
+    if not (quiet and logged):  # with --json they are in the result, where there is one
+        name_bad_lines({line.line: line.reason for line in bad})
+    if not logged:
+        why = f"no line of {path} could be read" if bad else f"{path} holds no answered call to a chat model"
+        raise InvalidInput("from", f"{why}; it was read as {kind}, and --format says what else it is")
+    calls = [
         Call(
             each.id, each.time or 0.0, each.tenant, None, each.model, each.messages, each.tools,
             each.response_format, each.output, {}, each.usd, each.input_tokens, each.output_tokens,
         )
         for _, each in logged
     ]  # fmt: skip
+    return calls, bad
 
 
-def _show(found: Any) -> None:
+def _no_log(path: Path, format_: LogFormat) -> str:
+    """Say why a file is not taken for a log of calls: what its first entry is, as far as can be told."""
+    from cascade.traffic.logs.entry import Unreadable
+    from cascade.traffic.logs.reading import first_entry
+
+    entry = first_entry(path)
+    labelled = isinstance(entry, dict) and ("label" in entry or "output" in entry)
+    if labelled or format_ is LogFormat.JSONL:
+        return f"{path} holds labelled records of one node, not calls: import them instead"
+    if isinstance(entry, Unreadable):
+        first = f"the first entry of {path} could not be read: {entry}"
+    else:
+        first = f"the first entry of {path} is of no format that is known here (otel, litellm, openai-batch)"
+    return f"{first}; where others are good, say what they are by --format"
+
+
+def _show(found: Any, unread: int) -> None:
     many = f"{len(found.candidates)} candidate node{'' if len(found.candidates) == 1 else 's'}"
     by = "money first" if found.priced else "tokens first, since no call has a price"
     table = Table(title=f"{many}, the most {by}", title_justify="left")
@@ -159,8 +192,11 @@ def _show(found: Any) -> None:
         wide_console().print(table)
     else:
         typer.echo("no candidate nodes; kinds with fewer calls than --min-calls are not looked at")
-    typer.echo(
-        f"{len(found.left)} open-ended calls are left to the teacher; {found.unread} could not be read"
-    )
+    typer.echo(f"{len(found.left)} open-ended calls are left to the teacher; {unread} could not be read")
+    if found.priced and found.unpriced:
+        typer.echo(
+            f"{found.unpriced} of {len(found.calls)} calls have no price: they count at the dollars a token "
+            "of the others, of the same model where it has a price"
+        )
     for topic, share in found.left_topics:
         typer.echo(f"  {share:.0%} about {topic}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -104,10 +105,7 @@ def import_traffic(
         typer.echo(
             f"{node}: {count.added:,} added, {count.already_there:,} already there, {len(bad):,} skipped"
         )
-        for line, reason in list(bad.items())[:_SHOWN]:
-            console.print(f"  line {line}: {reason}", markup=False, highlight=False, soft_wrap=True)
-        if len(bad) > _SHOWN:
-            console.print(f"  and {len(bad) - _SHOWN:,} more", highlight=False)
+        name_bad_lines(bad)
         if bad:
             console.print(
                 "  They are neither learned from nor held out: no certificate is about requests like them.",
@@ -116,6 +114,14 @@ def import_traffic(
         if not (count.added or count.already_there or bad):
             console.print(f"{file.name} is empty", markup=False, highlight=False, soft_wrap=True)
         _say_differing(count.differing, replace)
+
+
+def name_bad_lines(bad: Mapping[int, str]) -> None:
+    """Name the first bad lines of a file with their reasons on stderr, and how many more there are."""
+    for line, reason in list(bad.items())[:_SHOWN]:
+        console.print(f"  line {line}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if len(bad) > _SHOWN:
+        console.print(f"  and {len(bad) - _SHOWN:,} more", highlight=False)
 
 
 def _say_differing(ids: tuple[str, ...], replaced: bool) -> None:

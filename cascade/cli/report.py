@@ -15,6 +15,7 @@ from cascade.cli.console import (
     clear_errors,
     console,
     emit,
+    json_text,
     node_of,
     read_config,
     steps,
@@ -122,10 +123,8 @@ def _write(config: Config, name: str, version: str, form: Format, output: Path |
     elif form is Format.JSON and output is None:
         emit(found.to_json())
     else:
-        import json
-
         if form is Format.JSON:
-            text = json.dumps(found.to_json(), ensure_ascii=False, default=str, indent=1) + "\n"
+            text = json_text(found.to_json(), indent=1) + "\n"
         if output is None:
             typer.echo(text, nl=False)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -85,7 +85,7 @@ def plan(
                     "node": node,
                     "bar": bar.agreement,
                     "traffic": asdict(traffic),
-                    "plans": [_json(p) for p in plans],
+                    "plans": [asdict(p) for p in plans],
                 }
             )
             return
@@ -180,16 +180,3 @@ def _time(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _json(plan: Plan) -> dict[str, Any]:
-    # NaN is no JSON: what no simulated rollout got to is null
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(part) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(part) for part in value]
-        return None if value != value else value
-
-    cleaned: dict[str, Any] = clean(asdict(plan))
-    return cleaned

@@ -23,9 +23,10 @@ class CostsConfig(Section):
     retrain_hour : float
         Dollars for an hour of the machine that retrains.
     decisions_per_retraining : int
-        Over how many decisions the price of one retraining is spread, before traffic tells.
+        Over how many decisions the price of one retraining is spread in what is expected: an assumption.
     audit_share : float
-        Share of the settled answers that the teacher is asked about as well, before traffic tells.
+        Share of the settled answers that the teacher is asked about as well, in what is expected: an
+        assumption, whatever was audited so far. It sets no rate of audits; `rollout.audit` does.
     wrong_answer : float, optional
         Dollars that an answer which the teacher would not have given does in harm. By default what the bar
         implies: at a bar of a, settling is worth it from P(right) = a on, so one wrong answer weighs as much

@@ -20,7 +20,7 @@ from cascade.gateway.fixed_part import fingerprint
 from cascade.gateway.unstated import request_tokens, said_bytes, tokens
 from cascade.traffic import Call
 from tests.conftest import ROOT
-from training.discovery import discover
+from training.discovery import Discovered, discover
 from training.discovery.asked import read_calls
 from training.discovery.contracts import infer
 from training.discovery.estimate import estimate
@@ -182,6 +182,35 @@ def test_tokens_stand_for_money_where_nothing_has_a_price() -> None:
     )
     assert not found.priced
     assert found.candidates[0].spend_share == pytest.approx(0.5)
+
+
+def spends(found: Discovered) -> dict[str, float]:
+    return {c.contract.kind: c.spend for c in found.candidates}
+
+
+def test_calls_without_a_price_count_at_the_dollars_a_token_of_the_others() -> None:
+    """Twelve tokens each: 120 labels with a price, 80 tool calls without, 100 chats of another model without."""
+    labels, chats = intents(120), [replace(c, usd=0.0, model="other") for c in talk(100)]
+    silent = [replace(c, usd=0.0) for c in tool_calls(80)]
+    found = discover([*labels, *silent, *chats], None)
+    assert found.priced
+    assert found.unpriced == 180
+    assert spends(found) == pytest.approx({"labels": 0.12, "tools": 0.08})
+    assert [c.spend_share for c in found.candidates] == pytest.approx([120 / 300, 80 / 300])
+
+
+def test_the_price_of_the_same_model_goes_before_that_of_all() -> None:
+    small = [replace(c, model="small", usd=0.0 if i % 2 else 0.0001) for i, c in enumerate(tool_calls(80))]
+    found = discover([*intents(120), *small], None)
+    assert found.unpriced == 40
+    assert spends(found) == pytest.approx({"labels": 0.12, "tools": 0.008})
+
+
+def test_what_the_ladder_answered_cost_nothing_and_is_not_without_a_price() -> None:
+    own = [replace(c, usd=0.0, context={"served_by": "ladder"}) for c in tool_calls(80)]
+    found = discover([*intents(120), *own], None)
+    assert found.unpriced == 0
+    assert spends(found) == pytest.approx({"labels": 0.12, "tools": 0.0})
 
 
 def test_where_no_tokens_were_reported_either_they_are_counted_from_what_was_said() -> None:

@@ -45,6 +45,14 @@ def test_without_another_price_it_is_what_the_retraining_worked_out(report: Node
     assert not any("harm" in name for name in table)
 
 
+def test_the_share_of_audits_is_said_to_be_an_assumption_whatever_the_traffic_tells(
+    report: NodeReport,
+) -> None:
+    _, text = expected(replace(report, teacher_call=(1e-3, "traffic")))
+    assert "by assumption (costs.audit_share," in text
+    assert "2% of what settles is audited" in text
+
+
 def test_once_the_traffic_tells_the_teachers_price_all_tables_use_it(report: NodeReport) -> None:
     before, _ = expected(report)
     then = report.manifest["economy"]["prices"]["teacher_call"]

@@ -45,8 +45,8 @@ class Candidate:
         Whether it was told from other calls of the same fixed part by meaning: callers have to name it.
     contract : Inferred
     spend, spend_share : float
-        Dollars, and the share of all calls' dollars; tokens where no call has a price: those that its model
-        reported, or a quarter of its bytes.
+        Dollars, and the share of all calls' dollars; see `Discovered.unpriced` for calls without a price.
+        Tokens where no call has one: those that its model reported, or a quarter of its bytes.
     repetitiveness : float
         Share of calls whose question was asked before, up to case and white space.
     top_share : float
@@ -116,6 +116,9 @@ class Discovered:
         Calls that failed or hold more than text.
     priced : bool
         Whether spend is in dollars; in tokens else.
+    unpriced : int
+        Calls of no known price, though a model outside answered them. Where others have a price, they count
+        at the dollars a token of those: of the same model, or of all where that has none.
     """
 
     candidates: tuple[Candidate, ...]
@@ -124,6 +127,7 @@ class Discovered:
     left_topics: tuple[tuple[str, float], ...]
     unread: int
     priced: bool
+    unpriced: int
 
 
 @dataclass(slots=True)
@@ -174,10 +178,7 @@ def discover(
         parts, rest = _by_meaning(asked, group, questions, embed, min_calls, seed)
         found += parts
         left += rest
-    money = np.array([each.call.usd for each in asked])
-    priced = bool(money.sum() > 0)
-    if not priced:
-        money = np.array([float(_tokens(each.call)) for each in asked])
+    money, priced, unpriced = _spend([each.call for each in asked])
     total = max(float(money.sum()), 1e-12)
     names = _names(found)
     candidates = []
@@ -193,7 +194,28 @@ def discover(
         topics([asked[i].said for i in left], embed, seed),
         len(calls) - len(asked),
         priced,
+        unpriced,
     )
+
+
+def _spend(calls: Sequence[Call]) -> tuple[NDArray[np.float64], bool, int]:
+    """Give what each call cost, whether that is in dollars (in tokens else), and how many had no price."""
+    usd = np.array([call.usd for call in calls], dtype=np.float64)
+    known = usd > 0
+    # A log says 0 of what is free and of what nobody priced alike. Only of our own ladder is it known.
+    unpriced = ~known & np.array([call.context.get("served_by") != "ladder" for call in calls], dtype=bool)
+    n_unpriced = int(unpriced.sum())
+    if known.any() and not n_unpriced:
+        return usd, True, 0
+    used = np.array([float(_tokens(call)) for call in calls])
+    if not known.any():
+        return used, False, n_unpriced
+    models = np.array([call.model for call in calls])
+    for model in set(models[unpriced].tolist()):
+        own = models == model
+        by = known & own if (known & own).any() else known
+        usd[unpriced & own] = used[unpriced & own] * (usd[by].sum() / max(used[by].sum(), 1.0))
+    return usd, True, n_unpriced
 
 
 def _tokens(call: Call) -> int:

@@ -28,6 +28,7 @@ def stanzas(
     folder: Path | None = None,
     local: Sequence[str] = ("linear", "encoder"),
     agreement: float = 0.98,
+    priced: bool = True,
 ) -> str:
     """Write the `nodes` section for candidates.
 
@@ -42,12 +43,15 @@ def stanzas(
         The rungs below the teacher, for nodes with labels; other answers are not learned locally.
     agreement : float
         The bar of each node, at a confidence of 0.95.
+    priced : bool
+        Whether shares are of dollars; of tokens else. See `Discovered.priced`.
     """
+    of = "spend" if priced else "tokens"
     lines = ["nodes:"]
     for c in candidates:
         told = ", ".join(f"{share:.0%} at {bar:.0%}" for bar, share in (c.settled or {}).items())
         lines.append(
-            f"  # {len(c.members)} calls, {c.spend_share:.1%} of the spend; guessed to be settled: "
+            f"  # {len(c.members)} calls, {c.spend_share:.1%} of the {of}; guessed to be settled: "
             f"{told or 'none yet, since local rungs learn labels only'}"
         )
         node: dict[str, object] = {"prompt": prompt_of(c)}

@@ -33,13 +33,23 @@ def detect(path: Path) -> Format:
     InvalidInput
         The file cannot be read.
     """
-    for _, entry in _entries(path):
-        if isinstance(entry, dict):
-            for name, tells in _TELLS:
-                if tells(entry):
-                    return name
-        break
+    entry = first_entry(path)
+    if isinstance(entry, dict):
+        for name, tells in _TELLS:
+            if tells(entry):
+                return name
     return "jsonl"
+
+
+def first_entry(path: Path) -> Any:
+    """Give a file's first JSON value: `Unreadable` where it is none, None where there is nothing.
+
+    Raises
+    ------
+    InvalidInput
+        The file cannot be read.
+    """
+    return next((entry for _, entry in _entries(path)), None)
 
 
 def read_log(
