@@ -9,7 +9,9 @@ do not see each other. So the file at the path is compared with the open one whe
 - Anything else lies there: as if it were gone.
 
 The log of the old file (`-wal`, `-shm`) stays at the path. SQLite would take it for that of the new one and
-ruin it, so it is set aside first: known by who had it open, see `cascade.traffic.tally.counted_files`.
+ruin it, so it is set aside first: known by who had it open, see `cascade.traffic.tally.counted_files`. Of a
+process that lives inode numbers tell that. Those of a dead one may be another file's by now, even of the log
+that was restored along with its database, so there the inode's generation must be the same as well.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cascade.errors import StoreError
+from cascade.traffic.inode import generation_of
 from cascade.traffic.migrations import VERSION
 from cascade.traffic.schema import FileConnection, Identity, uri_of
 from cascade.traffic.tally import FilesOpen, counted_files, is_held
@@ -198,31 +201,34 @@ class DatabaseFile:
                 raise StoreError(f"the traffic database {self.path} was moved while it was opened")
 
     def _tell(self) -> None:
-        wal, shm = (found[1] if found else 0 for found in map(_identity, _log_paths(self.path)))
+        logs = _log_paths(self.path)
+        wal, shm = (found[1] if found else 0 for found in map(_identity, logs))
+        generations = [generation_of(each, self._open) for each in (self.path, *logs)]
         with self._lock:
             if self._open is None:
                 return
             self._logs = {wal, shm} - {0}
-            files = FilesOpen(os.getpid(), self._open, wal, shm)
+            files = FilesOpen(os.getpid(), self._open, wal, shm, Path(), *generations)
             if files != self._told:
                 self._told = files
                 self.on_open(files)
 
     def _set_logs_aside(self, now: Identity) -> None:
-        """Move the log at the path away if it is known to be of another file than the one there now."""
+        """Move the log at the path away if it is known to be of another file than the one there now.
+
+        Raises
+        ------
+        StoreError
+            It may be of another file, which cannot be told; or it is, and cannot be moved.
+        """
         with self._alone():
-            others = set(self._logs) if self._open is not None and self._open[1] != now[1] else set()
-            ours: set[int] = set()
-            for files in counted_files(self._folder):
-                # A disk may have another number after a restart: the same inode is taken for the same file,
-                # and of another disk's inodes nothing is known.
-                if files.file[1] == now[1]:
-                    ours.update((files.wal, files.shm))
-                elif files.file[0] == now[0]:
-                    others.update((files.wal, files.shm))
+            counted = [(files, is_held(files.counter)) for files in counted_files(self._folder)]
             try:
-                for path in _log_paths(self.path):
-                    self._set_aside(path, others - ours)
+                # All are judged before any is moved: where one cannot be told, nothing is touched.
+                for path in [
+                    each for each in _log_paths(self.path) if self._is_of_another(each, now, counted)
+                ]:
+                    self._set_aside(path)
             except FileNotFoundError:  # the last who had it open took it along
                 pass
             except OSError as error:
@@ -231,14 +237,52 @@ class DatabaseFile:
                     f"aside: {error}; move it away"
                 ) from error
 
-    def _set_aside(self, path: Path, others: set[int]) -> None:
+    def _is_of_another(self, path: Path, now: Identity, counted: list[tuple[FilesOpen, bool]]) -> bool:
         found = _identity(path)
-        if found is None or found[1] not in others:
-            return
-        if path.name.endswith("-shm") or not path.stat().st_size:
+        if found is None:
+            return False
+        is_shm = path.name.endswith("-shm")
+        another = self._open is not None and self._open[1] != now[1] and found[1] in self._logs
+        doubtful: list[str] = []
+        for files, alive in counted:
+            if found[1] != (files.shm if is_shm else files.wal):
+                continue
+            # A living process keeps its numbers from being given out again.
+            same_log: bool | None = True
+            same_file: bool | None = files.file[1] == now[1]
+            if not alive:
+                recorded = files.shm_generation if is_shm else files.wal_generation
+                same_log = _same(recorded, generation_of(path, now))
+                if same_file:
+                    same_file = _same(files.file_generation, generation_of(self.path))
+            if same_log is False:
+                continue
+            # A disk may have another number after a restart: the same inode is taken for the same file, also
+            # where its generation is not known, and of another disk's inodes nothing is known.
+            if same_file is not False:
+                return False
+            if files.file[0] != now[0]:
+                continue
+            if same_log:
+                another = True
+            else:
+                doubtful.append(str(files.counter))
+        # An index without its log is made anew by SQLite, and an empty log changes nothing.
+        if doubtful and not another and not is_shm and path.stat().st_size:
+            raise StoreError(
+                f"it cannot be told whether the log {path} belongs to the traffic database {self.path}, so "
+                "neither is touched: a process that was killed had a log of the same inode number, and "
+                f"another database. If the database alone was replaced, move {path} away; if both were put "
+                f"there together, remove {' and '.join(sorted(doubtful))}"
+            )
+        return another
+
+    def _set_aside(self, path: Path) -> None:
+        found = path.stat()
+        if path.name.endswith("-shm") or not found.st_size:
             path.unlink()
             return
-        aside = path.with_name(f"{path.name}.{found[1]}.old")
+        aside = path.with_name(f"{path.name}.{found.st_ino}.old")
         path.rename(aside)
         _log.error("the log of the file that was at %s before is set aside as %s", self.path, aside)
 
@@ -263,6 +307,11 @@ def _identity(path: Path) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _same(recorded: int, generation: int) -> bool | None:
+    """Compare two generations; None where one is not known."""
+    return recorded == generation if recorded and generation else None
 
 
 def _log_paths(path: Path) -> tuple[Path, Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cascade.errors import WrongDatabase
+from cascade.traffic.inode import OPENING
 from cascade.traffic.migrations import STEPS, VERSION
 
 _WAL_TRIES = 100
@@ -111,11 +112,12 @@ def uri_of(path: Path, mode: str) -> str:
 def _connect(
     path: Path, busy_timeout: float, create: bool, verify: Callable[[FileConnection], None]
 ) -> FileConnection:
-    connection = sqlite3.connect(
-        uri_of(path, "rwc" if create else "rw"), uri=True, timeout=busy_timeout, isolation_level=None,
-        check_same_thread=False,  # opened by one thread, used by another; never by two at once
-        factory=FileConnection,
-    )  # fmt: skip
+    with OPENING:
+        connection = sqlite3.connect(
+            uri_of(path, "rwc" if create else "rw"), uri=True, timeout=busy_timeout, isolation_level=None,
+            check_same_thread=False,  # opened by one thread, used by another; never by two at once
+            factory=FileConnection,
+        )  # fmt: skip
     try:
         verify(connection)
     except BaseException:

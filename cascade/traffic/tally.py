@@ -26,6 +26,7 @@ from cascade.traffic.database import Connection
 
 _NUMBERS = struct.Struct("<QQd")
 _FILES = struct.Struct("<QQQQ")  # behind the numbers; an older Cascade neither writes nor reads it
+_GENERATIONS = struct.Struct("<QQQ")  # behind the files; added later, too
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +84,9 @@ class FilesOpen:
         Inodes of the log and of its index, on the same device; 0 where there was none.
     counter : Path
         The counter that says so.
+    file_generation, wal_generation, shm_generation : int
+        Which of the files that had the number one after the other: see `cascade.traffic.inode`. 0 where that
+        is not known.
     """
 
     pid: int
@@ -90,6 +94,9 @@ class FilesOpen:
     wal: int
     shm: int
     counter: Path = Path()
+    file_generation: int = 0
+    wal_generation: int = 0
+    shm_generation: int = 0
 
 
 class Counter:
@@ -112,8 +119,9 @@ class Counter:
         self._numbers: mmap.mmap | None = None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)  # let go of by the kernel, whatever the process dies of
-            os.write(self._file, bytes(_NUMBERS.size + _FILES.size))
-            self._numbers = mmap.mmap(self._file, _NUMBERS.size + _FILES.size)
+            size = _NUMBERS.size + _FILES.size + _GENERATIONS.size
+            os.write(self._file, bytes(size))
+            self._numbers = mmap.mmap(self._file, size)
         except BaseException:  # on a full disk the file is made and cannot be written
             self.close()
             raise
@@ -126,7 +134,13 @@ class Counter:
     def keep_files(self, files: FilesOpen) -> None:
         """Record which files are open."""
         if self._numbers is not None:
+            # Not at once: a process that is killed in between must not leave generations of other numbers.
+            behind = _NUMBERS.size + _FILES.size
+            _GENERATIONS.pack_into(self._numbers, behind, 0, 0, 0)
             _FILES.pack_into(self._numbers, _NUMBERS.size, *files.file, files.wal, files.shm)
+            _GENERATIONS.pack_into(
+                self._numbers, behind, files.file_generation, files.wal_generation, files.shm_generation
+            )
 
     def close(self, remove: bool = True) -> None:
         """Let go of the file; where it is not removed, what it holds is found like that of a dead process."""
@@ -192,8 +206,12 @@ def counted_files(folder: Path) -> list[FilesOpen]:
         for path in folder.iterdir():
             with suppress(OSError, ValueError, struct.error):
                 pid = int(path.name.partition("-")[0])
-                device, inode, wal, shm = _FILES.unpack_from(path.read_bytes(), _NUMBERS.size)
-                found.append(FilesOpen(pid, (device, inode), wal, shm, path))
+                raw = path.read_bytes()
+                device, inode, wal, shm = _FILES.unpack_from(raw, _NUMBERS.size)
+                generations = (0, 0, 0)
+                with suppress(struct.error):  # an older Cascade's
+                    generations = _GENERATIONS.unpack_from(raw, _NUMBERS.size + _FILES.size)
+                found.append(FilesOpen(pid, (device, inode), wal, shm, path, *generations))
     return found
 
 

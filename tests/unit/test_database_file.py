@@ -17,8 +17,9 @@ from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.follow import Follower
 from cascade.rollout.state import Event
 from cascade.traffic import Limits, Outcome, SqliteStore, open_store
+from cascade.traffic.inode import generation_of
 from cascade.traffic.schema import FileConnection
-from cascade.traffic.tally import _FILES, _NUMBERS
+from cascade.traffic.tally import _FILES, _GENERATIONS, _NUMBERS, counted_files
 from tests.soon import comes
 from tests.traffic_records import decision
 
@@ -240,6 +241,7 @@ def test_who_opens_a_backup_does_not_mix_it_with_the_log_of_the_old_file(
     backup = back_up(path)
     backup_ids = rows(backup, "SELECT decision_id FROM decisions")
     if not alive:
+        needs_generations(path)
         holder.kill()
         holder.wait()
     backup.rename(path)
@@ -269,9 +271,146 @@ def test_a_log_stays_with_its_database_where_the_disk_has_another_number_after_a
     assert list(path.parent.glob("*.old")) == []
 
 
+def needs_generations(path: Path) -> None:
+    if not generation_of(path):
+        pytest.skip("this file system's inodes have no generation")
+
+
+def killed(holder: Any, path: Path) -> Path:
+    """Kill who has the database open; give the counter it leaves."""
+    holder.kill()
+    holder.wait()
+    (counter,) = path.with_name("traffic.db.open").iterdir()
+    return counter
+
+
+_UNKNOWN = (0, 0, 0)
+
+
+def recorded(counter: Path, files: tuple[int, ...], generations: tuple[int, ...] = ()) -> None:
+    """Have a counter say which files were open; without generations as an older Cascade would."""
+    counter.write_bytes(
+        counter.read_bytes()[: _NUMBERS.size]
+        + _FILES.pack(*files)
+        + (_GENERATIONS.pack(*generations) if generations else b"")
+    )
+
+
+def numbers(path: Path) -> tuple[int, int, int, int]:
+    """Give what a counter says of files: device and inode, and the log's and the index's inode."""
+    found = [os.stat(f"{path}{end}") for end in ("", "-wal", "-shm")]
+    return found[0].st_dev, *(each.st_ino for each in found)
+
+
+def test_a_counter_says_the_generations_of_what_is_open(path: Path, holder: Any) -> None:
+    needs_generations(path)
+    counter = killed(holder, path)
+    (files,) = counted_files(counter.parent)
+    assert (*files.file, files.wal, files.shm) == numbers(path)
+    assert (files.file_generation, files.wal_generation, files.shm_generation) == tuple(
+        generation_of(Path(f"{path}{end}")) for end in ("", "-wal", "-shm")
+    )
+
+
+@pytest.mark.parametrize("reused", ["the log's", "the index's", "both"])
+def test_a_log_restored_with_its_database_is_kept_though_it_has_the_inode_number_of_the_dead_ones(
+    path: Path, holder: Any, reused: str
+) -> None:
+    needs_generations(path)
+    counter = killed(holder, path)
+    device, file, wal, shm = numbers(path)
+    log, index = (generation_of(Path(f"{path}{end}")) for end in ("-wal", "-shm"))
+    # The log has the number that the dead process's log had, or its index; the database or its own, or not.
+    of = {
+        "the log's": ((device, file + 1, wal, shm), (1, log ^ 1 or 2, index ^ 1 or 2)),
+        "the index's": ((device, file + 1, wal + 1, wal), (1, 1, log ^ 1 or 2)),
+        "both": ((device, file, wal, shm), (generation_of(path) ^ 1 or 2, log ^ 1 or 2, index ^ 1 or 2)),
+    }
+    recorded(counter, *of[reused])
+    with SqliteStore(path) as store:
+        assert store.get("d1") is not None
+    assert list(path.parent.glob("*.old")) == []
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_the_log_of_a_replaced_file_is_set_aside_also_where_the_new_one_has_its_number(
+    path: Path, holder: Any, reused: bool
+) -> None:
+    needs_generations(path)
+    backup = back_up(path)
+    counter = killed(holder, path)
+    backup.rename(path)
+    if reused:
+        found = [generation_of(Path(f"{path}{end}")) for end in ("", "-wal", "-shm")]
+        recorded(counter, numbers(path), (found[0] ^ 1 or 2, *found[1:]))
+    log = Path(f"{path}-wal")
+    number, content = log.stat().st_ino, log.read_bytes()
+    with SqliteStore(path) as store:
+        assert store.get("d1") is not None
+    assert path.with_name(f"traffic.db-wal.{number}.old").read_bytes() == content
+
+
+@pytest.mark.parametrize("how", ["no generations", "old counter"])
+@pytest.mark.parametrize("answer", ["log moved", "counter removed"])
+def test_a_log_of_which_nobody_knows_whose_it_is_is_left_to_the_operator(
+    path: Path, holder: Any, monkeypatch: pytest.MonkeyPatch, how: str, answer: str
+) -> None:
+    counter = killed(holder, path)
+    device, file, wal, shm = numbers(path)
+    recorded(counter, (device, file + 1, wal, shm), _UNKNOWN if how == "no generations" else ())
+    if how == "no generations":
+        monkeypatch.setattr("cascade.traffic.database_file.generation_of", lambda *_: 0)
+    log, index = Path(f"{path}-wal"), Path(f"{path}-shm")
+    before = [each.read_bytes() for each in (path, log, index)]
+    for _ in range(2):  # nor does a second try know more
+        with pytest.raises(StoreError, match="cannot be told whether the log") as caught:
+            SqliteStore(path)
+        assert f"move {log} away" in str(caught.value)
+        assert str(caught.value).endswith(f"remove {counter}")
+        assert [each.read_bytes() for each in (path, log, index)] == before
+    if answer == "log moved":
+        log.rename(path.with_name("kept-wal"))
+    else:
+        counter.unlink()
+    if answer == "counter removed":
+        with SqliteStore(path) as store:
+            assert store.get("d1") is not None
+    else:
+        with SqliteStore(path) as store:
+            written(store, "d2")
+    assert list(path.parent.glob("*.old")) == []
+
+
+@pytest.mark.parametrize("generations", [_UNKNOWN, ()])
+def test_a_crash_on_a_file_system_without_generations_or_of_an_older_cascade_needs_nobody(
+    path: Path, holder: Any, generations: tuple[int, ...]
+) -> None:
+    counter = killed(holder, path)
+    recorded(counter, numbers(path), generations)
+    (files,) = counted_files(counter.parent)
+    assert (*files.file, files.wal, files.shm) == numbers(path)
+    assert (files.file_generation, files.wal_generation, files.shm_generation) == _UNKNOWN
+    with SqliteStore(path) as store:
+        assert store.get("d1") is not None
+
+
+def test_a_generation_is_asked_without_letting_go_of_the_locks_of_this_process(path: Path) -> None:
+    with SqliteStore(path) as store:
+        written(store, "d1")
+        for end in ("", "-wal", "-shm"):
+            generation_of(Path(f"{path}{end}"))
+        # Who opened it last would empty the log and remove it, were there no lock of ours.
+        code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM decisions')"
+        subprocess.run([sys.executable, "-c", f"{code}; c.close()", str(path)], check=True)
+        assert Path(f"{path}-wal").exists()
+        written(store, "d2")
+    assert rows(path, "SELECT decision_id FROM decisions ORDER BY 1") == ["d1", "d2"]
+
+
 def test_a_backup_that_comes_after_a_start_without_a_database_is_not_mixed_with_the_old_files_log(
     path: Path, holder: Any
 ) -> None:
+    needs_generations(path)
     backup = back_up(path)
     expected = rows(backup, "SELECT decision_id FROM decisions")
     holder.kill()
