@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cascade.flags.named import FlagsNamed
 
 _TRIES = 20
+_JUST_NOW = 600.0
+"""Seconds in which a second rollback that names no bundle is taken for the same wish as the first."""
 
 
 @dataclass
@@ -50,14 +53,17 @@ class Verbs:
         ------
         UnknownNode, StoreError
         """
-        if node not in self.config.nodes:
-            raise UnknownNode(node, list(self.config.nodes))
-        return fold(NodeRollout(node), self.store.events(node))
+        return self._read(node)[0]
 
     def history(self, node: str) -> list[Event]:
         """Give all events of a node, in order. Raises like `state`."""
-        self.state(node)
-        return self.store.events(node)
+        return self._read(node)[1]
+
+    def _read(self, node: str) -> tuple[NodeRollout, list[Event]]:
+        if node not in self.config.nodes:
+            raise UnknownNode(node, list(self.config.nodes))
+        events = self.store.events(node)
+        return fold(NodeRollout(node), events), events
 
     def start(
         self,
@@ -151,22 +157,46 @@ class Verbs:
     def rollback(self, node: str, who: str, why: str = "", bundle: str = "") -> NodeRollout:
         """Pull a bundle back and bar it: the named one, else the candidate, else the stable one.
 
+        Which one that is, is settled by what is read first: where somebody else pulls it back meanwhile, that
+        was what was wanted, and nothing more is written.
+
         Raises
         ------
         UnknownNode, StoreError
         RolloutRefused
-            There is nothing to pull back, or it was pulled back before.
+            There is nothing to pull back, it was pulled back before, or no bundle is named and only the
+            stable one is left of what was pulled back a moment ago.
         """
+        first, events = self._read(node)
+        version = bundle or first.candidate or self._stable_to_pull_back(first, events)
 
-        def event(state: NodeRollout) -> tuple[str, Mapping[str, object]]:
-            version = bundle or state.candidate or state.stable(pointer_of(self.config.models_path, node))
-            if not version:
-                raise RolloutRefused(f"node {node} serves no bundle: there is nothing to roll back")
-            if version in state.barred:
-                raise RolloutRefused(f"{version} was rolled back before: {state.barred[version]}")
-            return version, {}
+        def event(state: NodeRollout) -> tuple[str, Mapping[str, object]] | None:
+            if version not in state.barred:
+                return version, {}
+            if state is not first:
+                return None
+            raise RolloutRefused(f"{version} was rolled back before: {state.barred[version]}")
 
-        return self._write(self.state(node), "rollback", who, why, event)
+        return self._write(first, "rollback", who, why, event)
+
+    def _stable_to_pull_back(self, state: NodeRollout, events: list[Event]) -> str:
+        """Give the stable version for a rollback that names none.
+
+        Of two people who roll a candidate back at once, or one who is a moment later than the guard, the
+        second finds only the good bundle, and did not mean that one.
+        """
+        stable = state.stable(pointer_of(self.config.models_path, state.node))
+        if not stable:
+            raise RolloutRefused(f"node {state.node} serves no bundle: there is nothing to roll back")
+        last = next((e for e in reversed(events) if e.what != "fence"), None)  # a fence is about traffic
+        # One of a clock that runs ahead is recent, too: to ask once more costs less than the good bundle.
+        if last is not None and last.what == "rollback" and self.clock() - last.time < _JUST_NOW:
+            at = datetime.fromtimestamp(last.time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+            raise RolloutRefused(
+                f"{last.who} rolled {last.bundle} back at {at}{last.why and f' ({last.why})'}, and {stable} "
+                f"serves now; to take the stable bundle out as well say --bundle {stable}"
+            )
+        return stable
 
     def _write(
         self,
@@ -174,12 +204,16 @@ class Verbs:
         what: What,
         who: str,
         why: str,
-        make: Callable[[NodeRollout], tuple[str, Mapping[str, object]]],
+        make: Callable[[NodeRollout], tuple[str, Mapping[str, object]] | None],
     ) -> NodeRollout:
+        """Write what `make` gives for the state, which is read anew where a race was lost; None: nothing."""
         if not who.strip():
             raise RolloutRefused("say who does this")
         for _ in range(_TRIES):
-            bundle, data = make(state)
+            made = make(state)
+            if made is None:
+                return state
+            bundle, data = made
             event = Event(state.node, state.seq + 1, self.clock(), who, what, why.strip(), bundle, data)
             after = apply(state, event)
             if self.store.append(event):
