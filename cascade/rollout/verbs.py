@@ -138,13 +138,25 @@ class Verbs:
     def approve(self, node: str, who: str, why: str = "", force: bool = False) -> NodeRollout:
         """Let a rollout that waits, or is held, go on. `force`: to the next step without the evidence.
 
+        It is about the step that is read first: where that is left meanwhile, it is refused, since of two
+        who approve at once nobody wants two steps.
+
         Raises
         ------
         UnknownNode, RolloutRefused, StoreError
         """
-        state = self._write(
-            self.state(node), "approve", who, why, lambda state: (_current(state), {"force": force})
-        )
+        first = self.state(node)
+
+        def event(state: NodeRollout) -> tuple[str, Mapping[str, object]]:
+            if _place(state) != _place(first) and state.last is not None:
+                last = state.last
+                raise RolloutRefused(
+                    f"somebody changed it meanwhile: {last.what} of {last.bundle} by {last.who}"
+                    f"{last.why and f' ({last.why})'}; look where it stands now, and say it again"
+                )
+            return _current(state), {"force": force}
+
+        state = self._write(first, "approve", who, why, event)
         if state.rollout is not None and state.rollout.full:
             with contextlib.suppress(OSError):  # the shared state says it anyway
                 point_to(self.config.models_path, node, state.rollout.bundle)
@@ -330,6 +342,12 @@ def check_bundle(models: Path, node: str, version: str, bar: float) -> None:
 
 def _current(state: NodeRollout) -> str:
     return state.rollout.bundle if state.rollout is not None else ""
+
+
+def _place(state: NodeRollout) -> tuple[str, int, bool]:
+    """Give what an approval is about: the bundle, what began its step, and whether somebody holds it."""
+    held = state.rollout is not None and state.rollout.status is steps.Status.HELD
+    return _current(state), state.step_seq, held
 
 
 def pointer_of(models: Path, node: str) -> str:

@@ -111,3 +111,35 @@ def test_long_after_a_rollback_and_without_any_the_stable_bundle_is_pulled_back(
         desk.verbs.rollback(NODE, "script")
     with pytest.raises(RolloutRefused, match="was rolled back before"):
         desk.verbs.rollback(NODE, "script", bundle=desk.new)
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_of_two_approvals_at_once_one_goes_a_step_and_the_other_is_told(desk: Desk, force: bool) -> None:
+    desk.verbs.start(NODE, "ada", bundle=desk.new, percent=5, approval="manual")
+    desk.by_guard("promote", desk.new, step=2)
+    desk.between.append(lambda: desk.verbs.approve(NODE, "bob", "looks good", force))
+    with pytest.raises(RolloutRefused) as caught:
+        desk.verbs.approve(NODE, "cleo", force=force)
+    said = f"somebody changed it meanwhile: approve of {desk.new} by bob (looks good)"
+    assert said in str(caught.value)
+    assert desk.verbs.describe(NODE)["percent"] == 25
+    assert [who for who, what, _ in desk.told() if what == "approve"] == ["bob"]
+
+
+def test_an_approval_does_not_overrule_what_came_meanwhile_unless_that_leaves_it_where_it_is(
+    desk: Desk,
+) -> None:
+    desk.verbs.start(NODE, "ada", bundle=desk.new, percent=1)
+    changes: list[tuple[Callable[[], Any], str]] = [
+        (lambda: desk.by_guard("promote", desk.new, step=1), "promote of 0002-.* by guard"),
+        (lambda: desk.verbs.hold(NODE, "bob"), "hold of 0002-.* by bob"),
+        (lambda: desk.by_guard("rollback", desk.new), "rollback of 0002-.* by guard"),
+    ]
+    for change, said in changes:
+        desk.between.append(change)
+        with pytest.raises(RolloutRefused, match=said):
+            desk.verbs.approve(NODE, "cleo", force=True)
+    desk.verbs.start(NODE, "ada", bundle=desk.new, percent=1, approval="manual", force=True)
+    desk.between.append(lambda: desk.by_guard("promote", desk.new, step=1))  # it waits now, at the same step
+    desk.verbs.approve(NODE, "cleo", force=True)
+    assert desk.verbs.describe(NODE)["percent"] == 5
