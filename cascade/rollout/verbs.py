@@ -133,7 +133,7 @@ class Verbs:
                 "marks": list(self.store.marks()),
             }
 
-        return self._write(state, "start", who, why, event)
+        return self._pointed(self._write(state, "start", who, why, event))
 
     def approve(self, node: str, who: str, why: str = "", force: bool = False) -> NodeRollout:
         """Let a rollout that waits, or is held, go on. `force`: to the next step without the evidence.
@@ -156,10 +156,13 @@ class Verbs:
                 )
             return _current(state), {"force": force}
 
-        state = self._write(first, "approve", who, why, event)
+        return self._pointed(self._write(first, "approve", who, why, event))
+
+    def _pointed(self, state: NodeRollout) -> NodeRollout:
+        """Move the pointer where the change has completed a rollout, as a report is about what it names."""
         if state.rollout is not None and state.rollout.full:
             with contextlib.suppress(OSError):  # the shared state says it anyway
-                point_to(self.config.models_path, node, state.rollout.bundle)
+                point_to(self.config.models_path, state.node, state.rollout.bundle)
         return state
 
     def hold(self, node: str, who: str, why: str = "") -> NodeRollout:

@@ -10,6 +10,7 @@ import pytest
 from cascade.config import Config
 from cascade.demo.bundle_copies import copy_bundle
 from cascade.errors import RolloutRefused
+from cascade.pointer import serving_version
 from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.state import GUARD, Event
 from cascade.rollout.verbs import Verbs
@@ -143,3 +144,16 @@ def test_an_approval_does_not_overrule_what_came_meanwhile_unless_that_leaves_it
     desk.between.append(lambda: desk.by_guard("promote", desk.new, step=1))  # it waits now, at the same step
     desk.verbs.approve(NODE, "cleo", force=True)
     assert desk.verbs.describe(NODE)["percent"] == 5
+
+
+def test_whoever_completes_a_rollout_moves_the_pointer_and_nobody_else(desk: Desk) -> None:
+    def pointer() -> str | None:
+        return serving_version(desk.models.parent, NODE)
+
+    desk.verbs.start(NODE, "ada", bundle=desk.new, percent=25)
+    assert pointer() == desk.old
+    desk.verbs.approve(NODE, "ada", force=True)
+    assert pointer() == desk.new
+    third = copy_bundle(desk.models / desk.old, 3)
+    desk.verbs.start(NODE, "ada", bundle=third, percent=100)
+    assert pointer() == third, "a report is about what serves everybody"
