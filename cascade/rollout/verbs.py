@@ -144,8 +144,14 @@ class Verbs:
         Raises
         ------
         UnknownNode, RolloutRefused, StoreError
+        BundleError
+            The bundle to get more traffic is damaged or gone.
         """
         first = self.state(node)
+        rollout = first.rollout
+        if rollout is not None and first.candidate and (force or rollout.status is steps.Status.AWAITING):
+            bar = self.config.nodes[node].bar.agreement
+            check_bundle(self.config.models_path, node, rollout.bundle, bar)
 
         def event(state: NodeRollout) -> tuple[str, Mapping[str, object]]:
             if _place(state) != _place(first) and state.last is not None:
@@ -166,7 +172,12 @@ class Verbs:
         return state
 
     def hold(self, node: str, who: str, why: str = "") -> NodeRollout:
-        """Keep a rollout at its step; the guard may still pull it back. Raises like `approve`."""
+        """Keep a rollout at its step; the guard may still pull it back.
+
+        Raises
+        ------
+        UnknownNode, RolloutRefused, StoreError
+        """
         return self._write(self.state(node), "hold", who, why, lambda state: (_current(state), {}))
 
     def rollback(self, node: str, who: str, why: str = "", bundle: str = "") -> NodeRollout:
@@ -179,10 +190,16 @@ class Verbs:
         ------
         UnknownNode, StoreError
         RolloutRefused
-            There is nothing to pull back, it was pulled back before, or no bundle is named and only the
-            stable one is left of what was pulled back a moment ago.
+            There is nothing to pull back, nobody knows such a bundle, it was pulled back before, or no bundle
+            is named and, a moment after another rollback, only the stable one is left.
         """
         first, events = self._read(node)
+        if bundle and not self._known(node, bundle, events):
+            known = ", ".join(_bundles(self.config.models_path, node)) or "none"
+            raise RolloutRefused(
+                f"{bundle!r} is no bundle of node {node}: it has no folder, is in no event, and the pointer "
+                f"does not name it; there are: {known}"
+            )
         version = bundle or first.candidate or self._stable_to_pull_back(first, events)
 
         def event(state: NodeRollout) -> tuple[str, Mapping[str, object]] | None:
@@ -193,6 +210,16 @@ class Verbs:
             raise RolloutRefused(f"{version} was rolled back before: {state.barred[version]}")
 
         return self._write(first, "rollback", who, why, event)
+
+    def _known(self, node: str, version: str, events: list[Event]) -> bool:
+        """Say whether there is or was such a bundle; a folder that is gone may be in memory still."""
+        told = {name for e in events for name in (e.bundle, e.data.get("stable"))}
+        if version in told or version == pointer_of(self.config.models_path, node):
+            return True
+        with contextlib.suppress(BundleError):
+            refuse_outside(version)
+            return (self.config.models_path / node / version).is_dir()
+        return False
 
     def _stable_to_pull_back(self, state: NodeRollout, events: list[Event]) -> str:
         """Give the stable version for a rollback that names none.

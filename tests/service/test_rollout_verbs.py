@@ -1,5 +1,6 @@
 """What people ask of a rollout while others do, too, or the folder is not what they think it is."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 
 from cascade.config import Config
 from cascade.demo.bundle_copies import copy_bundle
-from cascade.errors import RolloutRefused
-from cascade.pointer import serving_version
+from cascade.errors import BundleError, RolloutRefused
+from cascade.pointer import point_to, serving_version
 from cascade.rollout.database_store import DatabaseRolloutStore
 from cascade.rollout.state import GUARD, Event
 from cascade.rollout.verbs import Verbs
@@ -157,3 +158,32 @@ def test_whoever_completes_a_rollout_moves_the_pointer_and_nobody_else(desk: Des
     third = copy_bundle(desk.models / desk.old, 3)
     desk.verbs.start(NODE, "ada", bundle=third, percent=100)
     assert pointer() == third, "a report is about what serves everybody"
+
+
+def test_a_rollback_refuses_a_version_that_nobody_knows_and_takes_one_whose_folder_is_gone(
+    desk: Desk,
+) -> None:
+    for version in ("0009-typo", "../other", "serving", "."):
+        with pytest.raises(RolloutRefused, match=r"is no bundle of node .* there are: 0001-"):
+            desk.verbs.rollback(NODE, "ada", bundle=version)
+    assert desk.told() == []
+    desk.verbs.start(NODE, "ada", bundle=desk.new, percent=5)
+    point_to(desk.models.parent, NODE, "0005-pointed")
+    shutil.rmtree(desk.models / desk.new)
+    shutil.rmtree(desk.models / desk.old)
+    copy = "0007-a-folder"
+    (desk.models / copy).mkdir()
+    for version in (desk.new, desk.old, "0005-pointed", copy):
+        assert version in desk.verbs.rollback(NODE, "ada", bundle=version).barred
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_an_approval_takes_a_bundle_that_is_gone_no_further(desk: Desk, force: bool) -> None:
+    desk.verbs.start(NODE, "ada", bundle=desk.new, percent=25, approval="manual")
+    desk.by_guard("promote", desk.new, step=3)
+    shutil.rmtree(desk.models / desk.new)
+    with pytest.raises(BundleError, match="is missing"):
+        desk.verbs.approve(NODE, "ada", force=force)
+    assert desk.verbs.describe(NODE)["percent"] == 25
+    desk.verbs.hold(NODE, "ada")
+    assert desk.verbs.approve(NODE, "ada").candidate == desk.new, "it stays where it is"
