@@ -92,6 +92,9 @@ class NodeRollout:
         What served the others when it was started; empty where the teacher did.
     replaced : tuple of str
         Versions that completed rollouts replaced, the latest last.
+    given_up : tuple of str
+        Versions whose rollout was given up for another one's. A pointer that names one has no effect; unlike
+        those that were replaced they serve nobody when another is rolled back, since nothing proved them.
     barred : mapping of str to str
         Versions that were rolled back, and why.
     fenced : mapping of str to Event
@@ -113,6 +116,7 @@ class NodeRollout:
     rollout: steps.Rollout | None = None
     before: str = ""
     replaced: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
     barred: Mapping[str, str] = field(default_factory=dict)
     fenced: Mapping[str, Event] = field(default_factory=dict)
     starts: Mapping[str, Event] = field(default_factory=dict)
@@ -132,13 +136,14 @@ class NodeRollout:
     def stable(self, pointer: str) -> str:
         """Give the stable version, where the pointer file names `pointer`; empty for the teacher.
 
-        The pointer counts, unless what it names was rolled back, is on its way up again, or was replaced by a
-        rollout that was completed since.
+        The pointer counts, unless what it names was rolled back, is on its way up again, was given up on its
+        way, or was replaced by a rollout that was completed since.
         """
         full = self.rollout.bundle if self.rollout is not None and self.rollout.full else ""
-        replaced = {*self.replaced, self.before} if full else set(self.replaced)
-        candidate = self.candidate
-        if pointer and pointer != candidate and pointer not in self.barred and pointer not in replaced:
+        without_effect = {self.candidate, *self.barred, *self.given_up, *self.replaced}
+        if full:
+            without_effect.add(self.before)
+        if pointer and pointer not in without_effect:
             return pointer
         left = (full, self.before, *reversed(self.replaced))
         return next((v for v in left if v and v not in self.barred), "")
@@ -217,12 +222,16 @@ def _begun(state: NodeRollout, event: Event) -> NodeRollout:
     replaced = state.replaced
     if state.rollout is not None and state.rollout.full and state.before:
         replaced = (*replaced, state.before)
-    replaced = tuple(v for v in dict.fromkeys(replaced) if v not in (stable, event.bundle))
+    given_up = (*state.given_up, state.candidate)
+    replaced, given_up = (
+        tuple(v for v in dict.fromkeys(each) if v not in ("", stable, event.bundle))
+        for each in (replaced, given_up)
+    )
     marks = event.data.get("marks")
     evidence, decisions = marks[:2] if isinstance(marks, list | tuple) and len(marks) >= 2 else (0, 0)
     life = Life(event.seq, _int(evidence, 0), _int(decisions, 0))
     return replace(
-        state, before=stable, replaced=replaced, since=event.time, step_seq=event.seq,
+        state, before=stable, replaced=replaced, given_up=given_up, since=event.time, step_seq=event.seq,
         lives={**state.lives, event.bundle: life},
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cascade.flags.named import FlagsNamed
 
 _TRIES = 20
+_JUST_NOW = 600.0
+"""Seconds in which a second rollback that names no bundle is taken for the same wish as the first."""
 
 
 @dataclass
@@ -50,14 +53,17 @@ class Verbs:
         ------
         UnknownNode, StoreError
         """
-        if node not in self.config.nodes:
-            raise UnknownNode(node, list(self.config.nodes))
-        return fold(NodeRollout(node), self.store.events(node))
+        return self._read(node)[0]
 
     def history(self, node: str) -> list[Event]:
         """Give all events of a node, in order. Raises like `state`."""
-        self.state(node)
-        return self.store.events(node)
+        return self._read(node)[1]
+
+    def _read(self, node: str) -> tuple[NodeRollout, list[Event]]:
+        if node not in self.config.nodes:
+            raise UnknownNode(node, list(self.config.nodes))
+        events = self.store.events(node)
+        return fold(NodeRollout(node), events), events
 
     def start(
         self,
@@ -127,46 +133,112 @@ class Verbs:
                 "marks": list(self.store.marks()),
             }
 
-        return self._write(state, "start", who, why, event)
+        return self._pointed(self._write(state, "start", who, why, event))
 
     def approve(self, node: str, who: str, why: str = "", force: bool = False) -> NodeRollout:
         """Let a rollout that waits, or is held, go on. `force`: to the next step without the evidence.
+
+        It is about the step that is read first: where that is left meanwhile, it is refused, since of two
+        who approve at once nobody wants two steps.
+
+        Raises
+        ------
+        UnknownNode, RolloutRefused, StoreError
+        BundleError
+            The bundle to get more traffic is damaged or gone.
+        """
+        first = self.state(node)
+        rollout = first.rollout
+        if rollout is not None and first.candidate and (force or rollout.status is steps.Status.AWAITING):
+            bar = self.config.nodes[node].bar.agreement
+            check_bundle(self.config.models_path, node, rollout.bundle, bar)
+
+        def event(state: NodeRollout) -> tuple[str, Mapping[str, object]]:
+            if _place(state) != _place(first) and state.last is not None:
+                last = state.last
+                raise RolloutRefused(
+                    f"somebody changed it meanwhile: {last.what} of {last.bundle} by {last.who}"
+                    f"{last.why and f' ({last.why})'}; look where it stands now, and say it again"
+                )
+            return _current(state), {"force": force}
+
+        return self._pointed(self._write(first, "approve", who, why, event))
+
+    def _pointed(self, state: NodeRollout) -> NodeRollout:
+        """Move the pointer where the change has completed a rollout, as a report is about what it names."""
+        if state.rollout is not None and state.rollout.full:
+            with contextlib.suppress(OSError):  # the shared state says it anyway
+                point_to(self.config.models_path, state.node, state.rollout.bundle)
+        return state
+
+    def hold(self, node: str, who: str, why: str = "") -> NodeRollout:
+        """Keep a rollout at its step; the guard may still pull it back.
 
         Raises
         ------
         UnknownNode, RolloutRefused, StoreError
         """
-        state = self._write(
-            self.state(node), "approve", who, why, lambda state: (_current(state), {"force": force})
-        )
-        if state.rollout is not None and state.rollout.full:
-            with contextlib.suppress(OSError):  # the shared state says it anyway
-                point_to(self.config.models_path, node, state.rollout.bundle)
-        return state
-
-    def hold(self, node: str, who: str, why: str = "") -> NodeRollout:
-        """Keep a rollout at its step; the guard may still pull it back. Raises like `approve`."""
         return self._write(self.state(node), "hold", who, why, lambda state: (_current(state), {}))
 
     def rollback(self, node: str, who: str, why: str = "", bundle: str = "") -> NodeRollout:
         """Pull a bundle back and bar it: the named one, else the candidate, else the stable one.
 
+        Which one that is, is settled by what is read first: where somebody else pulls it back meanwhile, that
+        was what was wanted, and nothing more is written.
+
         Raises
         ------
         UnknownNode, StoreError
         RolloutRefused
-            There is nothing to pull back, or it was pulled back before.
+            There is nothing to pull back, nobody knows such a bundle, it was pulled back before, or no bundle
+            is named and, a moment after another rollback, only the stable one is left.
         """
+        first, events = self._read(node)
+        if bundle and not self._known(node, bundle, events):
+            known = ", ".join(_bundles(self.config.models_path, node)) or "none"
+            raise RolloutRefused(
+                f"{bundle!r} is no bundle of node {node}: it has no folder, is in no event, and the pointer "
+                f"does not name it; there are: {known}"
+            )
+        version = bundle or first.candidate or self._stable_to_pull_back(first, events)
 
-        def event(state: NodeRollout) -> tuple[str, Mapping[str, object]]:
-            version = bundle or state.candidate or state.stable(pointer_of(self.config.models_path, node))
-            if not version:
-                raise RolloutRefused(f"node {node} serves no bundle: there is nothing to roll back")
-            if version in state.barred:
-                raise RolloutRefused(f"{version} was rolled back before: {state.barred[version]}")
-            return version, {}
+        def event(state: NodeRollout) -> tuple[str, Mapping[str, object]] | None:
+            if version not in state.barred:
+                return version, {}
+            if state is not first:
+                return None
+            raise RolloutRefused(f"{version} was rolled back before: {state.barred[version]}")
 
-        return self._write(self.state(node), "rollback", who, why, event)
+        return self._write(first, "rollback", who, why, event)
+
+    def _known(self, node: str, version: str, events: list[Event]) -> bool:
+        """Say whether there is or was such a bundle; a folder that is gone may be in memory still."""
+        told = {name for e in events for name in (e.bundle, e.data.get("stable"))}
+        if version in told or version == pointer_of(self.config.models_path, node):
+            return True
+        with contextlib.suppress(BundleError):
+            refuse_outside(version)
+            return (self.config.models_path / node / version).is_dir()
+        return False
+
+    def _stable_to_pull_back(self, state: NodeRollout, events: list[Event]) -> str:
+        """Give the stable version for a rollback that names none.
+
+        Of two people who roll a candidate back at once, or one who is a moment later than the guard, the
+        second finds only the good bundle, and did not mean that one.
+        """
+        stable = state.stable(pointer_of(self.config.models_path, state.node))
+        if not stable:
+            raise RolloutRefused(f"node {state.node} serves no bundle: there is nothing to roll back")
+        last = next((e for e in reversed(events) if e.what != "fence"), None)  # a fence is about traffic
+        # One of a clock that runs ahead is recent, too: to ask once more costs less than the good bundle.
+        if last is not None and last.what == "rollback" and self.clock() - last.time < _JUST_NOW:
+            at = datetime.fromtimestamp(last.time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+            raise RolloutRefused(
+                f"{last.who} rolled {last.bundle} back at {at}{last.why and f' ({last.why})'}, and {stable} "
+                f"serves now; to take the stable bundle out as well say --bundle {stable}"
+            )
+        return stable
 
     def _write(
         self,
@@ -174,12 +246,16 @@ class Verbs:
         what: What,
         who: str,
         why: str,
-        make: Callable[[NodeRollout], tuple[str, Mapping[str, object]]],
+        make: Callable[[NodeRollout], tuple[str, Mapping[str, object]] | None],
     ) -> NodeRollout:
+        """Write what `make` gives for the state, which is read anew where a race was lost; None: nothing."""
         if not who.strip():
             raise RolloutRefused("say who does this")
         for _ in range(_TRIES):
-            bundle, data = make(state)
+            made = make(state)
+            if made is None:
+                return state
+            bundle, data = made
             event = Event(state.node, state.seq + 1, self.clock(), who, what, why.strip(), bundle, data)
             after = apply(state, event)
             if self.store.append(event):
@@ -296,6 +372,12 @@ def check_bundle(models: Path, node: str, version: str, bar: float) -> None:
 
 def _current(state: NodeRollout) -> str:
     return state.rollout.bundle if state.rollout is not None else ""
+
+
+def _place(state: NodeRollout) -> tuple[str, int, bool]:
+    """Give what an approval is about: the bundle, what began its step, and whether somebody holds it."""
+    held = state.rollout is not None and state.rollout.status is steps.Status.HELD
+    return _current(state), state.step_seq, held
 
 
 def pointer_of(models: Path, node: str) -> str:

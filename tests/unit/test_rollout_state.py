@@ -108,6 +108,52 @@ def test_a_started_bundle_leaves_the_pointer_that_names_it_without_effect() -> N
     assert (plan.stable, plan.candidate, plan.shadow) == ("", NEW, True)
 
 
+def test_a_bundle_that_is_doubted_and_then_given_up_for_another_does_not_come_back_by_the_pointer() -> None:
+    story = Story()
+    story.start(stable=OLD)
+    story.promote(4)
+    assert story.state.stable(NEW) == NEW
+    story.start(NEW, stable=OLD, step=2)
+    assert story.state.plan(NEW).stable == OLD
+    story.start(NEXT, stable=OLD, step=2)
+    plan = story.state.plan(NEW)
+    assert (plan.stable, plan.candidate) == (OLD, NEXT)
+    assert story.state.given_up == (NEW,)
+    gone = apply(story.state, story.event("rollback", NEXT))
+    assert gone.stable(NEW) == OLD
+    full = story.promote(2, NEXT)
+    assert (full.stable(NEW), full.overdue(NEW)) == (NEXT, NEXT), "the pointer is behind, and nothing newer"
+    again = story.start(NEW, stable=NEXT)
+    assert again.given_up == ()
+    story.promote(4)
+    assert story.state.stable(NEW) == NEW, "started again, it has proven itself"
+
+
+def test_what_the_teacher_alone_stood_in_for_stays_off_the_traffic_when_it_is_given_up() -> None:
+    story = Story()
+    story.start(NEW, stable="", step=2)  # taken off the traffic, by force; the pointer names it
+    assert story.start(NEXT, stable="", step=2).plan(NEW).stable == ""
+
+
+def test_a_bundle_that_was_given_up_unproven_serves_nobody_when_the_stable_one_is_rolled_back() -> None:
+    story = Story()
+    story.start(NEW, stable=OLD, step=1)
+    story.start(NEXT, stable=OLD, step=1)
+    story.tell("rollback", NEXT)
+    assert story.tell("rollback", OLD).plan(OLD).stable == ""
+
+
+def test_what_ended_otherwise_is_not_given_up() -> None:
+    story = Story()
+    story.start(stable=OLD, step=1)
+    assert story.start(stable=OLD, step=1).given_up == (), "started anew itself"
+    story.tell("rollback")
+    assert story.start(NEXT, stable=OLD).given_up == (), "rolled back"
+    story.promote(4, NEXT)
+    state = story.start(NEW, stable=NEXT)
+    assert (state.given_up, state.replaced) == ((), (OLD,)), "completed"
+
+
 def test_starting_again_lifts_the_bar_and_begins_a_new_life() -> None:
     story = Story()
     story.start(stable=OLD)
@@ -210,7 +256,12 @@ def test_any_events_fold_and_what_was_rolled_back_last_is_served_to_nobody(
     # read in pieces, as another worker does
     half = len(events) // 2
     assert fold(fold(NodeRollout("node"), events[:half]), events[half:]) == state
+    states = [fold(NodeRollout("node"), events[:n]) for n in range(len(events) + 1)]
+    begun = zip(states, events, strict=False)
+    if not any(e.what == "start" and s.candidate not in ("", e.bundle, OLD) for s, e in begun):
+        assert state.given_up == (), "such histories fold as they always did"
     plan = state.plan(pointer)
+    assert plan.stable not in state.given_up
     assert not {plan.stable, plan.candidate, plan.spare} & set(plan.barred)
     marked = {bundle: what for what, bundle, *_ in told if what in ("start", "fence")}
     assert set(state.fenced) == set(plan.fenced) == {b for b, what in marked.items() if what == "fence"}
