@@ -351,7 +351,8 @@ def _figures(
     rung, right = np.array(log.rung, dtype=np.int64), np.array(log.right, dtype=np.float64)
     by_teacher, before = np.array(log.by_teacher, dtype=bool), np.array(log.local_before, dtype=bool)
     n, local = len(rung), rung >= 0
-    weight = strata_weights(np.array(log.weight, dtype=np.float64), (by_teacher, before))
+    strata = ((each, int(each.sum())) for each in (by_teacher, before))
+    weight = strata_weights(np.array(log.weight, dtype=np.float64), strata)
     teacher = teacher_usd(np.array(log.n_bytes, dtype=np.float64), np.array(log.paid), *fallback)
     spent = np.array(log.local_usd, dtype=np.float64) + charges.retraining
     spent += np.where(local, charges.audit_share * teacher, teacher)
@@ -381,13 +382,21 @@ def _figures(
     )  # fmt: skip
 
 
-def strata_weights(weight: Floats, strata: Iterable[NDArray[np.bool_]]) -> Floats:
-    """Scale the weights of what is known so that each stratum counts as large as it is in the log."""
+def strata_weights(weight: Floats, strata: Iterable[tuple[NDArray[np.bool_], int]]) -> Floats:
+    """Scale the weights of what is known so that each stratum counts as large as it is in the log.
+
+    Parameters
+    ----------
+    weight : float array of shape (n,)
+        0 where nothing is known.
+    strata : iterable of (bool array of shape (n,), int)
+        Which belong to a stratum, and how many decisions of the log do.
+    """
     out = np.zeros_like(weight)
-    for stratum in strata:
-        total = weight[stratum].sum()
+    for which, size in strata:
+        total = weight[which].sum()
         if total > 0:
-            out[stratum] = weight[stratum] / total * stratum.sum()
+            out[which] = weight[which] / total * size
     return out
 
 

@@ -25,7 +25,7 @@ from training.log import Log
 from training.net_cost import measure_ms, teacher_line, teacher_price
 from training.offline import OfflineNode
 from training.own_validators import refusals
-from training.replay import Charges, Floats, Replay, decision_text, parts, replay, stratum
+from training.replay import Charges, Floats, Replay, decision_text, parts, replay, strata_weights, stratum
 
 Progress = Callable[[str], None]
 
@@ -107,12 +107,7 @@ def known_decisions(
                 chance.append(truth.weight)
     known, each = known[-MAX_COMPARED:], np.array(chance[-MAX_COMPARED:], dtype=np.float64)
     whose = np.array([stratum(decision) for decision, _ in known], dtype=np.int64)
-    weight = np.zeros_like(each)
-    for which in (0, 1):
-        mine = whose == which
-        if mine.any():
-            weight[mine] = each[mine] / each[mine].sum() * of_stratum[which]
-    return known, weight
+    return known, strata_weights(each, ((whose == which, of_stratum[which]) for which in (0, 1)))
 
 
 def alternatives(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -20,7 +20,7 @@ from cascade.cli.console import (
     steps,
     wide_console,
 )
-from cascade.cli.import_traffic import LogFormat, name_bad_lines
+from cascade.cli.import_traffic import LogFormat, format_of, name_bad_lines
 
 if TYPE_CHECKING:
     from cascade.traffic import Call
@@ -123,13 +123,12 @@ def _from_log(
     """Give the calls of a log, and its lines that could not be read, which are named on stderr."""
     from cascade.errors import InvalidInput
     from cascade.traffic import Call
-    from cascade.traffic.logs import Format, read_log
-    from cascade.traffic.logs.reading import detect
+    from cascade.traffic.logs import read_log
 
     with path.open("rb") as file:
         if not any(line.strip() for line in file):
             raise InvalidInput("from", f"{path} is empty")
-    kind = detect(path) if format_ is LogFormat.AUTO else cast(Format, format_.value)
+    kind = format_of(path, format_)
     if kind == "jsonl":
         raise InvalidInput("from", _no_log(path, format_))
     logged, bad = read_log(path, kind, requests)

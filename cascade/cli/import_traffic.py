@@ -25,6 +25,7 @@ from cascade.cli.labelled_file import load_file
 
 if TYPE_CHECKING:
     from cascade.config import Config
+    from cascade.traffic.logs.reading import Format
 
 
 _SHOWN = 20  # bad lines that are named
@@ -85,9 +86,8 @@ def import_traffic(
             _import_captured(loaded, node, as_json)
             return
         from cascade.traffic import open_traffic
-        from cascade.traffic.logs.reading import Format, detect
 
-        kind: Format = detect(file) if format_ is LogFormat.AUTO else cast(Format, format_.value)
+        kind = format_of(file, format_)
         store = open_traffic(loaded)
         try:
             with steps(f"importing {file.name} ({kind})", quiet=as_json):
@@ -114,6 +114,13 @@ def import_traffic(
         if not (count.added or count.already_there or bad):
             console.print(f"{file.name} is empty", markup=False, highlight=False, soft_wrap=True)
         _say_differing(count.differing, replace)
+
+
+def format_of(file: Path, given: LogFormat) -> Format:
+    """Give the format that was named, or the one that a file's first entry tells."""
+    from cascade.traffic.logs.reading import detect
+
+    return detect(file) if given is LogFormat.AUTO else cast("Format", given.value)
 
 
 def name_bad_lines(bad: Mapping[int, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from cascade.cli.console import (
     steps,
     wide_console,
 )
-from cascade.cli.import_traffic import LogFormat
+from cascade.cli.import_traffic import LogFormat, format_of
 from cascade.cli.labelled_file import load_file
 from cascade.errors import InvalidInput, StoreError, TrafficFileError
 
@@ -177,7 +177,6 @@ def _replay_file(
     skip_bad: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     from cascade.traffic import open_traffic
-    from cascade.traffic.logs.reading import detect
     from training.log import read_log
     from training.offline import open_node
     from training.simulate import alternatives, replay_node
@@ -185,7 +184,7 @@ def _replay_file(
     with steps(f"simulating {name}", quiet=as_json) as step, tempfile.TemporaryDirectory() as scratch:
         step("loading the bundle")
         node = open_node(config, name, version)
-        kind: Format = detect(file) if format_ is LogFormat.AUTO else cast("Format", format_.value)
+        kind = format_of(file, format_)
         step(f"reading {file.name} ({kind})")
         # A store of its own, so that what is read is redacted as what is served, and nothing of it stays.
         store = open_traffic(config.model_copy(update={"store": f"sqlite:///{scratch}/file.db"}))
