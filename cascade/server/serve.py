@@ -31,6 +31,7 @@ from cascade.server.foreign import ForeignServices
 from cascade.server.gate import Gate, Shedder
 from cascade.server.grpc_options import server_options
 from cascade.server.pool import ElasticPool
+from cascade.server.prefetch import prefetching
 from cascade.server.scheduling import BusyScheduling
 from cascade.server.service import SERVICE, DecisionServicer, add_to_server
 from cascade.server.tls import server_credentials
@@ -123,7 +124,7 @@ class CascadeServer:
         # An interceptor costs every call, so there is one only where it has something to refuse.
         interceptors = () if gate.open else (GateInterceptor(gate),)
         self._server, begun = counting(
-            lambda: grpc.aio.server(interceptors=interceptors, options=self._options)
+            lambda: prefetching(lambda: grpc.aio.server(interceptors=interceptors, options=self._options))
         )
         loop = asyncio.get_running_loop()
         over = self._config.max_unseen_seconds + _SURE_SECONDS
