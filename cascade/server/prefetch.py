@@ -25,7 +25,7 @@ from grpc._cython import cygrpc
 _log = logging.getLogger(__name__)
 
 AHEAD = 16
-"""Calls that are asked for ahead: an asyncio echo gains still more by 64, decisions lose (docs/profiling.md)."""
+"""Calls that are asked for ahead: an asyncio echo gains more by 64, decisions do not (docs/profiling.md)."""
 
 _HANDLING = ("generic_handlers", "interceptors", "rpc_state", "loop", "concurrency_exceeded")
 """What grpcio's handling of a call takes, in the releases that this was tried with (1.78 to 1.82)."""
