@@ -118,6 +118,13 @@ class TeacherUnavailable(RungError):
     reason = "TEACHER_UNAVAILABLE"
 
 
+class ShuttingDown(TeacherUnavailable):
+    """The server ends before there is an answer; another one, or the same a moment later, has it."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down; try again", retry_after=1.0)
+
+
 class DeadlineExceeded(CascadeError):
     """The caller's deadline leaves no time for the rung that would have to answer."""
 

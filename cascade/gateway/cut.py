@@ -7,7 +7,8 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cascade.gateway.replies import ShuttingDown, error_reply
+from cascade.errors import ShuttingDown
+from cascade.gateway.replies import error_reply
 
 _log = logging.getLogger(__name__)
 
@@ -42,5 +43,5 @@ class Cut:
         except asyncio.CancelledError:
             _log.warning("a call over HTTP was cut: it was still under way at the end of the drain")
             if not begun:
-                reply = error_reply(ShuttingDown("the server is shutting down; try again"))
+                reply = error_reply(ShuttingDown())
                 await reply(scope, receive, send)

@@ -11,7 +11,7 @@ import grpc
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from cascade.errors import CascadeError, InvalidInput, Overloaded, TeacherUnavailable
+from cascade.errors import CascadeError, InvalidInput, Overloaded, ShuttingDown
 from cascade.observe.failures import HTTP, failures
 from cascade.traffic.strict_json import Refused, parse
 
@@ -46,19 +46,11 @@ class Busy(Overloaded):
     """More is under way than this process takes, whoever asks."""
 
 
-class ShuttingDown(CascadeError):
-    """The server ends before there was an answer. Over HTTP 503, not 502: nothing is wrong upstream."""
-
-    code = "UNAVAILABLE"
-    reason = TeacherUnavailable.reason
-    retry_after = 1.0
-
-
 _OWN_STATUS: tuple[tuple[type[CascadeError], int], ...] = (
     (TooLarge, 413),
     (TooSlow, 408),
     (Busy, 503),
-    (ShuttingDown, 503),
+    (ShuttingDown, 503),  # not 502: nothing is wrong upstream
 )
 
 

@@ -43,8 +43,8 @@ class Alone:
         ------
         Overloaded
             The node's steps may hang, and too many threads do already.
-        TeacherUnavailable
-            The server is shutting down.
+        ShuttingDown
+            The server ends.
         """
         if self._pool.mostly_lent and self._engine.alone(ask.node):
             raise Overloaded("too many calls wait for something slow", retry_after=1.0)

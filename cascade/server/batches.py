@@ -119,8 +119,8 @@ class Batches:
         ------
         Overloaded
             Too many wait.
-        TeacherUnavailable
-            The server is shutting down.
+        ShuttingDown
+            The server ends.
         """
         self.admit()
         if self._engine.alone(ask.node):

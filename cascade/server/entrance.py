@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from cascade.errors import CascadeError, InvalidInput, TeacherUnavailable
+from cascade.errors import InvalidInput, ShuttingDown
 from cascade.server.call import Call, end_with
 from cascade.server.gate import overloaded
 from cascade.server.pool import ElasticPool
@@ -104,18 +104,13 @@ class Entrance:
 
 
 def submit(pool: ElasticPool, fn: Callable[..., Any], /, *args: Any) -> Any:
-    """Queue a task. Raises a CascadeError where the pool takes none any more."""
+    """Queue a task. Raises ShuttingDown where the pool takes none any more."""
     try:
         return pool.submit(fn, *args)
     except RuntimeError:
-        raise shutting_down() from None
+        raise ShuttingDown from None
 
 
-def shutting_down() -> CascadeError:
-    """Give the error for a call that comes while the server ends."""
-    return TeacherUnavailable("the server is shutting down")
-
-
-def no_message() -> CascadeError:
+def no_message() -> InvalidInput:
     """Give the error for a call without a request."""
     return InvalidInput("request", "is missing: the call ended without a message")

@@ -16,6 +16,7 @@ from cascade.errors import (
     ContractViolation,
     DeadlineExceeded,
     RungError,
+    ShuttingDown,
     TeacherUnavailable,
     UnreadableAnswer,
 )
@@ -157,7 +158,7 @@ def teacher_answer(node: Node, ask: Ask, walk: Walk, started: Started) -> tuple[
         answer = future.result()
     except CancelledError:
         left = ask.gone is not None and ask.gone.fired
-        answer = Answer(error=CallerGone() if left else TeacherUnavailable("the server is shutting down"))
+        answer = Answer(error=CallerGone() if left else ShuttingDown())
     finally:
         if ask.gone is not None:
             ask.gone.forget(future.cancel)
