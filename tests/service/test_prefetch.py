@@ -61,6 +61,10 @@ def ask(channel: grpc.Channel, text: bytes, name: str = "friend") -> Future[byte
     return channel.unary_unary(METHOD).future(text, timeout=30, metadata=[("name", name)])  # type: ignore[no-any-return]
 
 
+def test_the_service_asks_for_calls_ahead(own: Any) -> None:
+    assert isinstance(own().server._server._server, PrefetchingServer)
+
+
 def test_one_call_after_the_other_is_answered_and_more_than_are_asked_for_at_once(
     server: tuple[grpc.aio.Server, grpc.Channel],
 ) -> None:
