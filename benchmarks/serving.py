@@ -208,7 +208,7 @@ def main(
                 seen.add("echo", max(seen.seen[name][-1] for name in ("echo4", "echo8", "aio")))
                 fair = seen.add("decide", h2load(ports["one"], DECIDE, decide, seconds).rate)
                 more = h2load(ports["one"], DECIDE, decide, seconds, clients=8).rate  # 128 under way, not 64
-                peak = seen.add("peak", max(fair, more))
+                peak = max(fair, more)
                 alone = h2load(ports["one"], DECIDE, decide, 1, warm_up=0)
                 size = alone.data / alone.rate  # an answer's; a refusal has no message
                 seen.add("bare", h2load(ports["bare"], DECIDE, decide, seconds).rate)
@@ -229,12 +229,16 @@ def main(
                     double = max(loads, key=attrgetter("rate"))
                     seen.add(f"{name} at its best", double.rate)
                 seen.add("load cores", double.load_cpu)
+                # Goodput's peak is asked for anew, as the better of two tries is too high by chance, and as
+                # goodput from a standing start. Longer than the rest: the 4,096 calls that are taken in
+                # first have not been answered at the end.
+                standing: dict[str, Any] = {"seconds": 3 * seconds, "warm_up": 0}
+                best = h2load(ports["one"], DECIDE, decide, clients=8 if more > fair else 4, **standing)
+                seen.add("peak", best.data / size)
                 for factor in (2, 5):
-                    # Longer, as the 4,096 calls that are taken in first have not been answered at the end.
                     over = h2load(
-                        ports["one"], DECIDE, decide, 3 * seconds, clients=16, streams=256,
-                        rate=factor * peak, warm_up=0,
-                    )  # fmt: skip
+                        ports["one"], DECIDE, decide, clients=16, streams=256, rate=factor * peak, **standing
+                    )
                     settled(ports["one"], DECIDE, decide)
                     seen.add(f"goodput {factor}x", over.data / size)
                     seen.add(f"answered {factor}x", over.rate)

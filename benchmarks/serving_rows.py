@@ -79,7 +79,10 @@ def table(seen: Rounds, kept: dict[str, float], why: dict[str, str] | None) -> l
     row("second worker's own memory / one process", f"{own:.0f} of {whole:.0f} MB", own / whole, 0.4, True)
     for factor in (2, 5):
         good, answered = f"goodput {factor}x", f"answered {factor}x"
-        figures = f"{m(good):.0f}/s good of {m(answered):.0f}/s answered, {m(f'reset {factor}x'):.0f}/s reset"
+        figures = (
+            f"{m(good):.0f}/s good of {m(answered):.0f}/s answered, {m(f'reset {factor}x'):.0f}/s reset; "
+            f"peak {m('peak'):.0f}/s"
+        )
         row(f"goodput at {factor}x of peak / peak", figures, seen.ratio(good, "peak"), 0.9)
     if why is not None:
         peer_rows(seen, why, row, rows)
