@@ -140,6 +140,7 @@ def main(
     ] = 3,
     max_unseen_seconds: Annotated[int, typer.Option(help="`server.max_unseen_seconds` of Cascade.")] = 5,
     max_unseen: Annotated[int, typer.Option(help="`server.max_unseen` of Cascade.")] = 4096,
+    max_streams: Annotated[int, typer.Option(help="`server.max_streams_per_connection` of Cascade.")] = 1000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Measure one worker's goodput at several times its peak; the loads take turns."""
@@ -147,9 +148,12 @@ def main(
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         port = free_port()
-        config = write_config(
-            folder, "one", port, server={"max_unseen_seconds": max_unseen_seconds, "max_unseen": max_unseen}
-        )
+        bounds = {
+            "max_unseen_seconds": max_unseen_seconds,
+            "max_unseen": max_unseen,
+            "max_streams_per_connection": max_streams,
+        }
+        config = write_config(folder, "one", port, server=bounds)
         ours = stack.enter_context(server(cascade(config, port), port)).pid
         text = sample_texts(f"127.0.0.1:{port}")["linear"][0]
         request = pb.DecideRequest(node=NODE, text=text).SerializeToString()
